@@ -1,0 +1,42 @@
+# Development on a CPU-only machine. `make help` lists the targets.
+# Where there is a CUDA GPU, `pip install -e '.[cuda,test]'` is all; see tools/cpu/README.md.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install test lint format serve-demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## build .venv: vLLM for CPU, this package (editable), the test tools
+
+$(STAMP): pyproject.toml setup.py $(wildcard tools/cpu/*.py tools/cpu/*.pth tools/cpu/*.toml)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install ./tools/cpu --editable '.[test]'
+# CUDA builds that break transformers next to a CPU torch: tools/cpu/README.md, third row.
+	$(BIN)/python -m pip uninstall --yes torchaudio torchcodec
+	@touch $@
+
+test: install ## run every test; ARGS="-k name" for some of them
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## check style, formatting and who may import what
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_imports.py
+
+format: install ## fix what `make lint` can fix by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve-demo: install ## serve a pair of tiny random models and ask them about a picture
+	$(BIN)/python -m examples.serve_demo $(ARGS)
+
+clean: ## remove .venv and everything built
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What tests stand on: an outside reference model, its image preprocessing, and test images."""

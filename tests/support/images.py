@@ -1,0 +1,41 @@
+"""Synthetic test images with structure: regions, edges and text-like strokes, not only noise."""
+
+import base64
+import io
+import random
+
+from PIL import Image, ImageDraw
+
+_WORDS = ("STOP", "EXIT", "CAFE", "42", "17:30", "TAXI", "OPEN", "B7", "Sale", "Nord")
+
+
+def random_image(seed: int, width: int, height: int) -> Image.Image:
+    """An RGB image that depends on its three arguments only."""
+    rng = random.Random(f"{seed}/{width}x{height}")
+
+    def colour() -> tuple[int, int, int]:
+        return rng.randrange(256), rng.randrange(256), rng.randrange(256)
+
+    def box() -> tuple[int, int, int, int]:
+        left, top = rng.randrange(width), rng.randrange(height)
+        return left, top, left + rng.randint(4, width), top + rng.randint(4, height)
+
+    image = Image.new("RGB", (width, height), colour())
+    draw = ImageDraw.Draw(image)
+    for _ in range(8):
+        draw.rectangle(box(), fill=colour())
+    for _ in range(4):
+        draw.ellipse(box(), fill=colour(), outline=colour(), width=3)
+    for _ in range(10):
+        draw.line(box(), fill=colour(), width=rng.randint(1, 6))
+    for _ in range(6):
+        place = (rng.randrange(width), rng.randrange(height))
+        draw.text(place, rng.choice(_WORDS), fill=colour(), font_size=rng.randint(10, 40))
+    return image
+
+
+def data_url(image: Image.Image) -> str:
+    """The image as a PNG data URL, for `image_url` parts of OpenAI requests."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

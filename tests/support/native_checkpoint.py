@@ -1,0 +1,88 @@
+"""Loads a chat-format InternVL checkpoint into transformers' own InternVL classes."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+_VISION_LAYER = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.(.+)")
+_VISION_RENAMES = {
+    "attn.proj": "attention.projection_layer",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "ls1": "lambda_1",
+    "ls2": "lambda_2",
+}
+_RENAMES = {
+    "vision_model.embeddings.class_embedding": "model.vision_tower.embeddings.cls_token",
+    "vision_model.embeddings.position_embedding": ("model.vision_tower.embeddings.position_embeddings"),
+    "vision_model.embeddings.patch_embedding.": (
+        "model.vision_tower.embeddings.patch_embeddings.projection."
+    ),
+    "mlp1.0.": "model.multi_modal_projector.layer_norm.",
+    "mlp1.1.": "model.multi_modal_projector.linear_1.",
+    "mlp1.3.": "model.multi_modal_projector.linear_2.",
+    "language_model.model.": "model.language_model.",
+    "language_model.lm_head.": "lm_head.",
+}
+
+
+def _rename(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    if match := _VISION_LAYER.fullmatch(name):
+        layer, rest = match.groups()
+        target = f"model.vision_tower.encoder.layer.{layer}"
+        if rest.startswith("attn.qkv."):
+            leaf = rest.rsplit(".", 1)[1]
+            parts = zip("qkv", tensor.chunk(3), strict=True)
+            return {f"{target}.attention.{p}_proj.{leaf}": t.clone() for p, t in parts}
+        for old, new in _VISION_RENAMES.items():
+            if rest == old or rest.startswith(f"{old}."):
+                return {f"{target}.{new}{rest.removeprefix(old)}": tensor}
+    for old, new in _RENAMES.items():
+        if name.startswith(old):
+            return {new + name.removeprefix(old): tensor}
+    raise KeyError(f"no place for the tensor {name!r} in transformers' InternVL")
+
+
+def _config(chat: dict, image_token_id: int) -> InternVLConfig:
+    vision = chat["vision_config"]
+    assert chat["select_layer"] == -1
+    assert chat["ps_version"] == "v2"
+    return InternVLConfig(
+        vision_config={
+            "hidden_size": vision["hidden_size"],
+            "intermediate_size": vision["intermediate_size"],
+            "num_hidden_layers": vision["num_hidden_layers"],
+            "num_attention_heads": vision["num_attention_heads"],
+            "attention_bias": vision["qkv_bias"],
+            "use_qk_norm": vision["qk_normalization"],
+            "norm_type": vision["norm_type"],
+            "layer_norm_eps": vision["layer_norm_eps"],
+            "hidden_act": vision["hidden_act"],
+            "image_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+        },
+        text_config=dict(chat["llm_config"]),
+        image_token_id=image_token_id,
+        downsample_ratio=chat["downsample_ratio"],
+        tie_word_embeddings=chat["llm_config"]["tie_word_embeddings"],
+        attn_implementation="eager",
+    )
+
+
+def load(path: Path, image_token_id: int) -> InternVLForConditionalGeneration:
+    """The model in float32, eager attention, evaluation mode. Every tensor must find its place."""
+    chat = json.loads((path / "config.json").read_text())
+    config = _config(chat, image_token_id)
+    config.text_config.dtype = config.vision_config.dtype = config.dtype = torch.float32
+    model = InternVLForConditionalGeneration(config)
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in load_file(path / "model.safetensors").items():
+        state |= _rename(name, tensor.to(torch.float32))
+    model.load_state_dict(state, strict=True)
+    return model.eval()

@@ -1,0 +1,199 @@
+"""SGL's quantities computed outside of vLLM, the slow and certain way.
+
+One unbatched float32 forward pass of transformers' InternVL for everything, no KV cache, attention
+probabilities read from the model's own output. Formulas: "A Stitch in Time Saves Nine: Small VLM is
+a Precise Guidance for Accelerating Large VLMs" (arXiv 2412.03324).
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from transformers import AutoTokenizer
+
+from . import native_checkpoint
+
+Positions = Literal["original", "packed"]
+Keep = Sequence[torch.Tensor] | None
+
+
+class Generated(NamedTuple):
+    """A greedy answer: token ids (the end token included) and their log-probabilities [n]."""
+
+    tokens: list[int]
+    logprobs: torch.Tensor
+
+
+class _Prompt(NamedTuple):
+    """A prompt as the decoder sees it, after pruning."""
+
+    embeddings: torch.Tensor  # [rows, hidden]
+    positions: torch.Tensor  # [rows]
+    next_position: int
+    visual_rows: list[torch.Tensor]  # per image, row numbers of its kept visual tokens
+
+
+def select(importance: Sequence[torch.Tensor], retention: float) -> list[torch.Tensor]:
+    """Per image, the ascending indices of the max(1, floor(R * N)) best visual tokens.
+
+    Tokens are ranked jointly over the images; ties go to the lower index.
+    """
+    scores = torch.cat(list(importance))
+    count = max(1, int(retention * len(scores)))
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index].item(), index))
+    kept = torch.zeros(len(scores), dtype=torch.bool)
+    kept[order[:count]] = True
+    sizes = [len(part) for part in importance]
+    return [part.nonzero().flatten() for part in kept.split(sizes)]
+
+
+def confidence(logprobs: torch.Tensor) -> float:
+    """Geometric mean of the answer's token probabilities."""
+    return logprobs.double().mean().exp().item()
+
+
+class Reference:
+    """A checkpoint in InternVL's chat format, run by transformers in float32."""
+
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
+        self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=True)
+        self.image_token_id = self.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+        self.eos_token_id = self.tokenizer.eos_token_id
+        self.model = native_checkpoint.load(path, self.image_token_id)
+
+    @torch.inference_mode()
+    def visual_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Visual tokens [n, hidden] of one image's tiles [tiles, 3, height, width]."""
+        features = self.model.model.get_image_features(pixel_values.float())
+        return features.pooler_output.flatten(0, 1)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompt_token_ids: Sequence[int],
+        pixel_values: Sequence[torch.Tensor],
+        max_new_tokens: int,
+        keep: Keep = None,
+        positions: Positions = "original",
+    ) -> Generated:
+        """Greedy answer; `keep` holds per image the ascending indices of its kept visual tokens."""
+        prompt = self._prompt(prompt_token_ids, pixel_values, keep, positions)
+        tokens: list[int] = []
+        logprobs = []
+        while len(tokens) < max_new_tokens and (not tokens or tokens[-1] != self.eos_token_id):
+            row = self._forward(prompt, tokens)[0][-1].log_softmax(-1)
+            tokens.append(int(row.argmax()))
+            logprobs.append(row[tokens[-1]])
+        return Generated(tokens, torch.stack(logprobs))
+
+    @torch.inference_mode()
+    def teacher_forced_logprobs(
+        self,
+        prompt_token_ids: Sequence[int],
+        pixel_values: Sequence[torch.Tensor],
+        answer_token_ids: Sequence[int],
+        keep: Keep = None,
+        positions: Positions = "original",
+    ) -> torch.Tensor:
+        """Log-probability [n] of each token of a given answer, in one forward pass."""
+        prompt = self._prompt(prompt_token_ids, pixel_values, keep, positions)
+        answer = list(answer_token_ids)
+        logits = self._forward(prompt, answer[:-1])[0][-len(answer) :]
+        return logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).flatten()
+
+    @torch.inference_mode()
+    def importance(
+        self,
+        prompt_token_ids: Sequence[int],
+        pixel_values: Sequence[torch.Tensor],
+        generated_token_ids: Sequence[int],
+    ) -> list[torch.Tensor]:
+        """Per image, the attention its visual tokens [n] receive, float32.
+
+        Summed over all layers and heads, and over these query rows: every prompt token after the
+        last visual token, and every generated token but the last, which is never fed back.
+        """
+        prompt = self._prompt(prompt_token_ids, pixel_values, None, "original")
+        _, attentions = self._forward(prompt, list(generated_token_ids[:-1]), attention=True)
+        first_row = int(prompt.visual_rows[-1][-1]) + 1
+        # Each of attentions is [1, heads, query rows, keys].
+        mass = sum(layer[0, :, first_row:].double().sum((0, 1)) for layer in attentions)
+        heads, rows = attentions[0].shape[1], attentions[0].shape[2] - first_row
+        expected = len(attentions) * heads * rows
+        assert abs(mass.sum().item() - expected) < 1e-5 * expected, (mass.sum().item(), expected)
+        return [mass[row_numbers].float() for row_numbers in prompt.visual_rows]
+
+    def consistency(
+        self,
+        prompt_token_ids: Sequence[int],
+        pixel_values: Sequence[torch.Tensor],
+        answer_token_ids: Sequence[int],
+        retention: float = 0.05,
+        positions: Positions = "original",
+    ) -> float:
+        """Probability of the answer when only the most important visual tokens are shown."""
+        scores = self.importance(prompt_token_ids, pixel_values, answer_token_ids)
+        logprobs = self.teacher_forced_logprobs(
+            prompt_token_ids, pixel_values, answer_token_ids, select(scores, retention), positions
+        )
+        return logprobs.double().sum().exp().item()
+
+    def _prompt(
+        self,
+        token_ids: Sequence[int],
+        pixel_values: Sequence[torch.Tensor],
+        keep: Keep,
+        positions: Positions,
+    ) -> _Prompt:
+        ids = torch.tensor(token_ids)
+        embeddings = self.model.get_input_embeddings()(ids)
+        features = [self.visual_features(pixels) for pixels in pixel_values]
+        visual = (ids == self.image_token_id).nonzero().flatten()
+        assert len(visual) == sum(map(len, features)), "placeholders and features differ"
+        kept_row = torch.ones(len(ids), dtype=torch.bool)
+        kept_places = []
+        for image, places in enumerate(visual.split([len(part) for part in features])):
+            embeddings[places] = features[image]
+            if keep is not None:
+                kept_row[places] = False
+                places = places[torch.as_tensor(keep[image], dtype=torch.long)]
+                kept_row[places] = True
+            kept_places.append(places)
+        new_row = kept_row.cumsum(0) - 1
+        old_row = kept_row.nonzero().flatten()
+        packed = positions == "packed"
+        return _Prompt(
+            embeddings=embeddings[kept_row],
+            positions=torch.arange(len(old_row)) if packed else old_row,
+            next_position=len(old_row) if packed else len(ids),
+            visual_rows=[new_row[places] for places in kept_places],
+        )
+
+    def _forward(
+        self, prompt: _Prompt, generated: Sequence[int], attention: bool = False
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
+        """Logits [rows, vocabulary] and, on request, attention probabilities of every layer."""
+        fed = torch.tensor(list(generated), dtype=torch.long)
+        embeddings = torch.cat([prompt.embeddings, self.model.get_input_embeddings()(fed)])
+        positions = torch.cat([prompt.positions, prompt.next_position + torch.arange(len(fed))])
+        rows = len(positions)
+        # Without a mask transformers takes a gap in the positions for the border between two packed
+        # sequences and blocks attention across it.
+        mask = torch.full((rows, rows), torch.finfo(torch.float32).min).triu(1)
+        output = self.model.model.language_model(
+            inputs_embeds=embeddings[None],
+            position_ids=positions[None],
+            attention_mask=mask[None, None],
+            use_cache=False,
+            output_attentions=attention,
+        )
+        return self.model.lm_head(output.last_hidden_state[0]), output.attentions
+
+
+@cache
+def reference(path: Path) -> Reference:
+    """The reference for a checkpoint directory, loaded once per process."""
+    return Reference(path)

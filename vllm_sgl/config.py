@@ -1,0 +1,167 @@
+"""Settings: :class:`SGLConfig` for a server, :class:`RequestOptions` for one request.
+
+Both are plain values that check themselves. A bad value names the key, what is allowed and what came.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+#: The key of ``vllm_config.additional_config`` that carries the settings to every process.
+CONFIG_KEY = "sgl"
+#: Every request key starts with this; any other key in ``vllm_xargs`` is not ours.
+REQUEST_PREFIX = "sgl_"
+
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]i?B)", re.IGNORECASE)
+_UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
+
+#: What a value may be, in words, for error messages (settings and request keys share them).
+ALLOWED = {
+    "small": "the path or name of a small vision-language model",
+    "retention": "a number in (0, 1]; 1 keeps every visual token",
+    "exit_threshold": "a number in [0, 1], or 'off'",
+    "guide_tokens": "a whole number >= 1",
+    "consistency_retention": "a number in (0, 1]",
+    "positions": "'original' or 'packed'",
+    "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
+    "small_args": "an object of vLLM engine arguments",
+    "feature_cache": "a size such as '256MiB', or 0 to turn the cache off",
+    "guide_timeout": "a number of seconds > 0",
+    "shadow": "true or false",
+    "on_error": "'fallback' or 'fail'",
+    "enabled": "0 or 1",
+}
+
+
+def parse_size(value: str | int | float) -> int:
+    """Bytes of ``'4GiB'`` and the like (powers of 1024 for KiB and KB alike); plain numbers are bytes."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    if isinstance(value, str):
+        if match := _SIZE.fullmatch(value.strip()):
+            return int(float(match["number"]) * (1 << _UNITS[match["unit"][0].lower()]))
+        if value.strip().isdigit():
+            return int(value)
+    raise ValueError(f"expected a size in bytes or such as '256MiB', received {value!r}")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("exit_threshold", mode="before", check_fields=False)
+    @classmethod
+    def _off_is_none(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.lower() == "off" else value
+
+
+class SGLConfig(_Settings):
+    """The settings of one server or one :class:`vllm_sgl.LLM`; immutable."""
+
+    small: str = Field(min_length=1)
+    retention: float = Field(0.35, gt=0, le=1, description="share of visual tokens the large model keeps")
+    exit_threshold: float | None = Field(
+        None, ge=0, le=1, description="return the small model's answer when its score reaches this"
+    )
+    guide_tokens: int = Field(32, ge=1, description="most tokens that the small model generates")
+    consistency_retention: float = Field(
+        0.05, gt=0, le=1, description="share of visual tokens shown in the consistency pass"
+    )
+    positions: Literal["original", "packed"] = Field(
+        "original", description="position ids of kept visual tokens"
+    )
+    small_memory: str | float = Field("auto", description="the small engine's share of the device's memory")
+    small_args: dict[str, Any] = Field(
+        default_factory=dict, description="vLLM engine arguments of the small engine alone"
+    )
+    feature_cache: int = Field(
+        256 << 20, ge=0, description="bytes of recent images' vision features kept in each model"
+    )
+    guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
+    shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
+    on_error: Literal["fallback", "fail"] = Field(
+        "fallback", description="what a failing guide does to a request"
+    )
+
+    @field_validator("small_memory")
+    @classmethod
+    def _check_small_memory(cls, value: str | float) -> str | float:
+        if value == "auto":
+            return value
+        if isinstance(value, str) and re.fullmatch(r"[0-9.]+", value):
+            value = float(value)
+        if isinstance(value, float) and value < 1:
+            if value <= 0:
+                raise ValueError("not positive")
+            return value
+        return parse_size(value)
+
+    @field_validator("feature_cache", mode="before")
+    @classmethod
+    def _check_feature_cache(cls, value: Any) -> int:
+        return parse_size(value)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "SGLConfig":
+        """Build from a mapping, e.g. ``additional_config["sgl"]``.
+
+        Raises:
+            ValueError: for an unknown key or a value out of range.
+        """
+        return _validated(cls, values, prefix="")
+
+    @classmethod
+    def of(cls, additional_config: Any) -> "SGLConfig | None":
+        """The settings inside vLLM's ``additional_config``, or None where SGL is off."""
+        if not isinstance(additional_config, Mapping) or CONFIG_KEY not in additional_config:
+            return None
+        return cls.parse(additional_config[CONFIG_KEY])
+
+
+class RequestOptions(_Settings):
+    """What one request asks for: the server's settings, overridden by its ``sgl_*`` keys."""
+
+    retention: float = Field(gt=0, le=1)
+    exit_threshold: float | None = Field(None, ge=0, le=1)
+    guide_tokens: int = Field(ge=1)
+    enabled: int = Field(1, ge=0, le=1)
+
+    @classmethod
+    def parse(cls, extra_args: Mapping[str, Any] | None, config: SGLConfig) -> "RequestOptions":
+        """Options of a request from its ``vllm_xargs`` (``SamplingParams.extra_args``).
+
+        Raises:
+            ValueError: for an unknown ``sgl_*`` key or a value out of range; the text names the key,
+                what is allowed and what was received.
+        """
+        asked = {
+            key.removeprefix(REQUEST_PREFIX): value
+            for key, value in (extra_args or {}).items()
+            if key.startswith(REQUEST_PREFIX)
+        }
+        defaults = {
+            "retention": config.retention,
+            "exit_threshold": config.exit_threshold,
+            "guide_tokens": config.guide_tokens,
+        }
+        return _validated(cls, defaults | asked, prefix=REQUEST_PREFIX)
+
+
+def _validated(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"sgl settings: expected an object, received {values!r}")
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(e, cls, prefix) for e in error.errors())) from None
+
+
+def _explain(error: Any, cls: type, prefix: str) -> str:
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(prefix + name for name in cls.model_fields)
+        return f"{prefix}{key}: unknown key, received {error['input']!r}; expected one of {known}"
+    if error["type"] == "missing":
+        return f"{prefix}{key}: missing; expected {ALLOWED[key]}"
+    return f"{prefix}{key}: expected {ALLOWED[key]}, received {error['input']!r}"

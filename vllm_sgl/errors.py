@@ -1,0 +1,16 @@
+"""Errors that cross rooms. Bad input is a plain ValueError and has no class here."""
+
+
+class GuideError(RuntimeError):
+    """The guide could not look at a request.
+
+    reason: one of the ``GUIDE_*`` strings of :class:`vllm_sgl.decision.Reason`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class GuideFailedError(RuntimeError):
+    """A guide failed under ``--sgl-on-error fail``: the request fails with it."""

@@ -1,0 +1,1 @@
+"""The small model: one greedy, watched pass over a request gives importance, answer and confidence."""

@@ -1,0 +1,29 @@
+"""``AsyncLLM``: what the server builds as its engine client.
+
+Symptom without it: ``vllm serve`` builds its engine client by ``AsyncLLM.from_vllm_config`` by name, with
+no factory to register. Remove when the class of the engine client can be configured.
+"""
+
+from typing import Any
+
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.host.patch import wrap
+
+
+def install() -> None:
+    """Build an SGL engine client wherever a config carries SGL settings; idempotent."""
+    fix = "vllm_sgl/host/async_llm.py"
+    wrap(AsyncLLM, "from_vllm_config", ("cls", "vllm_config"), fix, _choosing_class)
+
+
+def _choosing_class(from_vllm_config: Any) -> Any:
+    def from_vllm_config_or_ours(cls: type, vllm_config: Any, *args: Any, **kwargs: Any) -> AsyncLLM:
+        if cls is AsyncLLM and SGLConfig.of(vllm_config.additional_config) is not None:
+            from vllm_sgl.serve.engine import SGLAsyncLLM
+
+            cls = SGLAsyncLLM
+        return from_vllm_config(cls, vllm_config, *args, **kwargs)
+
+    return from_vllm_config_or_ours

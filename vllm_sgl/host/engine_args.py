@@ -1,0 +1,67 @@
+"""``EngineArgs``: our flags on vLLM's command line, and what they mean for the large engine's config.
+
+Symptom without it: ``vllm serve`` knows no ``--sgl-*`` flag. vLLM loads plugins inside
+``AsyncEngineArgs.add_cli_args``, but has no registry of flags and copies only its own fields from the
+parsed arguments. Remove when vLLM lets a plugin add arguments.
+"""
+
+from argparse import Namespace
+from typing import Any
+
+from vllm.engine.arg_utils import EngineArgs
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.host.patch import wrap
+from vllm_sgl.models import UseVariant, activate
+from vllm_sgl.serve import flags
+
+_FIX = "vllm_sgl/host/engine_args.py"
+
+
+def install() -> None:
+    """Add the flags to every parser made from now on; idempotent."""
+    wrap(EngineArgs, "add_cli_args", ("parser",), _FIX, _adding_flags)
+    wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, _folding_flags)
+
+
+def _adding_flags(add_cli_args: Any) -> Any:
+    def add_cli_args_and_ours(parser: Any) -> Any:
+        return flags.add_flags(add_cli_args(parser))
+
+    return add_cli_args_and_ours
+
+
+def _folding_flags(from_cli_args: Any) -> Any:
+    def from_cli_args_and_ours(cls: type, args: Namespace) -> Any:
+        config = flags.fold(args)
+        if config is not None:
+            refuse_replicas(
+                api_servers=getattr(args, "api_server_count", None),
+                data_parallel=getattr(args, "data_parallel_size", None),
+            )
+        engine_args = from_cli_args(cls, args)
+        if config is not None:
+            use_sgl(engine_args, config)
+        return engine_args
+
+    return from_cli_args_and_ours
+
+
+def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
+    """The small engine lives in the server process, so there is one server process and one replica."""
+    for flag, count in (("--api-server-count", api_servers), ("--data-parallel-size", data_parallel)):
+        if count is not None and count > 1:
+            raise ValueError(
+                f"SGL runs one small engine inside one server process; received {flag} {count}: use 1, and "
+                "start one server per replica behind a load balancer"
+            )
+
+
+def use_sgl(engine_args: EngineArgs, config: SGLConfig) -> None:
+    """Make engine arguments those of an SGL large engine: its model variant, its settings on board."""
+    activate()
+    engine_args.hf_overrides = UseVariant(config.positions, then=engine_args.hf_overrides)
+    engine_args.additional_config = {
+        **(engine_args.additional_config or {}),
+        "sgl": config.model_dump(),
+    }

@@ -1,0 +1,109 @@
+"""The second ``AsyncLLM``: the small model's engine, built from the large engine's config."""
+
+import logging
+import os
+from typing import Any
+
+from vllm import AsyncEngineArgs
+from vllm.config import VllmConfig
+from vllm.platforms import current_platform
+from vllm.transformers_utils.config import get_config, get_hf_text_config
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.executor import Executor
+
+from vllm_sgl.config import CONFIG_KEY, SGLConfig
+from vllm_sgl.guide.worker import GuideWorkerExtension
+from vllm_sgl.models import UseVariant
+
+logger = logging.getLogger("vllm.vllm_sgl.small_engine")
+
+_EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
+
+
+def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
+    """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
+
+    Raises:
+        ValueError: where the small model is missing or is no supported vision-language model.
+    """
+    model, scheduler = large.model_config, large.scheduler_config
+    arguments: dict[str, Any] = {
+        "model": config.small,
+        "trust_remote_code": model.trust_remote_code,
+        "dtype": model.dtype,
+        "seed": model.seed,
+        "max_model_len": _context(config.small, large),
+        "enforce_eager": model.enforce_eager,
+        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs,
+        "load_format": large.load_config.load_format,
+        "tensor_parallel_size": large.parallel_config.tensor_parallel_size,
+        "max_num_seqs": scheduler.max_num_seqs,
+        "scheduling_policy": scheduler.policy,
+        "hf_overrides": UseVariant(config.positions),
+        "additional_config": {CONFIG_KEY: config.model_dump()},
+        "worker_extension_cls": _EXTENSION,
+        # A guide request must compute every query row, and the processor cache would hold back pixels
+        # that this engine has not seen.
+        "enable_prefix_caching": False,
+        "mm_processor_cache_gb": 0,
+        # Async scheduling computes a row past the end of an answer; it must not count.
+        "async_scheduling": False,
+    }
+    if not model.enforce_eager and not current_platform.is_cpu():
+        # A fully captured graph replays attention without Python, and with it without the guide.
+        arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
+    if model.multimodal_config.limit_per_prompt:
+        arguments["limit_mm_per_prompt"] = {
+            name: model.multimodal_config.get_limit_per_prompt(name)
+            for name in model.multimodal_config.limit_per_prompt
+        }
+    arguments.update(config.small_args)
+    try:
+        return AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"--sgl-small {config.small}: {error}") from error
+
+
+def start_small(config: VllmConfig) -> AsyncLLM:
+    """Start the engine; blocks until its model is loaded.
+
+    Statistics stay off: a second Prometheus logger would unregister the first one's collectors.
+    """
+    # Not by from_vllm_config(): its config carries SGL settings too, for the model inside.
+    engine = AsyncLLM(config, Executor.get_class(config), log_stats=False, log_requests=False)
+    logger.info("SGL: guide engine runs in process %s", ", ".join(map(str, engine_pids(engine))))
+    return engine
+
+
+async def attention_rows(engine: AsyncLLM) -> int:
+    """Start the capture in every worker; layers x heads over all of them."""
+    installed = await engine.collective_rpc("sgl_install")
+    return sum(worker["layers"] * worker["heads"] for worker in installed)
+
+
+def engine_pids(engine: AsyncLLM) -> list[int]:
+    """Process ids of an engine's core processes."""
+    manager = engine.engine_core.resources.engine_manager
+    return [process.pid for process in manager.processes]
+
+
+def share_cpu() -> None:
+    """Let both engines run on all cores: bound to cores, each would wait for the other's threads."""
+    if current_platform.is_cpu() and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        logger.info("SGL: VLLM_CPU_OMP_THREADS_BIND=nobind, so that two engines share the cores")
+
+
+def _context(small: str, large: VllmConfig) -> int:
+    """The large model's context length, or less where the small model was made for less."""
+    try:
+        own = get_config(small, trust_remote_code=large.model_config.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
+            "can be downloaded, and --trust-remote-code where its config needs it"
+        ) from error
+    limit = getattr(get_hf_text_config(own), "max_position_embeddings", None)
+    most = large.model_config.max_model_len
+    return min(most, limit) if limit else most

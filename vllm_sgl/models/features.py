@@ -1,0 +1,53 @@
+"""Vision features of recent images, kept inside a model under a byte bound."""
+
+from collections import OrderedDict
+
+import torch
+
+
+class FeatureCache:
+    """Least-recently-used features by image key.
+
+    The same image is encoded once for many questions: vLLM's encoder cache is keyed by image and mask,
+    so every new mask would encode the image again.
+
+    Args:
+        capacity: bytes kept at most; 0 keeps nothing.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._entries: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._held = 0
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: bytes) -> torch.Tensor | None:
+        """Features [visual tokens, hidden] of an image, or None."""
+        features = self._entries.get(key)
+        if features is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._entries.move_to_end(key)
+        return features
+
+    def put(self, key: bytes, features: torch.Tensor) -> None:
+        """Keep an image's features; larger ones than the whole cache are not kept."""
+        size = features.nbytes
+        if size > self._capacity or key in self._entries:
+            return
+        # A view would keep the whole batch's features alive.
+        self._entries[key] = features.clone()
+        self._held += size
+        while self._held > self._capacity:
+            _, evicted = self._entries.popitem(last=False)
+            self._held -= evicted.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        return self._held
+
+    def __len__(self) -> int:
+        return len(self._entries)

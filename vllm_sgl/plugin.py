@@ -1,0 +1,43 @@
+"""The ``vllm.general_plugins`` entry point. Thin, idempotent; does nothing unless SGL is asked for."""
+
+import os
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from multiprocessing import parent_process
+
+
+def register() -> None:
+    """Called by vLLM in every process it starts."""
+    from vllm_sgl.models import ACTIVE_ENV, register_variants
+
+    if os.environ.get(ACTIVE_ENV):
+        register_variants()
+    if parent_process() is None and asks_for_sgl(sys.argv):
+        from vllm_sgl.host import async_llm, engine_args
+
+        engine_args.install()
+        async_llm.install()
+
+
+def asks_for_sgl(argv: Sequence[str]) -> bool:
+    """Whether a command line may carry SGL settings: a flag of ours, an ``--additional-config`` or a
+    ``--config`` file that mentions us, or a call for help (which should list our flags)."""
+    for flag, value in pairwise([*argv[1:], ""]):
+        name, has_value, own = flag.partition("=")
+        value = own if has_value else value
+        name = name.replace("_", "-")
+        if name.startswith("--sgl-") or name in ("-h", "--help"):
+            return True
+        if name.startswith("--additional-config") and "sgl" in flag + value:
+            return True
+        if name == "--config" and _mentions_us(value):
+            return True
+    return False
+
+
+def _mentions_us(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False  # vLLM reports the missing file in its own words
+    with open(path, encoding="utf-8") as file:
+        return "sgl" in file.read()

@@ -1,0 +1,1 @@
+"""SGL inside ``vllm serve``: flags, the engine client, response fields, metrics."""

@@ -1,0 +1,153 @@
+"""The engine client of an SGL server: vLLM's ``AsyncLLM`` for the large model, guided by a small one."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.config import VllmConfig
+from vllm.exceptions import VLLMValidationError
+from vllm.outputs import RequestOutput
+
+from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.decision import Exit, Facts
+from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
+from vllm_sgl.host import memory, pair, renderer, small_engine
+from vllm_sgl.host.async_llm import AsyncLLM
+from vllm_sgl.host.engine_args import refuse_replicas
+from vllm_sgl.host.output import exit_output
+from vllm_sgl.pipeline import Outcome, Pipeline
+from vllm_sgl.prune import rewrite
+from vllm_sgl.prune.top_importance import TopImportance
+from vllm_sgl.serve import context, facts
+from vllm_sgl.serve.metrics import metrics
+
+logger = logging.getLogger("vllm.vllm_sgl.engine")
+
+
+class SGLAsyncLLM(AsyncLLM):
+    """Answers every request as ``AsyncLLM`` does, after the guide had its say.
+
+    The small engine is started first, so that the large one measures what is left of the device.
+    """
+
+    def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
+        config = SGLConfig.of(vllm_config.additional_config)
+        assert config is not None, "an SGL engine client without SGL settings"
+        parallel = vllm_config.parallel_config
+        refuse_replicas(kwargs.get("client_count"), parallel.data_parallel_size)
+        small_engine.share_cpu()
+        small = small_engine.small_config(vllm_config, config)
+        pair.check_pair(vllm_config.model_config, small.model_config)
+        memory.apply(memory.plan(vllm_config, small, config.small_memory), vllm_config, small)
+        self.sgl_config = config
+        self._small = small_engine.start_small(small)
+        self._guide_ready: asyncio.Task[Pipeline] | None = None
+        self._guide: SmallModelGuide | None = None
+        self._guiding: set[str] = set()
+        try:
+            with renderer.keeping_pixels(vllm_config) as keep:
+                super().__init__(vllm_config, *args, **kwargs)
+                keep(self.renderer)
+        except BaseException:
+            self._small.shutdown()
+            raise
+        metrics().watch(lambda: self.guide_alive)
+
+    @property
+    def guide_alive(self) -> bool:
+        """Whether the small engine can guide; a server without it answers unguided."""
+        return not self._small.errored
+
+    def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **kwargs: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """As ``AsyncLLM.generate``; outputs carry a report as ``.sgl``.
+
+        Raises:
+            VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args`` (a 400 over HTTP).
+        """
+        try:
+            options = RequestOptions.parse(sampling_params.extra_args, self.sgl_config)
+        except ValueError as error:
+            raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
+        return self._generate(prompt, sampling_params, request_id, options, kwargs)
+
+    async def _generate(
+        self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
+        kwargs: dict[str, Any],
+    ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
+        about = context.current.get() or context.RequestContext()
+        outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
+        if about.report is None:  # beam search makes many engine requests of one client request
+            metrics().observe(outcome.report)
+        about.report = outcome.report
+        if isinstance(outcome.decision, Exit) and not self.sgl_config.shadow:
+            output = exit_output(request_id, prompt, outcome.decision.answer)
+            output.sgl = outcome.report
+            yield output
+            return
+        pruned = outcome.prompt is not None
+        large_prompt = outcome.prompt if pruned else prompt
+        async with aclosing(super().generate(large_prompt, params, request_id, **kwargs)) as outputs:
+            async for output in outputs:
+                if pruned:
+                    output.prompt_token_ids = prompt["prompt_token_ids"]
+                output.sgl = outcome.report
+                yield output
+
+    async def _walk(
+        self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
+        about: context.RequestContext, kwargs: dict[str, Any],
+    ) -> Outcome:  # fmt: skip
+        pipeline = await self._pipeline()
+        known = facts.read(prompt, params, about, kwargs.get("lora_request"), self.model_config.max_model_len)
+        request = None if known.bypass else self._request(prompt, params, request_id, known, kwargs)
+        self._guiding.add(request_id)
+        try:
+            return await pipeline.walk(request, known, options)
+        finally:
+            self._guiding.discard(request_id)
+
+    def _request(
+        self, prompt: Any, params: SamplingParams, request_id: str, known: Facts, kwargs: dict[str, Any]
+    ) -> GuideRequest:
+        return GuideRequest(
+            id=request_id,
+            prompt=prompt,
+            visual_tokens=known.visual_tokens,
+            params=params,
+            max_tokens=known.max_tokens,
+            priority=kwargs.get("priority", 0),
+        )
+
+    async def get_supported_tasks(self) -> Any:
+        await self._pipeline()  # a server asks before it serves: a guide that cannot work fails here
+        return await super().get_supported_tasks()
+
+    async def _pipeline(self) -> Pipeline:
+        """The walk, with the capture installed in the small engine's workers."""
+        if self._guide_ready is None:
+            self._guide_ready = asyncio.create_task(self._install())
+        return await asyncio.shield(self._guide_ready)
+
+    async def _install(self) -> Pipeline:
+        rows = await small_engine.attention_rows(self._small)
+        self._guide = SmallModelGuide(self._small, rows, self.sgl_config.guide_timeout)
+        return Pipeline(self.sgl_config, self._guide, TopImportance(), rewrite)
+
+    async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
+        ids = [request_id] if isinstance(request_id, str) else list(request_id)
+        for guided in self._guiding.intersection(ids):
+            await self._guide.abort(guided)
+        await super().abort(ids, internal)
+
+    def get_num_unfinished_requests(self) -> int:
+        return super().get_num_unfinished_requests() + len(self._guiding)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        super().shutdown(timeout)
+        if small := getattr(self, "_small", None):
+            small.shutdown(timeout)

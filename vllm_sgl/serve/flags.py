@@ -1,0 +1,61 @@
+"""The ``--sgl-*`` flags: one per field of :class:`SGLConfig`, so that the two cannot drift apart."""
+
+import json
+from argparse import Namespace
+from typing import Any
+
+from vllm_sgl.config import ALLOWED, CONFIG_KEY, SGLConfig
+
+MIDDLEWARE = "vllm_sgl.serve.middleware.SGLMiddleware"
+
+
+def add_flags(parser: Any) -> Any:
+    """Add the flags to an ``argparse`` parser and return it. Values are checked by :func:`fold`."""
+    group = parser.add_argument_group("SGL", "A small vision-language model guides the large one (vllm-sgl).")
+    for name, field in SGLConfig.model_fields.items():
+        flag = "--sgl-" + name.replace("_", "-")
+        if field.annotation is bool:
+            group.add_argument(
+                flag, action="store_true", default=None, dest=f"sgl_{name}", help=field.description
+            )
+            continue
+        default = "" if field.is_required() else f" (default: {_shown(name, field.default)})"
+        about = field.description or "turn SGL on with this small model"
+        kind = json.loads if field.annotation == dict[str, Any] else str
+        group.add_argument(
+            flag, default=None, dest=f"sgl_{name}", type=kind, metavar=name.upper(),
+            help=f"{about}: {ALLOWED[name]}{default}",
+        )  # fmt: skip
+    return parser
+
+
+def fold(args: Namespace) -> SGLConfig | None:
+    """Move the flags into ``args.additional_config`` and add our middleware; None where SGL is off.
+
+    Raises:
+        ValueError: for a bad value, or SGL flags without ``--sgl-small``.
+    """
+    given = {
+        name: value
+        for name in SGLConfig.model_fields
+        if (value := getattr(args, f"sgl_{name}", None)) is not None
+    }
+    additional = getattr(args, "additional_config", None) or {}
+    if not given and CONFIG_KEY not in additional:
+        return None
+    values = {**additional.get(CONFIG_KEY, {}), **given}
+    if "small" not in values:
+        named = ", ".join("--sgl-" + name.replace("_", "-") for name in given)
+        raise ValueError(f"{named or 'sgl settings'} need --sgl-small: name the small model, or drop them")
+    config = SGLConfig.parse(values)
+    args.additional_config = {**additional, CONFIG_KEY: config.model_dump()}
+    middleware = getattr(args, "middleware", None)
+    if middleware is not None and MIDDLEWARE not in middleware:
+        args.middleware = [*middleware, MIDDLEWARE]
+    return config
+
+
+def _shown(name: str, default: Any) -> str:
+    if name == "feature_cache":
+        return f"{default >> 20}MiB"
+    return "off" if default is None else str(default)

@@ -1,0 +1,145 @@
+"""ASGI middleware: reads what an engine request does not show, and adds the ``sgl`` object to responses.
+
+Added through vLLM's own ``--middleware`` hook. Nothing is parsed but requests that mention tools or beam
+search; responses get their ``sgl`` spliced in before the closing brace, every other byte stays.
+"""
+
+import json
+from typing import Any
+
+from vllm_sgl.serve import context
+
+#: Anything that ends a stream, in vLLM's chat, completion, Responses and Messages formats.
+_LAST_MARKS = (b'"finish_reason":"', b'"choices":[]', b"response.completed", b"message_stop")
+_ASKS = (b'"tools"', b'"functions"', b'"use_beam_search"')
+
+
+class SGLMiddleware:
+    """One per app."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "POST":
+            about = context.RequestContext()
+            context.current.set(about)
+            await self._app(scope, _Reading(receive, about), _Reporting(send, about))
+        elif scope["path"].endswith("/health"):
+            await self._app(scope, receive, _telling_health(scope, send))
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Reading:
+    """``receive`` that notes what the body asks for."""
+
+    def __init__(self, receive: Any, about: context.RequestContext) -> None:
+        self._receive = receive
+        self._about = about
+        self._chunks: list[bytes] = []
+
+    async def __call__(self) -> dict:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._chunks.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._read(b"".join(self._chunks))
+                self._chunks.clear()
+        return message
+
+    def _read(self, body: bytes) -> None:
+        if not any(mark in body for mark in _ASKS):
+            return
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            return  # vLLM answers 400 in its own words
+        if isinstance(asked, dict):
+            wants_tools = asked.get("tools") or asked.get("functions")
+            self._about.tools = bool(wants_tools) and asked.get("tool_choice") != "none"
+            self._about.beam_search = bool(asked.get("use_beam_search"))
+
+
+class _Reporting:
+    """``send`` that adds the report to a JSON body, or to the last chunk of a stream."""
+
+    def __init__(self, send: Any, about: context.RequestContext) -> None:
+        self._send = send
+        self._about = about
+        self._kind: str | None = None
+        self._start: dict = {}
+        self._held: list[bytes] = []
+
+    async def __call__(self, message: dict) -> None:
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif message["type"] == "http.response.body" and self._kind == "json":
+            await self._json(message)
+        elif message["type"] == "http.response.body" and self._kind == "stream":
+            await self._stream(message)
+        else:
+            await self._send(message)
+
+    async def _begin(self, message: dict) -> None:
+        kinds = {b"application/json": "json", b"text/event-stream": "stream"}
+        content = dict(message["headers"]).get(b"content-type", b"").partition(b";")[0].strip()
+        if message["status"] == 200:
+            self._kind = kinds.get(content)
+        if self._kind == "json":
+            self._start = message  # its content-length is not known yet
+        else:
+            await self._send(message)
+
+    async def _json(self, message: dict) -> None:
+        self._held.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        body = self._with_report(b"".join(self._held))
+        headers = [h for h in self._start["headers"] if h[0].lower() != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._send({**self._start, "headers": headers})
+        await self._send({**message, "body": body})
+
+    async def _stream(self, message: dict) -> None:
+        body = message.get("body", b"")
+        if self._held and body.strip() not in (b"", b"data: [DONE]"):
+            await self._release(splice=False)
+        if any(mark in body for mark in _LAST_MARKS):
+            self._held.append(body)
+            if message.get("more_body", False):
+                return
+            body = b""
+        await self._release(splice=True)
+        await self._send({**message, "body": body})
+
+    async def _release(self, splice: bool) -> None:
+        """Send the held chunk: it was the last one, or another one came after it."""
+        if not self._held:
+            return
+        chunk, self._held = b"".join(self._held), []
+        body = self._with_report(chunk) if splice else chunk
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def _with_report(self, body: bytes) -> bytes:
+        end = body.rstrip()
+        if self._about.report is None or not end.endswith(b"}"):
+            return body
+        report = json.dumps(self._about.report.as_dict(), separators=(",", ":")).encode()
+        return end[:-1] + b',"sgl":' + report + b"}" + body[len(end) :]
+
+
+def _telling_health(scope: dict, send: Any) -> Any:
+    """The server is healthy without its guide; a header tells."""
+
+    async def send_with_header(message: dict) -> None:
+        if message["type"] == "http.response.start":
+            engine = getattr(scope["app"].state, "engine_client", None)
+            alive = getattr(engine, "guide_alive", False)
+            header = (b"sgl-guide", b"up" if alive else b"down")
+            message = {**message, "headers": [*message["headers"], header]}
+        await send(message)
+
+    return send_with_header
