@@ -8,7 +8,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install test lint format serve-demo clean
+.PHONY: help install check test lint format serve-demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml setup.py $(wildcard tools/cpu/*.py tools/cpu/*.pth tool
 # CUDA builds that break transformers next to a CPU torch: tools/cpu/README.md, third row.
 	$(BIN)/python -m pip uninstall --yes torchaudio torchcodec
 	@touch $@
+
+check: lint test ## everything that the gate runs
 
 test: install ## run every test; ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)

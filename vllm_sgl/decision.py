@@ -113,7 +113,8 @@ def why_bypass(
 ) -> str | None:
     """The reason to leave a request to the large model alone, or None.
 
-    small_context: the most tokens (prompt and one answer token) that the small model can take.
+    small_context: the most tokens that the small model can take: the prompt, an answer of at least one
+        token, and one more for the consistency pass.
     """
     if facts.bypass is not None:
         return facts.bypass
@@ -123,7 +124,7 @@ def why_bypass(
         return Reason.NO_IMAGE
     if retention == 1 and (exit_threshold is None or facts.no_exit is not None):
         return Reason.NOTHING_TO_DO
-    if facts.prompt_tokens + 1 > small_context:
+    if facts.prompt_tokens + 2 > small_context:
         return Reason.TOO_LONG
     return None
 

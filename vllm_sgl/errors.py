@@ -12,5 +12,9 @@ class GuideError(RuntimeError):
         self.reason = reason
 
 
+class RequestAborted(Exception):
+    """A request was aborted by its id while the guide looked at it."""
+
+
 class GuideFailedError(RuntimeError):
     """A guide failed under ``--sgl-on-error fail``: the request fails with it."""

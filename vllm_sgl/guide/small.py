@@ -13,7 +13,7 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from vllm_sgl.decision import Reason
-from vllm_sgl.errors import GuideError
+from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide import score
 from vllm_sgl.guide.collector import Collector
 from vllm_sgl.guide.result import Answer, GuideResult
@@ -71,7 +71,7 @@ class SmallModelGuide:
 
         Raises:
             GuideError: when the small engine fails, is dead, is too slow, or missed attention rows.
-            asyncio.CancelledError: when the request was aborted; the small engine forgets it.
+            RequestAborted: when the request was aborted by its id.
         """
         return await self._guarded(self._look(request, guide_tokens))
 
@@ -83,6 +83,13 @@ class SmallModelGuide:
         """
         return await self._guarded(self._consistency(id, prompt, answer, priority))
 
+    async def warm_up(self) -> None:
+        """Run both passes once on a few text tokens: vLLM compiles its log-probability code on first
+        use, which takes seconds that no request should wait for."""
+        prompt = {"type": "token", "prompt_token_ids": [0, 0]}
+        await self._run(prompt, _guide_params(SamplingParams(), 2, key=None), "sgl-warm-up-guide", 0)
+        await self._run(prompt, _forcing_params(), "sgl-warm-up-consistency", 0)
+
     async def abort(self, request_id: str) -> None:
         await self._engine.abort([_guide_id(request_id), _consistency_id(request_id)])
 
@@ -91,7 +98,8 @@ class SmallModelGuide:
 
     async def _look(self, request: GuideRequest, guide_tokens: int) -> GuideResult:
         key = uuid.uuid4().hex
-        room = self.context - len(request.prompt["prompt_token_ids"])
+        # One token is left free: the consistency pass generates one after the answer.
+        room = self.context - len(request.prompt["prompt_token_ids"]) - 1
         most = min(guide_tokens, request.max_tokens, room)
         params = _guide_params(request.params, most, key)
         try:
@@ -144,11 +152,7 @@ class SmallModelGuide:
     async def _consistency(self, id: str, prompt: Any, answer: Answer, priority: int) -> float:
         asked = len(prompt["prompt_token_ids"])
         forced = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *answer.token_ids]}
-        params = SamplingParams(
-            temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY, skip_reading_prefix_cache=True,
-        )  # fmt: skip
-        output = await self._run(forced, params, _consistency_id(id), priority)
+        output = await self._run(forced, _forcing_params(), _consistency_id(id), priority)
         logprobs = [
             entry[token].logprob
             for entry, token in zip(output.prompt_logprobs[asked:], answer.token_ids, strict=True)
@@ -160,7 +164,7 @@ class SmallModelGuide:
         async for output in self._engine.generate(prompt, params, id, priority=priority):
             final = output
         if final is None or final.outputs[0].finish_reason == "abort":
-            raise asyncio.CancelledError(f"guide request {id} was aborted")
+            raise RequestAborted(f"guide request {id} was aborted")
         return final
 
     async def _guarded(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -171,7 +175,7 @@ class SmallModelGuide:
         start = time.monotonic()
         try:
             return await asyncio.wait_for(work, self._timeout)
-        except GuideError:
+        except (GuideError, RequestAborted):
             raise
         except asyncio.TimeoutError:
             waited = time.monotonic() - start
@@ -191,7 +195,7 @@ def _consistency_id(request_id: str) -> str:
     return f"sgl-consistency-{request_id}"
 
 
-def _guide_params(params: SamplingParams, max_tokens: int, key: str) -> SamplingParams:
+def _guide_params(params: SamplingParams, max_tokens: int, key: str | None) -> SamplingParams:
     """Greedy, otherwise under the client's own rules about tokens. Stop strings are applied to the
     finished answer instead: vLLM aborts on them late, after rows that must not count."""
     return SamplingParams(
@@ -212,5 +216,17 @@ def _guide_params(params: SamplingParams, max_tokens: int, key: str) -> Sampling
         include_stop_str_in_output=params.include_stop_str_in_output,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_reading_prefix_cache=True,
-        extra_args={TRACK_KEY: key},
+        extra_args={TRACK_KEY: key} if key is not None else None,
+    )
+
+
+def _forcing_params() -> SamplingParams:
+    """One forward pass that gives the log-probability of every prompt token."""
+    return SamplingParams(
+        temperature=0,
+        max_tokens=1,
+        prompt_logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_reading_prefix_cache=True,
     )

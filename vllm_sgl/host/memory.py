@@ -6,7 +6,6 @@ from math import prod
 from typing import Any
 
 import psutil
-import torch
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_safetensors_params_metadata
@@ -46,7 +45,7 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int) -> Plan
     on_cpu = current_platform.is_cpu()
     kind = "cpu" if on_cpu else "cuda"
     device_total = psutil.virtual_memory().total if on_cpu else current_platform.get_device_total_memory()
-    used = psutil.virtual_memory().used if on_cpu else 0
+    used = device_total - psutil.virtual_memory().available if on_cpu else 0
     limit = int(device_total * large.cache_config.gpu_memory_utilization) - used
     small_weights, large_weights = weight_bytes(small), weight_bytes(large)
     features = feature_cache_bytes(large)
@@ -132,11 +131,6 @@ def feature_cache_bytes(config: VllmConfig) -> int:
 
     settings = SGLConfig.of(config.additional_config)
     return settings.feature_cache if settings else 0
-
-
-def free_device_memory() -> int | None:
-    """Free bytes on the GPU, None on a CPU."""
-    return None if current_platform.is_cpu() else torch.cuda.mem_get_info()[0]
 
 
 def _gib(size: Any) -> str:

@@ -9,7 +9,7 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 
-__all__ = ["EngineDeadError", "exit_output", "replay_until_stop"]
+__all__ = ["EngineDeadError", "abort_output", "exit_output", "replay_until_stop"]
 
 
 def replay_until_stop(
@@ -32,6 +32,11 @@ def replay_until_stop(
     return None
 
 
+def abort_output(request_id: str, prompt: Any) -> RequestOutput:
+    """What vLLM yields for a request that was aborted by its id: no text, finished."""
+    return _output(request_id, prompt, CompletionOutput(0, "", [], None, None, finish_reason="abort"))
+
+
 def exit_output(request_id: str, prompt: Any, answer: Any) -> RequestOutput:
     """The small model's answer as the one finished output of a request."""
     completion = CompletionOutput(
@@ -43,6 +48,10 @@ def exit_output(request_id: str, prompt: Any, answer: Any) -> RequestOutput:
         finish_reason=answer.finish_reason,
         stop_reason=answer.stop_reason,
     )
+    return _output(request_id, prompt, completion)
+
+
+def _output(request_id: str, prompt: Any, completion: CompletionOutput) -> RequestOutput:
     return RequestOutput(
         request_id=request_id,
         prompt=prompt.get("prompt"),

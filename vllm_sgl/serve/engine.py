@@ -13,11 +13,12 @@ from vllm.outputs import RequestOutput
 
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.decision import Exit, Facts
+from vllm_sgl.errors import RequestAborted
 from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
 from vllm_sgl.host import memory, pair, renderer, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.engine_args import refuse_replicas
-from vllm_sgl.host.output import exit_output
+from vllm_sgl.host.output import abort_output, exit_output
 from vllm_sgl.pipeline import Outcome, Pipeline
 from vllm_sgl.prune import rewrite
 from vllm_sgl.prune.top_importance import TopImportance
@@ -80,7 +81,11 @@ class SGLAsyncLLM(AsyncLLM):
         kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
         about = context.current.get() or context.RequestContext()
-        outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
+        try:
+            outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
+        except RequestAborted:
+            yield abort_output(request_id, prompt)
+            return
         if about.report is None:  # beam search makes many engine requests of one client request
             metrics().observe(outcome.report)
         about.report = outcome.report
@@ -136,6 +141,7 @@ class SGLAsyncLLM(AsyncLLM):
     async def _install(self) -> Pipeline:
         rows = await small_engine.attention_rows(self._small)
         self._guide = SmallModelGuide(self._small, rows, self.sgl_config.guide_timeout)
+        await self._guide.warm_up()
         return Pipeline(self.sgl_config, self._guide, TopImportance(), rewrite)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:

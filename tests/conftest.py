@@ -1,0 +1,26 @@
+"""Fixtures shared by every test: tiny checkpoints, and an environment that suits a small CPU machine."""
+
+import os
+from pathlib import Path
+
+# Before anything imports vLLM or transformers: both read these once. Nothing here needs the network,
+# and engines that pin their threads to cores would fight over the same two.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["VLLM_NO_USAGE_STATS"] = "1"
+os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+
+import pytest
+
+from tools.tiny_internvl import LARGE_LLAMA, SMALL_LLAMA, build_pair
+
+
+@pytest.fixture(scope="session")
+def qwen2_pair(tmp_path_factory) -> tuple[Path, Path]:
+    """(small, large) checkpoint directories with Qwen2 decoders (grouped-query attention)."""
+    return build_pair(tmp_path_factory.mktemp("qwen2"))
+
+
+@pytest.fixture(scope="session")
+def llama_pair(tmp_path_factory) -> tuple[Path, Path]:
+    """(small, large) checkpoint directories with Llama decoders (multi-head attention)."""
+    return build_pair(tmp_path_factory.mktemp("llama"), SMALL_LLAMA, LARGE_LLAMA)
