@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-ARGS ?=
+ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

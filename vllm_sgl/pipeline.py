@@ -61,11 +61,13 @@ class Rewriter(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """decision and its report; prompt: what the large model is to be given."""
+    """decision and its report; prompt: what the large model is to be given, None for what came;
+    max_tokens: the room that the unpruned prompt leaves for an answer."""
 
     decision: Decision
     report: Report
     prompt: Any
+    max_tokens: int | None = None
 
 
 class Pipeline:
@@ -125,7 +127,7 @@ class Pipeline:
         report.kept, report.kept_tokens = kept, sum(len(indices) for indices in kept)
         everything = report.kept_tokens == report.visual_tokens
         pruned = request.prompt if everything else self._rewriter.prune_prompt(request.prompt, kept)
-        return Outcome(Prune(kept, report.reason), report, pruned)
+        return Outcome(Prune(kept, report.reason), report, pruned, facts.max_tokens)
 
     async def _score(self, request: Any, result: "GuideResult", report: Report) -> None:
         few = self._policy.select(result.importance, self._config.consistency_retention)

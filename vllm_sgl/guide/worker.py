@@ -22,13 +22,13 @@ class GuideWorkerExtension:
             NotImplementedError: for an attention backend, KV cache or model runner that cannot be read.
         """
         from vllm_sgl.host import attention
-        from vllm_sgl.host.runner import RunnerV1
+        from vllm_sgl.host.runner import batch_view
 
         runner = self.model_runner  # type: ignore[attr-defined]
         layers = attention.decoder_layers(runner)
         attention.use_readable_layout(runner)
         self._sgl_recorder = Recorder()
-        self._sgl_batch = RunnerV1(runner)
+        self._sgl_view = batch_view(runner)
         for layer in layers:
             attention.key_cache_view(layer, layer.kv_cache)  # refuse now, not in a request
             attention.listen(layer, self._sgl_listen)
@@ -60,17 +60,10 @@ class GuideWorkerExtension:
     def _sgl_begin(self, metadata: Any, device: Any) -> None:
         from vllm_sgl.host.mm_input import visual_positions
 
-        recorder, rows = self._sgl_recorder, self._sgl_batch.rows()
+        recorder, batch = self._sgl_recorder, self._sgl_view.batch()
         tracked = []
-        for row in rows:
-            key = row.extra_args.get(TRACK_KEY)
-            positions = partial(visual_positions, row.placeholders)
+        for owner in batch.owners:
+            key = owner.extra_args.get(TRACK_KEY)
+            positions = partial(visual_positions, owner.placeholders)
             tracked.append(recorder.track(key, positions) if key is not None else None)
-        starts = metadata.query_start_loc[: len(rows) + 1]
-        recorder.begin(
-            metadata,
-            tracked,
-            (starts[1:] - starts[:-1]).tolist(),
-            metadata.seq_lens[: len(rows)].tolist(),
-            device,
-        )
+        recorder.begin(metadata, tracked, batch.query_lens, batch.seq_lens, device)

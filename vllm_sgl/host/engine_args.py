@@ -8,6 +8,7 @@ parsed arguments. Remove when vLLM lets a plugin add arguments.
 from argparse import Namespace
 from typing import Any
 
+from vllm import envs
 from vllm.engine.arg_utils import EngineArgs
 
 from vllm_sgl.config import SGLConfig
@@ -35,6 +36,7 @@ def _folding_flags(from_cli_args: Any) -> Any:
     def from_cli_args_and_ours(cls: type, args: Namespace) -> Any:
         config = flags.fold(args)
         if config is not None:
+            refuse_frontends(headless=getattr(args, "headless", False))
             refuse_replicas(
                 api_servers=getattr(args, "api_server_count", None),
                 data_parallel=getattr(args, "data_parallel_size", None),
@@ -45,6 +47,15 @@ def _folding_flags(from_cli_args: Any) -> Any:
         return engine_args
 
     return from_cli_args_and_ours
+
+
+def refuse_frontends(headless: bool) -> None:
+    """SGL lives in Python's engine client; a server without one would silently serve unguided."""
+    if headless or envs.VLLM_USE_RUST_FRONTEND:
+        raise ValueError(
+            "SGL needs vLLM's Python server in the engine's process; received "
+            f"{'--headless' if headless else 'VLLM_USE_RUST_FRONTEND=1'}: drop it, or serve without SGL"
+        )
 
 
 def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:

@@ -12,7 +12,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.outputs import RequestOutput
 
 from vllm_sgl.config import RequestOptions, SGLConfig
-from vllm_sgl.decision import Exit, Facts
+from vllm_sgl.decision import Exit, Facts, Prune
 from vllm_sgl.errors import RequestAborted
 from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
 from vllm_sgl.host import memory, pair, renderer, small_engine
@@ -43,6 +43,11 @@ class SGLAsyncLLM(AsyncLLM):
         small = small_engine.small_config(vllm_config, config)
         pair.check_pair(vllm_config.model_config, small.model_config)
         memory.apply(memory.plan(vllm_config, small, config.small_memory), vllm_config, small)
+        if config.feature_cache and getattr(vllm_config.lora_config, "enable_tower_connector_lora", False):
+            raise ValueError(
+                "--enable-tower-connector-lora changes vision features per adapter, which SGL's cache of them "
+                "does not know: add --sgl-feature-cache 0"
+            )
         self.sgl_config = config
         self._small = small_engine.start_small(small)
         self._guide_ready: asyncio.Task[Pipeline] | None = None
@@ -94,9 +99,12 @@ class SGLAsyncLLM(AsyncLLM):
             output.sgl = outcome.report
             yield output
             return
-        pruned = outcome.prompt is not None
-        large_prompt = outcome.prompt if pruned else prompt
-        async with aclosing(super().generate(large_prompt, params, request_id, **kwargs)) as outputs:
+        pruned = isinstance(outcome.decision, Prune) and outcome.prompt is not prompt
+        if pruned:  # vLLM would measure the room for an answer from the pruned prompt
+            params = params.clone()
+            params.max_tokens = outcome.max_tokens
+        given = outcome.prompt if pruned else prompt
+        async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
             async for output in outputs:
                 if pruned:
                     output.prompt_token_ids = prompt["prompt_token_ids"]

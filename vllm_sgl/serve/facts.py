@@ -17,17 +17,20 @@ def read(
 
     Args:
         prompt: what ``AsyncLLM.generate`` was given.
-        max_model_len: the large model's context, which bounds an unbounded ``max_tokens``.
+        max_model_len: the large model's context. Prompt and answer must fit it unpruned, because kept
+            tokens keep their positions; a prompt that does not is left to vLLM to refuse.
     """
     reason = _why_not_ours(prompt)
     if reason is not None and reason != Reason.IMAGE_EMBEDDINGS:
         return Facts(bypass=_first_asked(context, params) or reason)
     tokens = len(prompt["prompt_token_ids"])
-    most = params.max_tokens if params.max_tokens is not None else max_model_len - tokens
+    room = max_model_len - tokens
+    if room < 1:
+        return Facts(bypass=Reason.TOO_LONG)
     return Facts(
         visual_tokens=visual_counts(prompt),
         prompt_tokens=tokens,
-        max_tokens=most,
+        max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
         bypass=_first_asked(context, params) or reason,
         no_exit=_why_no_exit(params, context, lora),
     )

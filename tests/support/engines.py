@@ -1,0 +1,178 @@
+"""Both engines inside the test process: quick to start, and open to inspection.
+
+The guide, the pipeline and the rewriting are the project's own, unmodified; only ``AsyncLLM`` is replaced
+by :class:`InProcessEngine`, which steps vLLM's synchronous engine from whichever coroutine waits.
+"""
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from vllm import EngineArgs, SamplingParams
+from vllm.renderers import ChatParams
+from vllm.renderers.inputs.preprocess import parse_model_prompt
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from tests.support.images import data_url, random_image
+from tests.support.reference import reference
+from tests.support.rendering import chat_prompt
+from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
+from vllm_sgl.host import small_engine
+from vllm_sgl.host.engine_args import use_sgl
+from vllm_sgl.host.output import abort_output
+from vllm_sgl.pipeline import Outcome, Pipeline
+from vllm_sgl.prune import rewrite
+from vllm_sgl.prune.top_importance import TopImportance
+from vllm_sgl.serve import facts
+from vllm_sgl.serve.context import RequestContext
+
+_IDS = itertools.count()
+
+
+class InProcessEngine:
+    """``AsyncLLM``'s methods that the guide uses, over vLLM's ``LLMEngine`` in this process."""
+
+    errored = False
+
+    def __init__(self, vllm_config: Any) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
+        self.model_config = vllm_config.model_config
+        self._outputs: defaultdict[str, deque] = defaultdict(deque)
+
+    @property
+    def runner(self) -> Any:
+        return self.engine.model_executor.driver_worker.worker.model_runner
+
+    @property
+    def worker(self) -> Any:
+        return self.engine.model_executor.driver_worker.worker
+
+    @property
+    def scheduler(self) -> Any:
+        return self.engine.engine_core.engine_core.scheduler
+
+    def get_tokenizer(self) -> Any:
+        return self.engine.get_tokenizer()
+
+    async def collective_rpc(self, method: str, timeout: float | None = None, args: tuple = ()) -> list:
+        return self.engine.collective_rpc(method, timeout, args)
+
+    async def generate(self, prompt: Any, params: SamplingParams, request_id: str, priority: int = 0) -> Any:
+        waiting = self._outputs[request_id]
+        self.engine.add_request(request_id, prompt, params, priority=priority)
+        try:
+            while True:
+                # Everybody else gets to add requests first, so that they share the next step's batch.
+                await asyncio.sleep(0)
+                if not waiting:
+                    for output in self.engine.step():
+                        self._outputs[output.request_id].append(output)
+                while waiting:
+                    output = waiting.popleft()
+                    yield output
+                    if output.finished:
+                        return
+        except (asyncio.CancelledError, GeneratorExit):
+            await self.abort([request_id])
+            raise
+        finally:
+            del self._outputs[request_id]
+
+    async def abort(self, request_ids: list[str]) -> None:
+        self.engine.abort_request(request_ids)
+        for request_id in set(request_ids) & set(self._outputs):
+            self._outputs[request_id].append(abort_output(request_id, {"prompt_token_ids": []}))
+
+    def shutdown(self) -> None:
+        self.engine.engine_core.shutdown()
+
+
+class Engines:
+    """A guided pair. ``large`` is None where only the guide is wanted (``with_large=False``)."""
+
+    def __init__(
+        self, pair: tuple[Path, Path], *, sgl: dict[str, Any] | None = None, with_large: bool = True,
+        small_args: dict[str, Any] | None = None, **large_args: Any,
+    ) -> None:  # fmt: skip
+        small_args = {"kv_cache_memory_bytes": 16 << 20, **(small_args or {})}
+        self.config = SGLConfig(small=str(pair[0]), small_args=small_args, **(sgl or {}))
+        arguments = {
+            "trust_remote_code": True,
+            "dtype": "float32",
+            "max_model_len": 640,
+            "max_num_seqs": 8,
+            "enforce_eager": True,
+            "mm_processor_cache_gb": 0,
+            "kv_cache_memory_bytes": 32 << 20,
+            **large_args,
+        }
+        engine_args = EngineArgs(str(pair[1]), **arguments)
+        use_sgl(engine_args, self.config)
+        large_config = engine_args.create_engine_config()
+        self.small = InProcessEngine(small_engine.small_config(large_config, self.config))
+        self.large = InProcessEngine(large_config) if with_large else None
+        rows = asyncio.run(small_engine.attention_rows(self.small))
+        self.guide = SmallModelGuide(self.small, rows, timeout=120)
+        self.pipeline = Pipeline(self.config, self.guide, TopImportance(), rewrite)
+        self.renderer = (self.large or self.small).engine.renderer
+        self.reference = reference(pair[0])
+        self.large_reference = reference(pair[1])
+
+    def render(self, question: str, *sizes: tuple[int, int], seed: int = 0) -> Any:
+        """A one-turn chat about random images of these sizes (width, height), rendered by vLLM."""
+        images = [random_image(seed + i, *size) for i, size in enumerate(sizes)]
+        prompt: dict[str, Any] = {"prompt": chat_prompt(question, len(images))}
+        if images:
+            prompt["multi_modal_data"] = {"image": images}
+        parsed = parse_model_prompt(self.small.model_config, prompt)
+        (rendered,) = self.renderer.render_cmpl([parsed], self.renderer.default_cmpl_tok_params)
+        return rendered
+
+    def render_chat(self, messages: list[dict[str, Any]]) -> Any:
+        """An OpenAI conversation, rendered by vLLM."""
+        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
+        tokens = self.renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
+        _, (rendered,) = self.renderer.render_chat([messages], params, tokens)
+        return rendered
+
+    async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
+        """What the server does with a rendered prompt until it is decided; xargs are ``sgl_*`` keys."""
+        params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
+        known = facts.read(prompt, params, RequestContext(), None, self.small.model_config.max_model_len)
+        id = id or f"request-{next(_IDS)}"
+        request = GuideRequest(id, prompt, known.visual_tokens, params, known.max_tokens)
+        options = RequestOptions.parse(params.extra_args, self.config)
+        return await self.pipeline.walk(request, known, options)
+
+    async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:
+        """The large model's greedy tokens and their log-probabilities [n]."""
+        params = SamplingParams(temperature=0, max_tokens=max_tokens, logprobs=0)
+        async for output in self.large.generate(prompt, params, f"large-{next(_IDS)}"):
+            completion = output.outputs[0]
+        tokens = list(completion.token_ids)
+        steps = zip(completion.logprobs, tokens, strict=True)
+        return tokens, torch.tensor([step[token].logprob for step, token in steps])
+
+    def shutdown(self) -> None:
+        self.small.shutdown()
+        if self.large is not None:
+            self.large.shutdown()
+
+
+def inputs(prompt: Any) -> tuple[list[int], list[torch.Tensor]]:
+    """Token ids and each image's pixels of a rendered prompt, for the reference."""
+    images = prompt["mm_kwargs"]["image"]
+    return prompt["prompt_token_ids"], [item["pixel_values_flat"].data for item in images]
+
+
+def user(text: str, *images: Any) -> dict[str, Any]:
+    """A user turn of an OpenAI conversation."""
+    parts = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
