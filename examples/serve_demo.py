@@ -36,7 +36,7 @@ def picture() -> Image.Image:
     """A wall with three signs."""
     image = Image.new("RGB", (448, 320), "#c8c0b0")
     draw = ImageDraw.Draw(image)
-    for (x, y), colour, code in (((40, 60), "red", "K7"), ((190, 150), "blue", "41"), ((330, 40), "green", "B")):
+    for x, y, colour, code in ((40, 60, "red", "K7"), (190, 150, "blue", "41"), (330, 40, "green", "B")):
         draw.rectangle((x, y, x + 90, y + 60), fill=colour, outline="black", width=3)
         draw.text((x + 18, y + 8), code, fill="white", font_size=36)
     return image
@@ -107,14 +107,14 @@ def ask_everything(address: str, images: list[Image.Image]) -> None:
                 seconds, sgl = time.monotonic() - began, reply.sgl
                 score = "" if sgl["score"] is None else f"{sgl['score']:.2f}"
                 kept = f"{sgl['kept_tokens']} / {sgl['visual_tokens']}"
-                answer = reply.choices[0].message.content
-                print(
-                    f"{question:28} {name:10} {sgl['decision']:8} {kept:>10} {score:>6} {seconds:6.2f}  {answer!r}"
-                )
+                row = f"{question:28} {name:10} {sgl['decision']:8} {kept:>10} {score:>6} {seconds:6.2f}"
+                print(f"{row}  {reply.choices[0].message.content!r}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--large", help="the large model (default: a tiny random one, made on the spot)")
     parser.add_argument("--small", help="the small model of the same family")
     parser.add_argument("--image", type=Path, action="append", help="ask about this image; may be repeated")

@@ -33,6 +33,10 @@ from vllm_sgl.serve.context import RequestContext
 
 _IDS = itertools.count()
 
+# vLLM compiles small helpers (ranks of log-probabilities), anew for every batch size: seconds each time
+# that test nothing of ours. Servers started by other tests are processes of their own and do compile.
+torch._dynamo.config.disable = True
+
 
 class InProcessEngine:
     """``AsyncLLM``'s methods that the guide uses, over vLLM's ``LLMEngine`` in this process."""
@@ -40,9 +44,7 @@ class InProcessEngine:
     errored = False
 
     def __init__(self, vllm_config: Any) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-            self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
+        self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
         self.model_config = vllm_config.model_config
         self._outputs: defaultdict[str, deque] = defaultdict(deque)
 
@@ -115,9 +117,12 @@ class Engines:
         }
         engine_args = EngineArgs(str(pair[1]), **arguments)
         use_sgl(engine_args, self.config)
-        large_config = engine_args.create_engine_config()
-        self.small = InProcessEngine(small_engine.small_config(large_config, self.config))
-        self.large = InProcessEngine(large_config) if with_large else None
+        with pytest.MonkeyPatch.context() as patch:
+            # Engine core and worker in this process; read while configs are made and engines built.
+            patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            large_config = engine_args.create_engine_config()
+            self.small = InProcessEngine(small_engine.small_config(large_config, self.config))
+            self.large = InProcessEngine(large_config) if with_large else None
         rows = asyncio.run(small_engine.attention_rows(self.small))
         self.guide = SmallModelGuide(self.small, rows, timeout=120)
         self.pipeline = Pipeline(self.config, self.guide, TopImportance(), rewrite)

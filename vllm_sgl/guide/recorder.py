@@ -11,7 +11,9 @@ Pure torch: the batch is described by plain tensors and ``Tracked`` entries, so 
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 
@@ -22,24 +24,29 @@ from vllm_sgl.kernels.attention_mass import attention_mass
 class Tracked:
     """One request under guidance.
 
-    key: our own name for it (vLLM renames requests inside).
     visual: [N] int64, prompt positions of its visual tokens, ascending.
     mass: [N] float32, attention mass of each so far.
     next_row: the first position whose query row has not been counted. Rows are counted in order and
         once: after a preemption the model computes old rows again, and they must not count twice.
-    rows, total: counted rows, and their attention mass over all keys (layers and heads summed).
+    rows, total: counted rows, and their attention mass over all keys (layers and heads summed), a float64
+        scalar.
+
+    Tensors are on the model's device; nothing is read back before the request is taken.
     """
 
-    key: str
     visual: torch.Tensor
-    mass: torch.Tensor = field(init=False)
-    next_row: int = field(init=False)
+    mass: torch.Tensor
+    total: torch.Tensor
+    next_row: int
     rows: int = 0
-    total: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.mass = torch.zeros(len(self.visual), dtype=torch.float32)
-        self.next_row = int(self.visual[-1]) + 1
+
+class Taken(NamedTuple):
+    """What was recorded of a finished request, on the CPU; fields as in :class:`Tracked`."""
+
+    mass: torch.Tensor
+    rows: int
+    total: float
 
 
 @dataclass
@@ -47,8 +54,8 @@ class _Step:
     """The rows of one forward pass that count; shared by all layers."""
 
     source: object
-    tracked: list[Tracked | None]
-    new_rows: list[int]
+    counted: list[Tracked]
+    which: list[int]
     first_row: torch.Tensor
     index: torch.Tensor
     index_start_loc: torch.Tensor
@@ -69,11 +76,20 @@ class Recorder:
         self._capacity = capacity
         self._step: _Step | None = None
 
-    def track(self, key: str, visual: Callable[[], torch.Tensor]) -> Tracked:
-        """The entry of ``key``; ``visual`` gives its visual tokens' positions when it is first seen."""
+    def track(self, key: str, visual: Callable[[], torch.Tensor], device: torch.device) -> Tracked:
+        """The entry of ``key``, which is our own name for a request (vLLM renames requests inside).
+
+        visual: gives the visual tokens' prompt positions when the key is first seen, [N] int64 on the CPU.
+        """
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = Tracked(key, visual())
+            positions = visual()
+            entry = self._entries[key] = Tracked(
+                visual=positions.to(device),
+                mass=torch.zeros(len(positions), dtype=torch.float32, device=device),
+                total=torch.zeros((), dtype=torch.float64, device=device),
+                next_row=int(positions[-1]) + 1,
+            )
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
         self._entries.move_to_end(key)
@@ -93,26 +109,27 @@ class Recorder:
     ) -> None:
         """Open a forward pass: one entry per request of the batch, None where nothing is tracked."""
         self.flush()
-        first, new, index = [], [], []
-        for entry, queries, length in zip(tracked, query_lens, seq_lens, strict=True):
+        first, counted, which, lengths = [], [], [], [0]
+        for i, (entry, queries, length) in enumerate(zip(tracked, query_lens, seq_lens, strict=True)):
             start = length if entry is None else max(entry.next_row, length - queries)
             count = max(0, length - start)
             first.append(queries - count)
-            new.append(count)
-            index.append(entry.visual if entry is not None and count else _NOTHING)
-            if entry is not None:
-                entry.next_row = max(entry.next_row, length)
-        lengths = torch.tensor([0] + [len(x) for x in index])
-        flat = torch.cat(index)
+            lengths.append(len(entry.visual) if entry is not None and count else 0)
+            if entry is not None and count:
+                counted.append(entry)
+                which.append(i)
+                entry.next_row = length
+                entry.rows += count
+        index = torch.cat([e.visual for e in counted]) if counted else _NOTHING.to(device)
         self._step = _Step(
             source=source,
-            tracked=list(tracked),
-            new_rows=new,
-            first_row=torch.tensor(first, device=device),
-            index=flat.to(device),
-            index_start_loc=lengths.cumsum(0).to(device),
-            mass=torch.zeros(len(flat), dtype=torch.float32, device=device),
-            total=torch.zeros(len(index), dtype=torch.float64, device=device),
+            counted=counted,
+            which=which,
+            first_row=_to_device(first, device),
+            index=index,
+            index_start_loc=_to_device(list(accumulate(lengths)), device),
+            mass=torch.zeros(len(index), dtype=torch.float32, device=device),
+            total=torch.zeros(len(first), dtype=torch.float64, device=device),
         )
 
     def add_layer(
@@ -127,7 +144,7 @@ class Recorder:
         """Count one layer of the open pass; shapes as in :func:`attention_mass`."""
         step = self._step
         assert step is not None, "add_layer() before begin()"
-        if not any(step.new_rows):
+        if not step.counted:
             return
         attention_mass(
             query, key_cache, block_table, seq_lens, query_start_loc, step.first_row,
@@ -138,23 +155,27 @@ class Recorder:
     def flush(self) -> None:
         """Close the open pass: move its sums into the requests' entries."""
         step, self._step = self._step, None
-        if step is None or not any(step.new_rows):
+        if step is None or not step.counted:
             return
-        mass, totals = step.mass.cpu(), step.total.tolist()
-        starts = step.index_start_loc.tolist()
-        for i, (entry, rows) in enumerate(zip(step.tracked, step.new_rows, strict=True)):
-            if entry is not None and rows:
-                entry.mass += mass[starts[i] : starts[i + 1]]
-                entry.rows += rows
-                entry.total += totals[i]
+        parts = step.mass.split([len(entry.mass) for entry in step.counted])
+        totals = step.total.unbind()
+        torch._foreach_add_([entry.mass for entry in step.counted], list(parts))
+        torch._foreach_add_([entry.total for entry in step.counted], [totals[i] for i in step.which])
 
-    def take(self, key: str) -> Tracked | None:
-        """Remove and return a finished request's entry; None where it was never seen."""
+    def take(self, key: str) -> Taken | None:
+        """Forget a finished request and return what was recorded; None where it was never seen."""
         self.flush()
-        return self._entries.pop(key, None)
+        entry = self._entries.pop(key, None)
+        return entry and Taken(entry.mass.cpu(), entry.rows, entry.total.item())
 
     def __len__(self) -> int:
         return len(self._entries)
 
 
 _NOTHING = torch.zeros(0, dtype=torch.int64)
+
+
+def _to_device(values: list[int], device: torch.device) -> torch.Tensor:
+    """int64; the copy to a GPU does not make the host wait."""
+    tensor = torch.tensor(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

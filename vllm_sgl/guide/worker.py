@@ -65,5 +65,5 @@ class GuideWorkerExtension:
         for owner in batch.owners:
             key = owner.extra_args.get(TRACK_KEY)
             positions = partial(visual_positions, owner.placeholders)
-            tracked.append(recorder.track(key, positions) if key is not None else None)
+            tracked.append(recorder.track(key, positions, device) if key is not None else None)
         recorder.begin(metadata, tracked, batch.query_lens, batch.seq_lens, device)

@@ -61,6 +61,11 @@ class SGLAsyncLLM(AsyncLLM):
             self._small.shutdown()
             raise
         metrics().watch(lambda: self.guide_alive)
+        logger.info(
+            "SGL: the large engine keeps its settings but two: its vision encoder runs without CUDA graphs "
+            "(they would bypass the pruning), and processed images are cached in this process instead of being "
+            "sent to the engine once (a rewritten prompt needs its pixels)"
+        )
 
     @property
     def guide_alive(self) -> bool:

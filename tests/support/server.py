@@ -1,0 +1,174 @@
+"""A real ``vllm serve`` process, as a user starts it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import openai
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+#: Bounds in seconds; each is several times what an idle machine with two cores needs.
+START_TIMEOUT = 300
+STOP_TIMEOUT = 60
+REQUEST_TIMEOUT = 120
+
+#: What suits the tiny checkpoints on a small CPU machine.
+COMMON_FLAGS = (
+    "--trust-remote-code", "--enforce-eager", "--dtype=float32", "--max-model-len=1024",
+    "--kv-cache-memory-bytes=64000000", "--max-num-seqs=16", '--limit-mm-per-prompt={"image": 4}',
+)  # fmt: skip
+
+_SMALL_PID = re.compile(r"SGL: guide engine runs in process (\d+)")
+
+
+def poll(condition: Callable[[], Any], timeout: float = 30, what: str = "the condition") -> Any:
+    """The first true value of ``condition``, asked again and again until ``timeout`` seconds are over."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s"
+        time.sleep(0.05)
+    return value
+
+
+def vllm(*arguments: str) -> list[str]:
+    """The command line of ``vllm ...`` under this very interpreter."""
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", *arguments]
+
+
+def run_vllm(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """``vllm ...`` to its end; stdout and stderr in one. Nothing it started outlives it."""
+    process = subprocess.Popen(
+        vllm(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        _kill_group(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+
+class Server:
+    """``vllm serve MODEL FLAGS`` while the ``with`` block runs. All addresses are on 127.0.0.1."""
+
+    def __init__(self, model: Path, log: Path, flags: Sequence[str] = ()) -> None:
+        self.model = str(model)
+        self.log = log
+        self._flags = [*COMMON_FLAGS, *flags]
+        self._process: subprocess.Popen | None = None
+        self.port = 0
+
+    def __enter__(self) -> "Server":
+        self.port = _free_port()
+        address = ["--host=127.0.0.1", f"--port={self.port}"]
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                vllm("serve", self.model, *address, *self._flags),
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        try:
+            poll(self._is_up, START_TIMEOUT, f"the server (log: {self.log})")
+        except BaseException:
+            self.close()
+            raise
+        self.client = self.new_client()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it politely, then by force, with everything that it started."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.terminate()
+                try:
+                    self._process.wait(STOP_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    pass
+            _kill_group(self._process)
+
+    def terminate(self) -> int:
+        """SIGTERM as a service manager sends it; the exit code."""
+        self._process.terminate()
+        return self._process.wait(STOP_TIMEOUT)
+
+    def new_client(self) -> openai.OpenAI:
+        url = f"http://127.0.0.1:{self.port}/v1"
+        return openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=REQUEST_TIMEOUT)
+
+    def get(self, path: str) -> tuple[int, Any, str]:
+        """(status, headers, body) of a plain GET."""
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=REQUEST_TIMEOUT) as response:
+            return response.status, response.headers, response.read().decode()
+
+    def metrics(self) -> "Metrics":
+        return Metrics(self.get("/metrics")[2])
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def process(self) -> psutil.Process:
+        """The process that serves HTTP."""
+        return psutil.Process(self._process.pid)
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process below it that lives now."""
+        return self.process.children(recursive=True)
+
+    def small_engine(self) -> psutil.Process:
+        """The small engine's core process; its worker is a child of it."""
+        return psutil.Process(int(_SMALL_PID.search(self.log_text())[1]))
+
+    def _is_up(self) -> bool:
+        code = self._process.poll()
+        assert code is None, f"the server ended with {code}:\n{self.log_text()[-3000:]}"
+        try:
+            return self.get("/health")[0] == 200
+        except OSError:
+            return False
+
+
+class Metrics:
+    """One scrape of ``/metrics``."""
+
+    def __init__(self, text: str) -> None:
+        self._samples: dict[tuple[str, frozenset], float] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                key = (sample.name, frozenset(sample.labels.items()))
+                self._samples[key] = sample.value
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum of the samples of this name that carry these labels; 0 where there are none."""
+        wanted = set(labels.items())
+        return sum(value for (n, own), value in self._samples.items() if n == name and wanted <= own)
+
+
+def settings(**sgl: Any) -> list[str]:
+    """SGL settings in the form of ``--additional-config``."""
+    return ["--additional-config=" + json.dumps({"sgl": sgl})]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _kill_group(process: subprocess.Popen) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
