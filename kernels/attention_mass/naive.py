@@ -18,6 +18,7 @@ def attention_mass(
     scale: float,
     mass: torch.Tensor,
     total: torch.Tensor,
+    max_rows: int | None = None,
 ) -> None:
     """Add causal softmax attention probabilities, summed over query rows and heads.
 
@@ -37,12 +38,17 @@ def attention_mass(
         query_start_loc: [requests + 1] int, where each request's rows start in ``query``.
         first_row: [requests] int, first row that counts, relative to the request's own rows;
             equal to its number of rows where none counts.
-        index: [J] int64, key positions of interest, all requests one after the other.
+        index: [J] int64, key positions of interest, all requests one after the other; the kernel wants
+            those of a request ascending and different, and never reads behind ``index_start_loc[-1]``.
         index_start_loc: [requests + 1] int, where each request's positions start in ``index``.
         scale: factor on q k^T.
-        mass: [J] float32, added to in place.
+        mass: [J] or [lanes, J] float32, added to in place. With lanes, their sum is the result: the
+            kernel spreads heads over them, this version uses the first.
         total: [requests] float64, added to in place.
+        max_rows: no request has more counted rows than this; known to the caller's host, it sizes the
+            kernel's grid (1: decode). This version does not need it.
     """
+    mass = mass if mass.dim() == 1 else mass[0]
     kv_heads, block_size, head_dim = key_cache.shape[1:]
     query_starts, first_rows = query_start_loc.tolist(), first_row.tolist()
     index_starts, lengths = index_start_loc.tolist(), seq_lens.tolist()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from vllm import EngineArgs, SamplingParams
-from vllm.renderers import ChatParams
+from vllm.renderers import ChatParams, renderer_from_config
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -21,10 +21,12 @@ from tests.support.images import data_url, random_image
 from tests.support.reference import reference
 from tests.support.rendering import chat_prompt
 from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.guide.result import GuideResult
 from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
 from vllm_sgl.host import small_engine
 from vllm_sgl.host.engine_args import use_sgl
 from vllm_sgl.host.output import abort_output
+from vllm_sgl.host.renderer import keeping_pixels
 from vllm_sgl.pipeline import Outcome, Pipeline
 from vllm_sgl.prune import rewrite
 from vllm_sgl.prune.top_importance import TopImportance
@@ -35,7 +37,7 @@ _IDS = itertools.count()
 
 # vLLM compiles small helpers (ranks of log-probabilities), anew for every batch size: seconds each time
 # that test nothing of ours. Servers started by other tests are processes of their own and do compile.
-torch._dynamo.config.disable = True
+torch.compiler.set_stance("force_eager")
 
 
 class InProcessEngine:
@@ -53,8 +55,9 @@ class InProcessEngine:
         return self.engine.model_executor.driver_worker.worker.model_runner
 
     @property
-    def worker(self) -> Any:
-        return self.engine.model_executor.driver_worker.worker
+    def recorder(self) -> Any:
+        """The guide's memory inside the worker."""
+        return self.engine.model_executor.driver_worker.worker._sgl_recorder
 
     @property
     def scheduler(self) -> Any:
@@ -111,7 +114,7 @@ class Engines:
             "max_model_len": 640,
             "max_num_seqs": 8,
             "enforce_eager": True,
-            "mm_processor_cache_gb": 0,
+            "mm_processor_cache_gb": 0.1,
             "kv_cache_memory_bytes": 32 << 20,
             **large_args,
         }
@@ -121,12 +124,18 @@ class Engines:
             # Engine core and worker in this process; read while configs are made and engines built.
             patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             large_config = engine_args.create_engine_config()
+            self.large_context = large_config.model_config.max_model_len
             self.small = InProcessEngine(small_engine.small_config(large_config, self.config))
-            self.large = InProcessEngine(large_config) if with_large else None
-        rows = asyncio.run(small_engine.attention_rows(self.small))
+            with keeping_pixels(large_config) as keep:
+                self.large = InProcessEngine(large_config) if with_large else None
+                self.renderer = (
+                    self.large.engine.renderer if with_large else renderer_from_config(large_config)
+                )
+                keep(self.renderer)
+        installed = self.small.engine.collective_rpc("sgl_install")
+        rows = sum(worker["layers"] * worker["heads"] for worker in installed)
         self.guide = SmallModelGuide(self.small, rows, timeout=120)
         self.pipeline = Pipeline(self.config, self.guide, TopImportance(), rewrite)
-        self.renderer = (self.large or self.small).engine.renderer
         self.reference = reference(pair[0])
         self.large_reference = reference(pair[1])
 
@@ -150,20 +159,42 @@ class Engines:
     async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
         """What the server does with a rendered prompt until it is decided; xargs are ``sgl_*`` keys."""
         params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
-        known = facts.read(prompt, params, RequestContext(), None, self.small.model_config.max_model_len)
+        known = facts.read(prompt, params, RequestContext(), None, self.large_context)
         id = id or f"request-{next(_IDS)}"
         request = GuideRequest(id, prompt, known.visual_tokens, params, known.max_tokens)
         options = RequestOptions.parse(params.extra_args, self.config)
         return await self.pipeline.walk(request, known, options)
 
+    async def look(
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **params: Any
+    ) -> GuideResult:
+        """The guide alone; params are the client's ``SamplingParams``."""
+        client = SamplingParams(temperature=0, **params)
+        counts = rewrite.visual_counts(prompt)
+        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, counts, client, max_tokens)
+        return await self.guide.look(request, max_tokens)
+
     async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:
         """The large model's greedy tokens and their log-probabilities [n]."""
         params = SamplingParams(temperature=0, max_tokens=max_tokens, logprobs=0)
-        async for output in self.large.generate(prompt, params, f"large-{next(_IDS)}"):
-            completion = output.outputs[0]
+        completion = (await self._run_large(prompt, params)).outputs[0]
         tokens = list(completion.token_ids)
         steps = zip(completion.logprobs, tokens, strict=True)
         return tokens, torch.tensor([step[token].logprob for step, token in steps])
+
+    async def cached_tokens(self, prompt: Any) -> int:
+        """How many of the prompt's tokens the large engine finds in its prefix cache."""
+        params = SamplingParams(temperature=0, max_tokens=1)
+        return (await self._run_large(prompt, params)).num_cached_tokens
+
+    async def run_small(self, prompt: Any, params: SamplingParams) -> Any:
+        """The small model as a plain vLLM engine."""
+        id = f"small-{next(_IDS)}"
+        return [output async for output in self.small.generate(prompt, params, id)][-1]
+
+    async def _run_large(self, prompt: Any, params: SamplingParams) -> Any:
+        id = f"large-{next(_IDS)}"
+        return [output async for output in self.large.generate(prompt, params, id)][-1]
 
     def shutdown(self) -> None:
         self.small.shutdown()

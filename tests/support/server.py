@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -91,10 +92,8 @@ class Server:
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.terminate()
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     self._process.wait(STOP_TIMEOUT)
-                except subprocess.TimeoutExpired:
-                    pass
             _kill_group(self._process)
 
     def terminate(self) -> int:
@@ -155,6 +154,16 @@ class Metrics:
         return sum(value for (n, own), value in self._samples.items() if n == name and wanted <= own)
 
 
+@contextmanager
+def frozen(process: psutil.Process) -> Iterator[None]:
+    """The process does not move inside the block."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def settings(**sgl: Any) -> list[str]:
     """SGL settings in the form of ``--additional-config``."""
     return ["--additional-config=" + json.dumps({"sgl": sgl})]
@@ -167,8 +176,6 @@ def _free_port() -> int:
 
 
 def _kill_group(process: subprocess.Popen) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

@@ -56,6 +56,7 @@ class _Step:
     source: object
     counted: list[Tracked]
     which: list[int]
+    max_rows: int
     first_row: torch.Tensor
     index: torch.Tensor
     index_start_loc: torch.Tensor
@@ -109,7 +110,7 @@ class Recorder:
     ) -> None:
         """Open a forward pass: one entry per request of the batch, None where nothing is tracked."""
         self.flush()
-        first, counted, which, lengths = [], [], [], [0]
+        first, counted, which, lengths, max_rows = [], [], [], [0], 0
         for i, (entry, queries, length) in enumerate(zip(tracked, query_lens, seq_lens, strict=True)):
             start = length if entry is None else max(entry.next_row, length - queries)
             count = max(0, length - start)
@@ -118,6 +119,7 @@ class Recorder:
             if entry is not None and count:
                 counted.append(entry)
                 which.append(i)
+                max_rows = max(max_rows, count)
                 entry.next_row = length
                 entry.rows += count
         index = torch.cat([e.visual for e in counted]) if counted else _NOTHING.to(device)
@@ -125,10 +127,11 @@ class Recorder:
             source=source,
             counted=counted,
             which=which,
+            max_rows=max_rows,
             first_row=_to_device(first, device),
             index=index,
             index_start_loc=_to_device(list(accumulate(lengths)), device),
-            mass=torch.zeros(len(index), dtype=torch.float32, device=device),
+            mass=torch.zeros(_lanes(device), len(index), dtype=torch.float32, device=device),
             total=torch.zeros(len(first), dtype=torch.float64, device=device),
         )
 
@@ -148,7 +151,7 @@ class Recorder:
             return
         attention_mass(
             query, key_cache, block_table, seq_lens, query_start_loc, step.first_row,
-            step.index, step.index_start_loc, scale, step.mass, step.total,
+            step.index, step.index_start_loc, scale, step.mass, step.total, step.max_rows,
         )  # fmt: skip
 
     @torch.inference_mode()  # collected between passes, where vLLM's own inference mode is not on
@@ -157,7 +160,7 @@ class Recorder:
         step, self._step = self._step, None
         if step is None or not step.counted:
             return
-        parts = step.mass.split([len(entry.mass) for entry in step.counted])
+        parts = step.mass.sum(0).split([len(entry.mass) for entry in step.counted])
         totals = step.total.unbind()
         torch._foreach_add_([entry.mass for entry in step.counted], list(parts))
         torch._foreach_add_([entry.total for entry in step.counted], [totals[i] for i in step.which])
@@ -173,6 +176,11 @@ class Recorder:
 
 
 _NOTHING = torch.zeros(0, dtype=torch.int64)
+
+
+def _lanes(device: torch.device) -> int:
+    """Rows of a step's mass: on a GPU the heads of one request are shared out over several programs."""
+    return 8 if device.type == "cuda" else 1
 
 
 def _to_device(values: list[int], device: torch.device) -> torch.Tensor:

@@ -25,6 +25,8 @@ logger = logging.getLogger("vllm.vllm_sgl.guide")
 
 #: Relative error allowed in total attention mass: probabilities are summed in float32.
 MASS_TOLERANCE = 1e-3
+#: How often a pending RPC checks that the engine still lives.
+DEATH_CHECK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ class SmallModelGuide:
         self._engine = engine
         self._attention_rows = attention_rows
         self._timeout = timeout
-        self._collector = Collector(
-            lambda keys: engine.collective_rpc("sgl_take", timeout=timeout, args=(keys,))
-        )
+        self._collector = Collector(self._take)
 
     @property
     def context(self) -> int:
@@ -114,6 +114,18 @@ class SmallModelGuide:
         rows = len(request.prompt["prompt_token_ids"]) - 1 - last_visual + len(tokens) - 1
         importance = self._importance(recorded, rows, request.visual_tokens)
         return GuideResult(importance, self._answer(request, completion, tokens))
+
+    async def _take(self, keys: list[str]) -> list[Any]:
+        """One RPC. vLLM leaves the pending calls of an engine that dies waiting for ever, so look out
+        for its death meanwhile; remove when vLLM fails them."""
+        call = asyncio.ensure_future(
+            self._engine.collective_rpc("sgl_take", timeout=self._timeout, args=(keys,))
+        )
+        while not (await asyncio.wait([call], timeout=DEATH_CHECK_SECONDS))[0]:
+            if not self.alive:
+                call.cancel()
+                raise EngineDeadError()
+        return call.result()
 
     def _importance(
         self, recorded: Sequence[dict[str, Any] | None], rows: int, visual_tokens: tuple[int, ...]

@@ -37,17 +37,11 @@ class SGLAsyncLLM(AsyncLLM):
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         config = SGLConfig.of(vllm_config.additional_config)
         assert config is not None, "an SGL engine client without SGL settings"
-        parallel = vllm_config.parallel_config
-        refuse_replicas(kwargs.get("client_count"), parallel.data_parallel_size)
+        _refuse_unsupported(vllm_config, kwargs.get("client_count"))
         small_engine.share_cpu()
         small = small_engine.small_config(vllm_config, config)
         pair.check_pair(vllm_config.model_config, small.model_config)
         memory.apply(memory.plan(vllm_config, small, config.small_memory), vllm_config, small)
-        if config.feature_cache and getattr(vllm_config.lora_config, "enable_tower_connector_lora", False):
-            raise ValueError(
-                "--enable-tower-connector-lora changes vision features per adapter, which SGL's cache of them "
-                "does not know: add --sgl-feature-cache 0"
-            )
         self.sgl_config = config
         self._small = small_engine.start_small(small)
         self._guide_ready: asyncio.Task[Pipeline] | None = None
@@ -170,3 +164,13 @@ class SGLAsyncLLM(AsyncLLM):
         super().shutdown(timeout)
         if small := getattr(self, "_small", None):
             small.shutdown(timeout)
+
+
+def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
+    refuse_replicas(client_count, config.parallel_config.data_parallel_size)
+    if getattr(config.lora_config, "enable_tower_connector_lora", False):
+        raise ValueError(
+            "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens from "
+            "the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve without "
+            "--sgl-small"
+        )

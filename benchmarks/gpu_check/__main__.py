@@ -1,0 +1,122 @@
+"""`python -m benchmarks.gpu_check [--only SECTIONS] [--smoke]`; see the package."""
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks import report as reporting
+
+from . import importance, kernels, peaks, serve
+from .session import ROOT, Section, SectionError, Session
+
+Run = Callable[[Session], Section]
+#: One stage after the other; the parts of a stage side by side, because none of them takes times.
+#: (name for --only, name in the report, what to run)
+STAGES: list[list[tuple[str, str, Run]]] = [
+    [("kernels", "kernel tests", kernels.test), ("importance", "importance", importance.run)],
+    [("kernels", "kernel benchmark", kernels.measure)],
+    [("serve", "serve", serve.run)],
+    [("memory", "memory", peaks.run)],
+]
+_PRINTING = threading.Lock()
+NAMES = list(dict.fromkeys(only for stage in STAGES for only, _, _ in stage))
+
+
+def main() -> int:
+    arguments = _parse()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as temporary:
+        work = arguments.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        session = Session(arguments.smoke, work, began + arguments.seconds)
+        try:
+            session.prepare()
+        except SectionError as error:
+            print(error)
+            return 1
+        report = {**_environment(session), "smoke": arguments.smoke, "sections": {}}
+        reporting.print_environment(report)
+        for stage in STAGES:
+            wanted = [(name, run) for only, name, run in stage if only in arguments.only]
+            # A smoke run has no cores to spare for two at once.
+            with ThreadPoolExecutor(1 if arguments.smoke else len(stage)) as pool:
+                for name, found in pool.map(lambda part: (part[0], _run(session, *part)), wanted):
+                    report["sections"][name] = found
+                    _write(report, arguments)
+    report["seconds"] = time.monotonic() - began
+    path = _write(report, arguments)
+    states = {name: section["state"] for name, section in report["sections"].items()}
+    print(f"\n{states}\n{report['seconds']:.0f} s, written to {path}")
+    return 0 if set(states.values()) == {"ok"} else 1
+
+
+def _environment(session: Session) -> dict:
+    """Asked in a child: asking for the GPU's name takes some of its memory for as long as one lives."""
+    path = session.work / "environment.json"
+    code = (
+        "import json, sys; from benchmarks import report; "
+        "open(sys.argv[1], 'w').write(json.dumps(report.environment()))"
+    )
+    if session.run([sys.executable, "-c", code, str(path)], "environment.log", 120):
+        raise SystemExit(f"the environment cannot be read:\n{session.tail('environment.log')}")
+    return json.loads(path.read_text())
+
+
+def _run(session: Session, name: str, run: Callable[[Session], Section]) -> dict:
+    """One section to its end, whatever happens in it."""
+    began = time.monotonic()
+    print(f"... {name}", flush=True)
+    try:
+        section = run(session)
+    except SectionError as error:
+        section = Section(failures=[str(error)])
+    except Exception:
+        section = Section(failures=[traceback.format_exc()])
+    session.found[name] = section
+    state = "failed" if section.failures else "ok"
+    seconds = time.monotonic() - began
+    failures = (f"FAILED {failure}" for failure in section.failures)
+    with _PRINTING:
+        print(f"\n== {name}: {state}, {seconds:.0f} s")
+        columns = dict.fromkeys(column for row in section.rows for column in row)
+        reporting.print_table({**columns, **row} for row in section.rows)
+        print("\n".join((*section.notes, *failures)), flush=True)
+    found = {"rows": section.rows, "notes": section.notes, "failures": section.failures}
+    return {"state": state, "seconds": seconds, **found}
+
+
+def _write(report: dict, arguments: argparse.Namespace) -> Path:
+    """Written after every section: a run that is cut off leaves what it had."""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    kind = "smoke" if arguments.smoke else "gpu"
+    stamp = report["utc"].replace(" ", "-").replace(":", "")
+    path = arguments.out / f"{kind}-check-{stamp}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
+    parser.add_argument("--only", default=",".join(NAMES), help="sections, separated by commas")
+    parser.add_argument("--smoke", action="store_true", help="tiny models on a CPU: does the code run?")
+    parser.add_argument("--seconds", type=float, default=480, help="what all of it may take")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="where the JSON goes")
+    parser.add_argument(
+        "--work", type=Path, help="keep checkpoints and logs here (default: a temporary folder)"
+    )
+    arguments = parser.parse_args()
+    arguments.only = arguments.only.split(",")
+    if unknown := set(arguments.only) - set(NAMES):
+        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; sections: {', '.join(NAMES)}")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

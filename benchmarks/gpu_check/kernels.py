@@ -1,0 +1,59 @@
+"""Kernel tests, compiled for this device and not interpreted, then the kernels' own benchmark."""
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+
+from .session import Section, Session
+
+_TEST_SECONDS, _BENCHMARK_SECONDS = 200, 90
+_CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/kernels.py` measured them
+# The project's own pytest settings need plugins that a bare GPU machine may lack, and would put the
+# checkout before an installed package.
+_PYTEST = [
+    "-m",
+    "pytest",
+    "tests/kernels",
+    "-q",
+    "-o",
+    "addopts=",
+    "-o",
+    "pythonpath=",
+    "--import-mode=append",
+]
+
+
+def test(session: Session) -> Section:
+    """Run the kernel tests."""
+    section = Section()
+    report = session.work / "kernel-tests.xml"
+    command = [sys.executable, *_PYTEST, f"--junitxml={report}"]
+    if session.smoke:
+        command += ["-k", "gather"]
+    environment = {"TRITON_INTERPRET": "1"} if session.smoke else {}
+    code = session.run(command, "kernel-tests.log", _TEST_SECONDS, environment)
+    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    if report.exists():
+        for suite in ElementTree.parse(report).iter("testsuite"):
+            for name in counts:
+                counts[name] += int(suite.get(name, 0))
+    section.rows.append({"what": "kernel tests", "exit": code, **counts})
+    section.expect(
+        code == 0 and counts["tests"] > 0 and not counts["skipped"],
+        f"kernel tests: exit {code}, {counts}\n{session.tail('kernel-tests.log')}",
+    )
+    return section
+
+
+def measure(session: Session) -> Section:
+    """Run `benchmarks/kernels.py`; alone on the device, so that its figures mean something."""
+    section = Section()
+    result = session.work / "kernel-benchmark.json"
+    command = [sys.executable, "-m", "benchmarks.kernels", "--json", str(result)]
+    code = session.run(command, "kernel-benchmark.log", _BENCHMARK_SECONDS)
+    section.expect(code == 0, f"benchmarks/kernels.py: exit {code}\n{session.tail('kernel-benchmark.log')}")
+    if result.exists():
+        found = json.loads(result.read_text())
+        section.rows += found["rows"]
+        section.notes += [f"{name}: {found[name]:.0f}" for name in _CEILINGS if name in found]
+    return section

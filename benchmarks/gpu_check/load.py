@@ -1,0 +1,82 @@
+"""Requests and closed-loop clients."""
+
+import base64
+import io
+import json
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from .server import Server
+
+#: 70 tokens of the small tokenizer.
+QUESTION = (
+    "What is written on the sign next to the door, and how many people are in the picture? Answer the "
+    "question using a single word or phrase, and read the number on the right."
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    seconds: float
+    usage: dict
+    sgl: dict | None
+
+
+def picture(seed: int, width: int, height: int) -> bytes:
+    """A JPEG that no other seed gives: a cache that knew it would make a side look faster than it is."""
+    draw_from = random.Random(seed)
+    image = Image.new("RGB", (width, height), (seed % 251, seed // 251 % 251, 90))
+    draw = ImageDraw.Draw(image)
+    for _ in range(60):
+        left, top = draw_from.randrange(width), draw_from.randrange(height)
+        box = (left, top, left + draw_from.randint(8, width // 3), top + draw_from.randint(8, height // 3))
+        draw.rectangle(box, fill=tuple(draw_from.randrange(256) for _ in range(3)))
+    draw.text((10, 10), f"sign {seed}", fill="white")
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def bodies(
+    seeds: Sequence[int], size: tuple[int, int], max_tokens: int, options: dict | None = None
+) -> list[bytes]:
+    """One greedy request per seed, each about a picture of its own; options: its `vllm_xargs`."""
+
+    def body(seed: int) -> bytes:
+        url = "data:image/jpeg;base64," + base64.b64encode(picture(seed, *size)).decode()
+        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
+        request = {
+            "model": "model",
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+        return json.dumps(request | ({"vllm_xargs": options} if options else {})).encode()
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(body, seeds))
+
+
+def ask(server: Server, requests: Sequence[bytes], clients: int) -> tuple[list[Reply], float]:
+    """Send all requests, ``clients`` at a time; the replies and the seconds from first to last."""
+
+    def one(body: bytes) -> Reply:
+        began = time.perf_counter()
+        reply = server.chat(body)
+        return Reply(time.perf_counter() - began, reply["usage"], reply.get("sgl"))
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        replies = list(pool.map(one, requests))
+    return replies, time.perf_counter() - began
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)

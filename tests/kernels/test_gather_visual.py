@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from vllm_sgl.kernels.gather_visual import gather_visual
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kept", [[], [0], [6], [0, 3, 6], list(range(7))], ids=str)
+def test_rows_in_order(kept, dtype):
+    features = torch.arange(21).view(7, 3).to(dtype)
+    rows = gather_visual(features, torch.tensor(kept, dtype=torch.int64))
+    assert rows.dtype == dtype
+    assert rows.tolist() == [features[i].tolist() for i in kept]
+    assert rows.shape == (len(kept), 3)
+
+
+def test_result_is_a_copy():
+    features = torch.zeros(4, 2)
+    rows = gather_visual(features, torch.arange(4))
+    rows += 1
+    assert not features.any()
+
+
+def test_strided_features_and_poisoned_neighbours():
+    wide = torch.full((6, 10), float("nan"))
+    wide[1:5, 2:6] = torch.arange(16.0).view(4, 4)
+    rows = gather_visual(wide[1:5, 2:6], torch.tensor([1, 3]))
+    assert rows.tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]

@@ -1,0 +1,49 @@
+"""Kernels beyond their results: they compile for GPUs, and CPU users need no Triton."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from vllm_sgl.kernels.attention_mass import attention_mass
+from vllm_sgl.kernels.compact_kv import compact_kv
+from vllm_sgl.kernels.gather_visual import gather_visual
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="needs triton: pip install triton")
+def test_kernels_compile(tmp_path):
+    """The interpreter takes code that the compiler does not: compile for GPUs that need not be there."""
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "compile_for.py"), "80", "90"],
+        cwd=tmp_path,
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    print(result.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr[-20000:]
+
+
+def test_without_triton(monkeypatch):
+    monkeypatch.setattr("vllm_sgl.kernels._triton._has_triton", lambda: False)
+    tensor = torch.zeros(2, 3, 4, device="meta")
+    for operation in (attention_mass, gather_visual, compact_kv):
+        with pytest.raises(ImportError, match=rf"{operation.__name__} on meta .*pip install triton"):
+            operation(tensor)
+
+
+def test_a_cpu_tensor_needs_no_triton(tmp_path):
+    code = """
+import sys
+sys.modules["triton"] = None  # importing it fails
+import torch
+from vllm_sgl.kernels.gather_visual import gather_visual
+import vllm_sgl.kernels.attention_mass, vllm_sgl.kernels.compact_kv
+assert gather_visual(torch.eye(3), torch.tensor([2])).tolist() == [[0, 0, 1]]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)

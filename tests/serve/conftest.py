@@ -1,0 +1,42 @@
+"""One server for most tests here, and one that may be broken. Starting one takes most of a minute."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.server import Server, settings
+
+#: The small model's context here: enough for three full images, not for four and a long question.
+SMALL_CONTEXT = 480
+
+
+@pytest.fixture(scope="session")
+def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
+    """Set up by flags; retention 0.35, early exit off. Tests leave it as they found it."""
+    small, large = qwen2_pair
+    flags = [
+        f"--sgl-small={small}",
+        "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
+        "--enable-mm-embeds",
+        "--enable-auto-tool-choice", "--tool-call-parser=hermes",
+    ]  # fmt: skip
+    with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fragile_server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
+    """Set up by ``--additional-config``; its small engine may be stopped and killed."""
+    small, large = qwen2_pair
+    flags = settings(small=str(small), retention=0.5, guide_timeout=5)
+    with Server(large, tmp_path_factory.mktemp("fragile") / "server.log", flags) as running:
+        yield running
+
+
+@pytest.fixture
+def clients() -> Iterator[ThreadPoolExecutor]:
+    """Eight clients at once."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool

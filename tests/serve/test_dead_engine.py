@@ -1,0 +1,39 @@
+"""A small engine that dies with a call pending: vLLM never answers that call, so the guide must notice."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from vllm_sgl.decision import Reason
+from vllm_sgl.errors import GuideError
+from vllm_sgl.guide.small import SmallModelGuide
+
+
+class DyingEngine:
+    """Takes a call, dies, and leaves the caller waiting."""
+
+    model_config = SimpleNamespace(max_model_len=64)
+
+    def __init__(self):
+        self.errored = False
+
+    async def collective_rpc(self, method, timeout=None, args=()):
+        self.errored = True
+        await asyncio.Event().wait()
+
+
+async def test_pending_call_fails_when_the_engine_dies():
+    guide = SmallModelGuide(DyingEngine(), attention_rows=1, timeout=30)
+    with pytest.raises(GuideError) as caught:
+        await asyncio.wait_for(guide._guarded(guide._collector.take("key")), timeout=10)
+    assert caught.value.reason == Reason.GUIDE_DEAD
+
+
+async def test_dead_engine_is_not_asked():
+    engine = DyingEngine()
+    engine.errored = True
+    guide = SmallModelGuide(engine, attention_rows=1, timeout=30)
+    with pytest.raises(GuideError) as caught:
+        await asyncio.wait_for(guide.look(None, 8), timeout=10)
+    assert caught.value.reason == Reason.GUIDE_DEAD

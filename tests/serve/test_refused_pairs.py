@@ -1,0 +1,167 @@
+"""Pairs and settings that the server refuses before it starts an engine: called directly, so that each
+costs a second instead of a start-up."""
+
+import json
+import shutil
+
+import pytest
+from vllm import AsyncEngineArgs, EngineArgs
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.host import engine_args, small_engine
+from vllm_sgl.host.patch import unwrap
+from vllm_sgl.models import ACTIVE_ENV
+from vllm_sgl.serve.engine import SGLAsyncLLM
+
+
+class Started(Exception):
+    """Every check has passed: an engine would be started now."""
+
+
+@pytest.fixture
+def start(qwen2_pair, monkeypatch):
+    """Start a server's engine client up to its first engine."""
+
+    def stop(config):
+        raise Started
+
+    monkeypatch.setattr(small_engine, "start_small", stop)
+    monkeypatch.setenv(ACTIVE_ENV, "")
+
+    def start(small=qwen2_pair[0], large=qwen2_pair[1], sgl=None, **arguments):
+        config = SGLConfig.parse({"small": str(small), **(sgl or {})})
+        arguments = {"max_model_len": 1024, "kv_cache_memory_bytes": 64 << 20, **arguments}
+        large_args = EngineArgs(str(large), trust_remote_code=True, dtype="float32", **arguments)
+        engine_args.use_sgl(large_args, config)
+        SGLAsyncLLM(large_args.create_engine_config(), None, False)
+
+    return start
+
+
+@pytest.fixture
+def small_copy(qwen2_pair, tmp_path):
+    """A copy of the small checkpoint, to be changed."""
+    return shutil.copytree(qwen2_pair[0], tmp_path / "small")
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def make_text_only(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config["llm_config"]))
+
+
+def test_good_pair_is_started(start):
+    with pytest.raises(Started):
+        start()
+
+
+def test_missing_small_model(start, tmp_path):
+    with pytest.raises(ValueError, match=r"--sgl-small .*nowhere.* no model there"):
+        start(small=tmp_path / "nowhere")
+
+
+def test_text_model_cannot_guide(start, small_copy):
+    make_text_only(small_copy)
+    with pytest.raises(
+        ValueError, match=r"(?s)--sgl-small .*InternVLChatModel.*received \['Qwen2ForCausalLM'\]"
+    ):
+        start(small=small_copy)
+
+
+def test_text_model_cannot_be_guided(start, small_copy):
+    make_text_only(small_copy)
+    with pytest.raises(ValueError, match=r"InternVLChatModel.*received \['Qwen2ForCausalLM'\]"):
+        start(large=small_copy)
+
+
+def test_other_vocabulary(start, small_copy):
+    def swap(tokenizer):
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+
+    edit(small_copy / "tokenizer.json", swap)
+    with pytest.raises(
+        ValueError, match=r"their tokenizer differs \(4 vocabulary entries.*another --sgl-small"
+    ):
+        start(small=small_copy)
+
+
+def test_other_merges(start, small_copy):
+    edit(small_copy / "tokenizer.json", lambda tokenizer: tokenizer["model"]["merges"].clear())
+    with pytest.raises(ValueError, match=r"their tokenizer differs \(they encode"):
+        start(small=small_copy)
+
+
+def test_other_chat_template(start, small_copy):
+    def system_prompt(config):
+        config["chat_template"] = "<|im_start|>system\nBe kind.<|im_end|>\n" + config["chat_template"]
+
+    edit(small_copy / "tokenizer_config.json", system_prompt)
+    with pytest.raises(ValueError, match=r"their chat template differs .*Be kind.*another --sgl-small"):
+        start(small=small_copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_dynamic_patch", 4), ("use_thumbnail", False), ("downsample_ratio", 0.25)]
+)
+def test_other_tiling(start, small_copy, key, value):
+    edit(small_copy / "config.json", lambda config: config.update({key: value}))
+    named = "visual tokens per tile" if key == "downsample_ratio" else key
+    with pytest.raises(ValueError, match=rf"their image tiling differs .*{named}.*another --sgl-small"):
+        start(small=small_copy)
+
+
+def test_unknown_argument_of_the_small_engine(start):
+    with pytest.raises(ValueError, match=r"--sgl-small .*no_such_argument"):
+        start(sgl={"small_args": {"no_such_argument": 1}})
+
+
+@pytest.mark.parametrize(
+    ("sgl", "arguments"),
+    [
+        ({"small_memory": 0.0001}, {}),
+        ({"small_memory": "100MiB"}, {}),
+        ({"small_memory": "4000GiB"}, {}),
+        ({}, {"kv_cache_memory_bytes": 1 << 45}),
+        ({}, {"kv_cache_memory_bytes": 1 << 10}),
+    ],
+)
+def test_not_enough_memory(start, sgl, arguments):
+    advice = "--sgl-small-memory, --gpu-memory-utilization, --kv-cache-memory-bytes or --max-model-len"
+    with pytest.raises(ValueError, match=rf"not enough memory for both engines.*{advice}"):
+        start(sgl=sgl, **arguments)
+
+
+@pytest.mark.parametrize("size", ["1.5GiB", 0.2, "auto"])
+def test_enough_memory(start, size):
+    with pytest.raises(Started):
+        start(sgl={"small_memory": size})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sgl-retention=1.5"], r"retention: expected a number in \(0, 1\].*received '1.5'"),
+        (["--sgl-on-error=panic"], r"on_error: expected 'fallback' or 'fail', received 'panic'"),
+        (["--sgl-feature-cache=much"], r"feature_cache: expected a size .*received 'much'"),
+        (["--data-parallel-size=2"], r"received --data-parallel-size 2: use 1"),
+        (["--api-server-count=2"], r"received --api-server-count 2: use 1"),
+    ],
+)
+def test_bad_flag(flags, message):
+    engine_args.install()
+    try:
+        parser = FlexibleArgumentParser()
+        parser.add_argument("--api-server-count", type=int)
+        args = AsyncEngineArgs.add_cli_args(parser).parse_args(["--sgl-small=any", *flags])
+        with pytest.raises(ValueError, match=message):
+            AsyncEngineArgs.from_cli_args(args)
+    finally:
+        unwrap(EngineArgs, "add_cli_args")
+        unwrap(EngineArgs, "from_cli_args")

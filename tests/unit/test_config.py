@@ -1,0 +1,174 @@
+"""Settings: ranges, forms, and error texts that name key, what is allowed and what came."""
+
+import pytest
+
+from vllm_sgl.config import ALLOWED, RequestOptions, SGLConfig, parse_size
+
+
+def config(**values):
+    return SGLConfig.parse({"small": "small-model", **values})
+
+
+def test_defaults_are_those_of_the_contract():
+    assert config().model_dump() == {
+        "small": "small-model",
+        "retention": 0.35,
+        "exit_threshold": None,
+        "guide_tokens": 32,
+        "consistency_retention": 0.05,
+        "positions": "original",
+        "small_memory": "auto",
+        "small_args": {},
+        "feature_cache": 256 << 20,
+        "guide_timeout": 60.0,
+        "shadow": False,
+        "on_error": "fallback",
+    }
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(ValueError, match="frozen"):
+        config().retention = 1.0
+
+
+GOOD = [
+    ("retention", 1, 1.0),
+    ("retention", "0.09", 0.09),
+    ("retention", 1e-9, 1e-9),
+    ("exit_threshold", 0, 0.0),
+    ("exit_threshold", "1", 1.0),
+    ("exit_threshold", "off", None),
+    ("exit_threshold", "OFF", None),
+    ("exit_threshold", None, None),
+    ("guide_tokens", 1, 1),
+    ("guide_tokens", "64", 64),
+    ("consistency_retention", 1.0, 1.0),
+    ("positions", "packed", "packed"),
+    ("small_memory", "auto", "auto"),
+    ("small_memory", 0.25, 0.25),
+    ("small_memory", "0.25", 0.25),
+    ("small_memory", "4GiB", 4 << 30),
+    ("small_memory", "1.5 gb", 3 << 29),
+    ("small_memory", str(1 << 31), 1 << 31),
+    ("feature_cache", "64MiB", 64 << 20),
+    ("feature_cache", 0, 0),
+    ("feature_cache", "0", 0),
+    ("guide_timeout", 0.5, 0.5),
+    ("shadow", True, True),
+    ("on_error", "fail", "fail"),
+    ("small_args", {"max_model_len": 64}, {"max_model_len": 64}),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "parsed"), GOOD, ids=lambda value: repr(value))
+def test_value_in_range_is_taken(key, value, parsed):
+    found = getattr(config(**{key: value}), key)
+    assert found == parsed
+    assert type(found) is type(parsed)
+
+
+BAD = [
+    *(("retention", value) for value in (0, -0.1, 1.0001, "half", None, float("nan"))),
+    *(("exit_threshold", value) for value in (-0.01, 1.01, "on")),
+    *(("guide_tokens", value) for value in (0, -3, 1.5, "many")),
+    *(("consistency_retention", value) for value in (0, 1.5)),
+    *(("positions", value) for value in ("absolute", "", None)),
+    *(("small_memory", value) for value in (0.0, "0", -1.0, "-1", "lots", "4GiBs", True, "0.0")),
+    *(("feature_cache", value) for value in (-1, "64", "-1MiB", "big", True, None) if value != "64"),
+    *(("guide_timeout", value) for value in (0, -1)),
+    ("shadow", "perhaps"),
+    ("on_error", "ignore"),
+    ("small_args", "--max-model-len 3"),
+    ("small", ""),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD, ids=lambda value: repr(value))
+def test_value_out_of_range_is_refused_by_name(key, value):
+    with pytest.raises(ValueError, match="expected") as error:
+        config(**{key: value})
+    assert str(error.value) == f"{key}: expected {ALLOWED[key]}, received {value!r}"
+
+
+def test_every_setting_has_its_words():
+    assert set(ALLOWED) == set(SGLConfig.model_fields) | set(RequestOptions.model_fields)
+
+
+def test_unknown_key_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"retentoin: unknown key, received 0.5; expected one of") as error:
+        config(retentoin=0.5)
+    assert all(name in str(error.value) for name in SGLConfig.model_fields)
+
+
+def test_missing_small_model_is_named():
+    with pytest.raises(ValueError, match="small: missing; expected the path or name of a small"):
+        SGLConfig.parse({"retention": 0.5})
+
+
+def test_several_errors_are_told_at_once():
+    with pytest.raises(ValueError, match=r"retention: .*; guide_tokens: "):
+        config(retention=2, guide_tokens=0)
+
+
+@pytest.mark.parametrize("value", ["small-model", 3, ["small"], None])
+def test_settings_that_are_no_object_are_refused(value):
+    with pytest.raises(ValueError, match="expected an object, received"):
+        SGLConfig.of({"sgl": value})
+
+
+@pytest.mark.parametrize("additional", [None, {}, {"other": 1}, "sgl", 3])
+def test_sgl_is_off_without_its_key(additional):
+    assert SGLConfig.of(additional) is None
+
+
+def test_settings_survive_the_way_to_another_process():
+    settings = config(retention=0.5, exit_threshold="off", small_memory="4GiB", feature_cache="1MiB")
+    assert SGLConfig.of({"other": 1, "sgl": settings.model_dump()}) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1KB", 1024), ("1KiB", 1024), ("2mb", 2 << 20), ("1.5GiB", 3 << 29), ("1 TiB", 1 << 40),
+        (" 7MiB ", 7 << 20), ("512", 512), (512, 512), (1.9, 1), (0, 0),
+    ],
+)  # fmt: skip
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1 PiB", "-1KB", "1e3", "1,5GiB", -1, True, None, [1]])
+def test_bad_sizes(text):
+    with pytest.raises(ValueError, match="expected a size in bytes or such as"):
+        parse_size(text)
+
+
+def test_request_without_keys_has_the_servers_settings():
+    for extra in (None, {}, {"other": 5}):
+        options = RequestOptions.parse(extra, config(retention=0.2, exit_threshold=0.7, guide_tokens=5))
+        assert options == RequestOptions(retention=0.2, exit_threshold=0.7, guide_tokens=5, enabled=1)
+
+
+def test_request_overrides_the_server():
+    asked = {"sgl_retention": 1, "sgl_exit_threshold": "off", "sgl_guide_tokens": 3, "sgl_enabled": 0, "x": 1}
+    options = RequestOptions.parse(asked, config(exit_threshold=0.5))
+    assert options == RequestOptions(retention=1, exit_threshold=None, guide_tokens=3, enabled=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("retention", 0), ("retention", 1.5), ("retention", "all"), ("exit_threshold", 2),
+        ("guide_tokens", 0), ("guide_tokens", 2.5), ("enabled", 2), ("enabled", -1), ("enabled", "maybe"),
+    ],
+)  # fmt: skip
+def test_bad_request_value_is_refused_by_name(key, value):
+    with pytest.raises(ValueError, match="expected") as error:
+        RequestOptions.parse({f"sgl_{key}": value}, config())
+    assert str(error.value) == f"sgl_{key}: expected {ALLOWED[key]}, received {value!r}"
+
+
+@pytest.mark.parametrize("key", ["sgl_small", "sgl_positions", "sgl_", "sgl_Retention"])
+def test_unknown_request_key_is_refused(key):
+    with pytest.raises(ValueError, match=f"{key}: unknown key, received 1; expected one of sgl_retention"):
+        RequestOptions.parse({key: 1}, config())

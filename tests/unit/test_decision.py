@@ -1,0 +1,111 @@
+"""Who is bypassed, who may exit, and what a client is told. Pure values."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from vllm_sgl.decision import WIRE_FIELDS, Facts, Reason, Report, why_bypass, why_no_exit
+
+FACTS = Facts(visual_tokens=(112, 16), prompt_tokens=150, max_tokens=8)
+
+
+def bypass(facts=FACTS, retention=0.35, exit_threshold=None, enabled=True, small_context=1024):
+    return why_bypass(
+        facts,
+        retention=retention,
+        exit_threshold=exit_threshold,
+        enabled=enabled,
+        small_context=small_context,
+    )
+
+
+def facts(**changes):
+    return Facts(**{"visual_tokens": (112, 16), "prompt_tokens": 150, "max_tokens": 8, **changes})
+
+
+def test_ordinary_request_is_guided():
+    assert bypass() is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "arguments"),
+    [
+        (Reason.BEAM_SEARCH, {"facts": facts(bypass=Reason.BEAM_SEARCH)}),
+        (Reason.BEAM_SEARCH, {"facts": facts(bypass=Reason.BEAM_SEARCH), "enabled": False}),
+        (Reason.DISABLED, {"enabled": False}),
+        (Reason.DISABLED, {"enabled": False, "facts": Facts()}),
+        (Reason.NO_IMAGE, {"facts": Facts(prompt_tokens=9)}),
+        (Reason.NO_IMAGE, {"facts": facts(visual_tokens=(0, 0))}),
+        (Reason.NOTHING_TO_DO, {"retention": 1.0}),
+        (
+            Reason.NOTHING_TO_DO,
+            {"retention": 1.0, "exit_threshold": 0.5, "facts": facts(no_exit=Reason.TOOLS)},
+        ),
+        (Reason.TOO_LONG, {"small_context": 151}),
+    ],
+)
+def test_bypass(reason, arguments):
+    assert bypass(**arguments) == reason
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"retention": 1.0, "exit_threshold": 0.5},
+        {"retention": 1.0, "exit_threshold": 0.0},
+        {"small_context": 152},
+        {"facts": facts(visual_tokens=(0, 3))},
+        {"facts": facts(no_exit=Reason.TOOLS)},
+    ],
+    ids=str,
+)
+def test_no_bypass(arguments):
+    assert bypass(**arguments) is None
+
+
+def result(confidence=0.9, finished=True):
+    return SimpleNamespace(confidence=confidence, answer=SimpleNamespace(finished=finished))
+
+
+@pytest.mark.parametrize(
+    ("facts", "result", "threshold", "reason"),
+    [
+        (FACTS, result(), 0.5, None),
+        (FACTS, result(confidence=0.0), 0.5, None),  # a consistency of 1 would do
+        (FACTS, result(confidence=0.0), 0.0, None),
+        (FACTS, result(confidence=0.9), 0.95, None),
+        (FACTS, result(confidence=0.89), 0.95, Reason.LOW_CONFIDENCE),
+        (FACTS, result(confidence=1.0), 1.0, None),
+        (FACTS, result(finished=False), 0.0, Reason.UNFINISHED),
+        (facts(no_exit=Reason.N), result(finished=False), 0.0, Reason.N),
+        (facts(no_exit=Reason.LORA), result(), 0.0, Reason.LORA),
+    ],
+)
+def test_why_no_exit(facts, result, threshold, reason):
+    assert why_no_exit(facts, result, threshold) == reason
+
+
+def test_wire_fields_are_those_of_the_contract():
+    assert WIRE_FIELDS == (
+        "decision", "reason", "visual_tokens", "kept_tokens", "score", "confidence", "consistency",
+        "guide_seconds",
+    )  # fmt: skip
+
+
+def test_report_over_the_wire_has_no_tensors():
+    report = Report("prune", visual_tokens=4, kept_tokens=1, importance=[object()], kept=[object()])
+    assert report.as_dict() == {
+        "decision": "prune",
+        "reason": None,
+        "visual_tokens": 4,
+        "kept_tokens": 1,
+        "score": None,
+        "confidence": None,
+        "consistency": None,
+        "guide_seconds": None,
+    }
+
+
+def test_reasons_are_distinct():
+    reasons = [value for name, value in vars(Reason).items() if name.isupper()]
+    assert len(reasons) == len(set(reasons)) == 20

@@ -1,0 +1,240 @@
+"""Who goes where: the walk of a request over a fake guide and a fake rewriter."""
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.decision import Bypass, Exit, Facts, Prune, Reason
+from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted
+from vllm_sgl.guide.result import Answer, GuideResult
+from vllm_sgl.pipeline import Pipeline
+from vllm_sgl.prune.top_importance import TopImportance
+
+IMPORTANCE = [torch.tensor([1.0, 4.0, 3.0, 2.0]), torch.tensor([9.0, 0.0])]
+HALF = [[1, 2], [0]]
+
+
+def answer(probability=0.5, finished=True):
+    logprob = math.log(probability)
+    return Answer("yes", (7, 2), (logprob, logprob), finished, "stop" if finished else "length")
+
+
+@dataclass(frozen=True)
+class Request:
+    prompt: Any = "prompt"
+    id: str = "r1"
+    priority: int = 5
+
+
+@dataclass
+class FakeGuide:
+    answer: Answer = field(default_factory=answer)
+    agreement: float = 0.5
+    context: int = 1024
+    fails: BaseException | None = None
+    consistency_fails: BaseException | None = None
+    calls: list = field(default_factory=list)
+
+    async def look(self, request, guide_tokens):
+        self.calls.append(("look", request.prompt, guide_tokens))
+        if self.fails:
+            raise self.fails
+        return GuideResult(IMPORTANCE, self.answer)
+
+    async def consistency(self, id, prompt, answer, priority=0):
+        self.calls.append(("consistency", id, prompt, answer.token_ids, priority))
+        if self.consistency_fails:
+            raise self.consistency_fails
+        return self.agreement
+
+
+class FakeRewriter:
+    def tag_images(self, prompt):
+        return ("tagged", prompt)
+
+    def prune_prompt(self, prompt, kept):
+        return ("pruned", prompt, [part.tolist() for part in kept])
+
+
+FACTS = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8)
+
+
+def walk(guide=None, facts=FACTS, request=None, server=None, **asked):
+    config = SGLConfig(small="s", **{"retention": 0.5, **(server or {})})
+    options = RequestOptions.parse({f"sgl_{key}": value for key, value in asked.items()}, config)
+    pipeline = Pipeline(config, guide or FakeGuide(), TopImportance(), FakeRewriter())
+    return asyncio.run(pipeline.walk(request or Request(), facts, options))
+
+
+def test_prune_is_what_happens_by_default():
+    guide = FakeGuide()
+    outcome = walk(guide)
+    assert isinstance(outcome.decision, Prune)
+    assert [part.tolist() for part in outcome.decision.kept] == HALF
+    assert outcome.prompt == ("pruned", "prompt", HALF)
+    assert outcome.max_tokens == 8  # the room that the unpruned prompt leaves
+    report = outcome.report
+    assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == ("prune", None, 6, 3)
+    assert report.confidence == pytest.approx(0.5)
+    assert report.score is report.consistency is None
+    assert report.importance is IMPORTANCE
+    assert [part.tolist() for part in report.kept] == HALF
+    assert report.guide_seconds > 0
+    assert guide.calls == [("look", ("tagged", "prompt"), 32)]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.4, 0.5])
+def test_exit_at_or_above_the_threshold(threshold):
+    guide = FakeGuide()
+    outcome = walk(guide, exit_threshold=threshold)
+    assert outcome.decision == Exit(guide.answer)
+    report = outcome.report
+    assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == ("exit", None, 6, 0)
+    assert (report.score, report.consistency) == (pytest.approx(0.5), 0.5)
+    assert report.kept is None
+
+
+def test_consistency_pass_sees_the_tagged_prompt_with_its_own_retention():
+    guide = FakeGuide()
+    walk(guide, server={"consistency_retention": 0.2}, exit_threshold=0.5)
+    shown = ("pruned", ("tagged", "prompt"), [[], [0]])
+    assert guide.calls[1] == ("consistency", "r1", shown, (7, 2), 5)
+
+
+def test_low_score_prunes():
+    outcome = walk(FakeGuide(agreement=0.1), exit_threshold=0.31)
+    assert isinstance(outcome.decision, Prune)
+    assert (outcome.decision.reason, outcome.report.reason) == (Reason.LOW_SCORE, Reason.LOW_SCORE)
+    assert outcome.report.score == pytest.approx(0.3)
+    assert outcome.report.kept_tokens == 3
+
+
+def test_unfinished_answer_prunes_without_a_consistency_pass():
+    guide = FakeGuide(answer=answer(finished=False))
+    outcome = walk(guide, exit_threshold=0.0)
+    assert (outcome.report.decision, outcome.report.reason) == ("prune", Reason.UNFINISHED)
+    assert len(guide.calls) == 1
+
+
+def test_hopeless_confidence_prunes_without_a_consistency_pass():
+    guide = FakeGuide(answer=answer(0.3))
+    outcome = walk(guide, exit_threshold=0.66)
+    assert (outcome.report.decision, outcome.report.reason) == ("prune", Reason.LOW_CONFIDENCE)
+    assert len(guide.calls) == 1
+
+
+NO_EXIT = (Reason.N, Reason.LOGPROBS, Reason.TOOLS, Reason.STRUCTURED_OUTPUT, Reason.LORA)
+
+
+@pytest.mark.parametrize("reason", NO_EXIT)
+def test_request_that_rules_an_exit_out_is_pruned(reason):
+    guide = FakeGuide()
+    outcome = walk(guide, Facts((4, 2), 20, 8, no_exit=reason), exit_threshold=0.0)
+    assert (outcome.report.decision, outcome.report.reason) == ("prune", reason)
+    assert outcome.prompt == ("pruned", "prompt", HALF)
+    assert len(guide.calls) == 1
+
+
+@pytest.mark.parametrize("reason", NO_EXIT)
+def test_no_reason_is_told_where_no_exit_was_asked_for(reason):
+    assert walk(facts=Facts((4, 2), 20, 8, no_exit=reason)).report.reason is None
+
+
+BYPASS = [
+    (Reason.NO_IMAGE, Facts(bypass=Reason.NO_IMAGE), {}),
+    (Reason.IMAGE_EMBEDDINGS, Facts((4,), 9, bypass=Reason.IMAGE_EMBEDDINGS), {}),
+    (Reason.UNSUPPORTED_MODALITY, Facts(bypass=Reason.UNSUPPORTED_MODALITY), {}),
+    (Reason.PROMPT_LOGPROBS, Facts((4,), 9, bypass=Reason.PROMPT_LOGPROBS), {}),
+    (Reason.BEAM_SEARCH, Facts((4,), 9, bypass=Reason.BEAM_SEARCH), {}),
+    (Reason.TOO_LONG, Facts((4, 2), 1023), {}),
+    (Reason.DISABLED, FACTS, {"enabled": 0}),
+    (Reason.NOTHING_TO_DO, FACTS, {"retention": 1.0}),
+    (Reason.NOTHING_TO_DO, Facts((4, 2), 20, no_exit=Reason.N), {"retention": 1, "exit_threshold": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("reason", "facts", "asked"), BYPASS, ids=[row[0] for row in BYPASS])
+def test_bypassed_request_never_reaches_the_guide(reason, facts, asked):
+    guide = FakeGuide()
+    outcome = walk(guide, facts, **asked)
+    assert outcome.decision == Bypass(reason)
+    assert outcome.prompt == "prompt"
+    assert (outcome.report.decision, outcome.report.reason) == ("bypass", reason)
+    assert outcome.report.visual_tokens == outcome.report.kept_tokens == sum(facts.visual_tokens)
+    assert outcome.report.guide_seconds is None
+    assert guide.calls == []
+
+
+def test_bypass_needs_no_guide_request():
+    """The server makes none for a prompt that it cannot read."""
+    config = SGLConfig(small="s")
+    pipeline = Pipeline(config, FakeGuide(), TopImportance(), FakeRewriter())
+    facts = Facts(bypass=Reason.UNRENDERED_PROMPT)
+    outcome = asyncio.run(pipeline.walk(None, facts, RequestOptions.parse(None, config)))
+    assert (outcome.decision, outcome.prompt) == (Bypass(Reason.UNRENDERED_PROMPT), None)
+
+
+def test_full_retention_still_exits_but_never_prunes():
+    exits = walk(retention=1.0, exit_threshold=0.5)
+    assert isinstance(exits.decision, Exit)
+    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5)
+    assert isinstance(stays.decision, Prune)
+    assert stays.prompt == "prompt"  # the very prompt: nothing was rewritten
+    assert (stays.report.visual_tokens, stays.report.kept_tokens) == (6, 6)
+
+
+@pytest.mark.parametrize("asked", [{}, {"exit_threshold": 0.0}], ids=["prune", "exit"])
+def test_shadow_decides_and_reports_but_leaves_the_prompt_alone(asked):
+    plain, shadow = walk(**asked), walk(server={"shadow": True}, **asked)
+    assert shadow.prompt == "prompt"
+    assert shadow.report.decision == plain.report.decision
+    assert shadow.report.kept_tokens == plain.report.kept_tokens
+    assert shadow.report.score == plain.report.score
+
+
+FAILURES = (Reason.GUIDE_FAILED, Reason.GUIDE_DEAD, Reason.GUIDE_TIMEOUT)
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+@pytest.mark.parametrize("where", ["fails", "consistency_fails"])
+def test_failing_guide_falls_back_to_the_large_model(reason, where, caplog):
+    guide = FakeGuide(**{where: GuideError(reason, "broken wire")})
+    outcome = walk(guide, exit_threshold=0.0)
+    assert outcome.decision == Bypass(reason)
+    assert outcome.prompt == "prompt"
+    report = outcome.report
+    assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == (
+        "bypass", reason, 6, 6,
+    )  # fmt: skip
+    assert report.guide_seconds is not None
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+def test_failing_guide_fails_the_request_where_asked_to(reason):
+    guide = FakeGuide(fails=GuideError(reason, "broken wire"))
+    with pytest.raises(GuideFailedError, match=f"{reason}.*broken wire"):
+        walk(guide, server={"on_error": "fail"})
+
+
+@pytest.mark.parametrize("on_error", ["fallback", "fail"])
+@pytest.mark.parametrize(
+    "error", [RequestAborted("gone"), asyncio.CancelledError()], ids=["aborted", "cancelled"]
+)
+def test_client_that_is_gone_is_no_failure(error, on_error):
+    with pytest.raises(type(error)):
+        walk(FakeGuide(fails=error), server={"on_error": on_error})
+
+
+def test_request_overrides_the_servers_settings():
+    guide = FakeGuide()
+    outcome = walk(
+        guide, server={"exit_threshold": 0.9, "guide_tokens": 4}, exit_threshold="off", guide_tokens=9
+    )
+    assert isinstance(outcome.decision, Prune)
+    assert outcome.report.reason is None
+    assert guide.calls == [("look", ("tagged", "prompt"), 9)]
