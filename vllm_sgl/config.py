@@ -71,7 +71,9 @@ class SGLConfig(_Settings):
     positions: Literal["original", "packed"] = Field(
         "original", description="position ids of kept visual tokens"
     )
-    small_memory: str | float = Field("auto", description="the small engine's share of the device's memory")
+    small_memory: str | int | float = Field(
+        "auto", description="the small engine's share of the device's memory"
+    )
     small_args: dict[str, Any] = Field(
         default_factory=dict, description="vLLM engine arguments of the small engine alone"
     )
@@ -84,9 +86,9 @@ class SGLConfig(_Settings):
         "fallback", description="what a failing guide does to a request"
     )
 
-    @field_validator("small_memory")
+    @field_validator("small_memory", mode="before")
     @classmethod
-    def _check_small_memory(cls, value: str | float) -> str | float:
+    def _check_small_memory(cls, value: Any) -> str | int | float:
         if value == "auto":
             return value
         if isinstance(value, str) and re.fullmatch(r"[0-9.]+", value):

@@ -4,8 +4,8 @@ from .load import ask, bodies
 from .session import Section, Session
 from .sides import GIB, SMOKE, TRUE, Side, side
 
-#: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324): transformers,
-#: which reserves no KV cache ahead. Ours to compare is therefore the peak without the reserved pools.
+#: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324). vLLM reserves
+#: its KV cache ahead, as much as it is given; the figure to compare is the peak without these pools.
 PUBLISHED = {"plain": 51.60, "guided": 54.24}
 
 

@@ -1,4 +1,4 @@
-"""The two model runners' batches through one view. V2 has no CPU build, so its ``ModelState`` is a fake here."""
+"""The two model runners' batches through one view. V2 does not run on a CPU: its ``ModelState`` is a fake."""
 
 from types import SimpleNamespace
 

@@ -57,8 +57,8 @@ class SGLAsyncLLM(AsyncLLM):
         metrics().watch(lambda: self.guide_alive)
         logger.info(
             "SGL: the large engine keeps its settings but two: its vision encoder runs without CUDA graphs "
-            "(they would bypass the pruning), and processed images are cached in this process instead of being "
-            "sent to the engine once (a rewritten prompt needs its pixels)"
+            "(they would bypass the pruning), and processed images are cached in this process instead of "
+            "being sent to the engine once (a rewritten prompt needs its pixels)"
         )
 
     @property
@@ -170,7 +170,7 @@ def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
     refuse_replicas(client_count, config.parallel_config.data_parallel_size)
     if getattr(config.lora_config, "enable_tower_connector_lora", False):
         raise ValueError(
-            "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens from "
-            "the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve without "
-            "--sgl-small"
+            "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens "
+            "from the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve "
+            "without --sgl-small"
         )

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from vllm_sgl.config import ALLOWED, CONFIG_KEY, SGLConfig
@@ -43,7 +44,10 @@ def fold(args: Namespace) -> SGLConfig | None:
     additional = getattr(args, "additional_config", None) or {}
     if not given and CONFIG_KEY not in additional:
         return None
-    values = {**additional.get(CONFIG_KEY, {}), **given}
+    own = additional.get(CONFIG_KEY, {})
+    if not isinstance(own, Mapping):
+        raise ValueError(f'additional_config["{CONFIG_KEY}"]: expected an object, received {own!r}')
+    values = {**own, **given}
     if "small" not in values:
         named = ", ".join("--sgl-" + name.replace("_", "-") for name in given)
         raise ValueError(f"{named or 'sgl settings'} need --sgl-small: name the small model, or drop them")
