@@ -53,7 +53,7 @@ def main() -> int:
     report["seconds"] = time.monotonic() - began
     path = _write(report, arguments)
     states = {name: section["state"] for name, section in report["sections"].items()}
-    print(f"\n{states}\n{report['seconds']:.0f} s, written to {path}")
+    print(f"\n{states}\n{report['seconds']:.0f} s, written to {path or 'nowhere (a smoke run)'}")
     return 0 if set(states.values()) == {"ok"} else 1
 
 
@@ -92,8 +92,11 @@ def _run(session: Session, name: str, run: Callable[[Session], Section]) -> dict
     return {"state": state, "seconds": seconds, **found}
 
 
-def _write(report: dict, arguments: argparse.Namespace) -> Path:
-    """Written after every section: a run that is cut off leaves what it had."""
+def _write(report: dict, arguments: argparse.Namespace) -> Path | None:
+    """Written after every section: a run that is cut off leaves what it had. A smoke run's figures mean
+    nothing, and are written only where ``--out`` says so."""
+    if arguments.out is None:
+        return None
     arguments.out.mkdir(parents=True, exist_ok=True)
     kind = "smoke" if arguments.smoke else "gpu"
     stamp = report["utc"].replace(" ", "-").replace(":", "")
@@ -107,12 +110,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(NAMES), help="sections, separated by commas")
     parser.add_argument("--smoke", action="store_true", help="tiny models on a CPU: does the code run?")
     parser.add_argument("--seconds", type=float, default=480, help="what all of it may take")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="where the JSON goes")
+    parser.add_argument("--out", type=Path, help="where the JSON goes (default: benchmarks/results)")
     parser.add_argument(
         "--work", type=Path, help="keep checkpoints and logs here (default: a temporary folder)"
     )
     arguments = parser.parse_args()
     arguments.only = arguments.only.split(",")
+    if arguments.out is None and not arguments.smoke:
+        arguments.out = ROOT / "benchmarks/results"
     if unknown := set(arguments.only) - set(NAMES):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; sections: {', '.join(NAMES)}")
     return arguments

@@ -4,30 +4,21 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from .session import Section, Session
+from .session import ROOT, Section, Session
 
 _TEST_SECONDS, _BENCHMARK_SECONDS = 200, 90
 _CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/kernels.py` measured them
 # The project's own pytest settings need plugins that a bare GPU machine may lack, and would put the
 # checkout before an installed package.
-_PYTEST = [
-    "-m",
-    "pytest",
-    "tests/kernels",
-    "-q",
-    "-o",
-    "addopts=",
-    "-o",
-    "pythonpath=",
-    "--import-mode=append",
-]
+_PYTEST = ("-q", "-o", "addopts=", "-o", "pythonpath=", "--import-mode=append")
 
 
 def test(session: Session) -> Section:
     """Run the kernel tests."""
     section = Section()
     report = session.work / "kernel-tests.xml"
-    command = [sys.executable, *_PYTEST, f"--junitxml={report}"]
+    files = sorted(str(path) for path in (ROOT / "tests/kernels").glob("test_*_kernel.py"))
+    command = [sys.executable, "-m", "pytest", *_PYTEST, f"--junitxml={report}", *files]
     if session.smoke:
         command += ["-k", "gather"]
     environment = {"TRITON_INTERPRET": "1"} if session.smoke else {}

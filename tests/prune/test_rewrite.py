@@ -4,51 +4,14 @@ import copy
 
 import pytest
 import torch
-from vllm.multimodal.inputs import (
-    MultiModalBatchedField,
-    MultiModalFieldElem,
-    MultiModalKwargsItem,
-    MultiModalKwargsItems,
-    PlaceholderRange,
-)
+from vllm.multimodal.inputs import PlaceholderRange
 
+from tests.support.prompts import END, IMG, START, make_prompt
 from vllm_sgl.prune.rewrite import IMAGE, KEPT, LENGTH, PLACES, prune_prompt, tag_images, visual_counts
-
-IMG, START, END = 9, 7, 8
-
-
-def item(value):
-    field = MultiModalBatchedField()
-    data = torch.full((1, 3), float(value))
-    return MultiModalKwargsItem({"pixel_values_flat": MultiModalFieldElem(data=data, field=field)})
 
 
 def indices(*values):
     return torch.tensor(values, dtype=torch.int64)
-
-
-def make_prompt(*, other=None):
-    """text, an image of 5 in markers, text, an image of 3 without markers, text; maybe another modality."""
-    ids = [1, 2, START, *[IMG] * 5, END, 3, *[IMG] * 3, 4, 5]
-    marked = torch.tensor([False, *[True] * 5, False])
-    places = [
-        PlaceholderRange(offset=2, length=7, is_embed=marked),
-        PlaceholderRange(offset=10, length=3),
-    ]
-    prompt = {
-        "type": "multimodal",
-        "prompt_token_ids": ids,
-        "prompt_token_offsets": list(range(len(ids))),
-        "mm_kwargs": MultiModalKwargsItems({"image": [item(1), item(2)]}),
-        "mm_hashes": {"image": ["hash-1", "hash-2"]},
-        "mm_placeholders": {"image": places},
-        "cache_salt": "salt",
-    }
-    if other is not None:
-        prompt["mm_kwargs"] = MultiModalKwargsItems({"image": [item(1), item(2)], "audio": [item(3)]})
-        prompt["mm_hashes"]["audio"] = ["hash-3"]
-        prompt["mm_placeholders"]["audio"] = [PlaceholderRange(offset=other, length=2)]
-    return prompt
 
 
 def data(prompt, name):

@@ -41,7 +41,7 @@ def test_silent_guide_times_out_and_comes_back(fragile_server, clients, expected
     for asked, completion in answers.items():
         assert completion.sgl["decision"] == "bypass"
         assert completion.sgl["reason"] == "guide_timeout"
-        assert completion.sgl["guide_seconds"] == pytest.approx(5, abs=2)
+        assert 5 <= completion.sgl["guide_seconds"] < 30
         assert text(completion) == expected[asked]["bypass"]
     metrics = fragile_server.metrics()
     assert metrics.total("sgl:requests_total", decision="bypass", reason="guide_timeout") == len(answers)

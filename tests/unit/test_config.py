@@ -121,6 +121,7 @@ def test_sgl_is_off_without_its_key(additional):
     assert SGLConfig.of(additional) is None
 
 
+@pytest.mark.filterwarnings("error")  # pydantic warns of a value that is not of its field's type
 def test_settings_survive_the_way_to_another_process():
     settings = config(retention=0.5, exit_threshold="off", small_memory="4GiB", feature_cache="1MiB")
     assert SGLConfig.of({"other": 1, "sgl": settings.model_dump()}) == settings

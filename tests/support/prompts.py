@@ -1,0 +1,44 @@
+"""Made-up rendered prompts, as vLLM's renderer would hand them out."""
+
+from typing import Any
+
+import torch
+from vllm.multimodal.inputs import (
+    MultiModalBatchedField,
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    MultiModalKwargsItems,
+    PlaceholderRange,
+)
+
+IMG, START, END = 9, 7, 8
+
+
+def item(value: float) -> MultiModalKwargsItem:
+    field = MultiModalBatchedField()
+    data = torch.full((1, 3), float(value))
+    return MultiModalKwargsItem({"pixel_values_flat": MultiModalFieldElem(data=data, field=field)})
+
+
+def make_prompt(*, other: int | None = None) -> dict[str, Any]:
+    """text, an image of 5 in markers, text, an image of 3 without markers, text; maybe another modality."""
+    ids = [1, 2, START, *[IMG] * 5, END, 3, *[IMG] * 3, 4, 5]
+    marked = torch.tensor([False, *[True] * 5, False])
+    places = [
+        PlaceholderRange(offset=2, length=7, is_embed=marked),
+        PlaceholderRange(offset=10, length=3),
+    ]
+    prompt = {
+        "type": "multimodal",
+        "prompt_token_ids": ids,
+        "prompt_token_offsets": list(range(len(ids))),
+        "mm_kwargs": MultiModalKwargsItems({"image": [item(1), item(2)]}),
+        "mm_hashes": {"image": ["hash-1", "hash-2"]},
+        "mm_placeholders": {"image": places},
+        "cache_salt": "salt",
+    }
+    if other is not None:
+        prompt["mm_kwargs"] = MultiModalKwargsItems({"image": [item(1), item(2)], "audio": [item(3)]})
+        prompt["mm_hashes"]["audio"] = ["hash-3"]
+        prompt["mm_placeholders"]["audio"] = [PlaceholderRange(offset=other, length=2)]
+    return prompt

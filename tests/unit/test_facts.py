@@ -1,0 +1,112 @@
+"""Reading off an engine request what rules a guide or an exit out."""
+
+import pytest
+import torch
+from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+
+from tests.support.prompts import make_prompt
+from vllm_sgl.decision import Facts, Reason
+from vllm_sgl.serve import facts
+from vllm_sgl.serve.context import RequestContext
+
+CONTEXT = 64  # of the large model; the prompt has 15 tokens
+
+
+def read(prompt=None, params=None, lora=None, **context):
+    prompt = make_prompt() if prompt is None else prompt
+    return facts.read(
+        prompt, params or SamplingParams(max_tokens=8), RequestContext(**context), lora, CONTEXT
+    )
+
+
+def test_ordinary_request():
+    assert read() == Facts(visual_tokens=(5, 3), prompt_tokens=15, max_tokens=8)
+
+
+@pytest.mark.parametrize(("asked", "most"), [(None, 49), (8, 8), (49, 49), (1000, 49)])
+def test_answer_is_bounded_by_the_room_that_the_unpruned_prompt_leaves(asked, most):
+    assert read(params=SamplingParams(max_tokens=asked)).max_tokens == most
+
+
+async def streaming_input():
+    yield "part"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ({"type": "token", "prompt_token_ids": [1]}, Reason.NO_IMAGE),
+        ({"type": "embeds", "prompt_embeds": torch.zeros(1, 2)}, Reason.IMAGE_EMBEDDINGS),
+        ({"type": "enc_dec"}, Reason.UNSUPPORTED_MODALITY),
+        ("text", Reason.UNRENDERED_PROMPT),
+        ({"prompt": "text"}, Reason.UNRENDERED_PROMPT),
+        ([1, 2, 3], Reason.UNRENDERED_PROMPT),
+        (streaming_input(), Reason.UNRENDERED_PROMPT),
+        ({**make_prompt(), "mm_placeholders": {"image": []}}, Reason.NO_IMAGE),
+        (make_prompt(other=13), Reason.UNSUPPORTED_MODALITY),
+    ],
+    ids=[
+        "text",
+        "embeddings",
+        "encoder",
+        "string",
+        "unrendered",
+        "tokens",
+        "stream",
+        "no image",
+        "audio too",
+    ],
+)
+def test_what_is_not_ours(prompt, reason):
+    assert read(prompt) == Facts(bypass=reason)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_image_without_pixels(missing):
+    prompt = make_prompt()
+    items = list(prompt["mm_kwargs"]["image"])
+    items[missing] = None
+    found = read({**prompt, "mm_kwargs": {"image": items}})
+    assert (found.bypass, found.visual_tokens) == (Reason.IMAGE_EMBEDDINGS, (5, 3))
+
+
+def test_prompt_that_leaves_no_room_is_left_to_vllm():
+    prompt = make_prompt()
+    prompt["prompt_token_ids"] += [1] * (CONTEXT - 15)
+    assert read(prompt).bypass == Reason.TOO_LONG
+
+
+@pytest.mark.parametrize("prompt", [None, {"type": "token", "prompt_token_ids": [1]}], ids=["image", "text"])
+@pytest.mark.parametrize(
+    ("params", "context", "reason"),
+    [
+        (SamplingParams(prompt_logprobs=1), {}, Reason.PROMPT_LOGPROBS),
+        (SamplingParams(prompt_logprobs=0), {}, Reason.PROMPT_LOGPROBS),
+        (SamplingParams(), {"beam_search": True}, Reason.BEAM_SEARCH),
+    ],
+    ids=["prompt_logprobs", "prompt_logprobs 0", "beam search"],
+)
+def test_what_bypasses(prompt, params, context, reason):
+    assert read(prompt, params, **context).bypass == reason
+
+
+@pytest.mark.parametrize(
+    ("params", "context", "lora", "reason"),
+    [
+        (SamplingParams(n=2, temperature=1), {}, None, Reason.N),
+        (SamplingParams(logprobs=0), {}, None, Reason.LOGPROBS),
+        (SamplingParams(), {"tools": True}, None, Reason.TOOLS),
+        (
+            SamplingParams(structured_outputs=StructuredOutputsParams(json_object=True)),
+            {},
+            None,
+            Reason.STRUCTURED_OUTPUT,
+        ),
+        (SamplingParams(), {}, object(), Reason.LORA),
+    ],
+    ids=["n", "logprobs", "tools", "structured output", "lora"],
+)
+def test_what_rules_an_exit_out(params, context, lora, reason):
+    found = read(None, params, lora, **context)
+    assert (found.no_exit, found.bypass) == (reason, None)
