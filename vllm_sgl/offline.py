@@ -1,8 +1,12 @@
 """``vllm_sgl.LLM``: vLLM's offline ``LLM``, guided."""
 
 import asyncio
+import atexit
 import inspect
+import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from queue import SimpleQueue
@@ -55,6 +59,8 @@ class LLM(vllm.LLM):
 
 
 def _build(config: SGLConfig, engine_args: Any, usage_context: Any) -> "OfflineEngine":
+    # The second engine starts while the first one's threads run: a fork would copy their locks.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     use_sgl(engine_args, config)
     vllm_config = engine_args.create_engine_config(usage_context)
     return OfflineEngine(
@@ -81,6 +87,8 @@ class OfflineEngine:
         self._done: SimpleQueue[Any] = SimpleQueue()
         self._running: dict[str, Any] = {}
         self._engine: SGLAsyncLLM | None = None
+        # Before the interpreter freezes daemon threads: __del__ would then wait for a loop that is still.
+        atexit.register(_shut_down, weakref.ref(self))
         try:
             self._engine = self._wait(_call(make))
         except BaseException:
@@ -137,8 +145,9 @@ class OfflineEngine:
         self._loop.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_loop", None) is not None and not self._loop.is_closed():
-            self.shutdown()
+        if getattr(self, "_loop", None) is None or self._loop.is_closed() or sys.is_finalizing():
+            return
+        self.shutdown()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -159,6 +168,11 @@ class OfflineEngine:
             self._done.put((request_id, final))
         except Exception as error:
             self._done.put((request_id, error))
+
+
+def _shut_down(reference: "weakref.ref[OfflineEngine]") -> None:
+    if (engine := reference()) is not None:
+        engine.shutdown()
 
 
 async def _call(function: Callable[[], Any]) -> Any:

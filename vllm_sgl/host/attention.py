@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def use_readable_layout(runner: Any) -> None:
     On AMX machines the CPU backend packs bf16 K into tiles. "vec" is its other layout for the same
     kernel; the cache is still empty when this runs. Remove when the amx layout is unpacked instead.
     """
-    for group in runner._attn_group_iterator():
+    for group in chain.from_iterable(runner.attn_groups):
         for builder in group.metadata_builders:
             if getattr(builder, "isa", None) == "amx":
                 builder.isa = "vec"
@@ -72,7 +73,8 @@ def key_cache_view(layer: Attention, kv_cache: torch.Tensor) -> torch.Tensor:
         return kv_cache[..., : twice // 2]
     raise NotImplementedError(
         f"reading K from attention backend {name} (isa {getattr(layer, 'isa', None)!r}) is not "
-        f"supported; supported: CPU_ATTN with isa in {_CPU_TRANSPOSED}, {', '.join(_K_FIRST_HALF)}"
+        f"supported; supported: CPU_ATTN with isa in {_CPU_TRANSPOSED}, {', '.join(_K_FIRST_HALF)}: choose "
+        'one for the small engine with --sgl-small-args \'{"attention_backend": "TRITON_ATTN"}\''
     )
 
 

@@ -14,10 +14,10 @@ logger = logging.getLogger("vllm.vllm_sgl.memory")
 
 GIB = 1 << 30
 #: What an engine needs beside weights and KV cache: activations, workspaces, its runtime.
-RESERVE = {"cpu": GIB, "cuda": 2 * GIB}
+RESERVE = {"cpu": GIB, "cuda": 4 * GIB}
 #: Sequences of full length that the small engine's KV cache holds by default, and its bound.
 SMALL_SEQUENCES = 16
-SMALL_KV_MOST = {"cpu": GIB, "cuda": 8 * GIB}
+SMALL_KV_MOST = {"cpu": GIB, "cuda": 4 * GIB}
 #: Fraction over what the checkpoint says: alignment, buffers, fragmentation.
 _SLACK = 1.05
 
@@ -76,7 +76,8 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int) -> Plan
         small_total=small_total,
         small_kv=small_kv,
         large_kv=large_kv if on_cpu else None,
-        small_share=small_total / device_total,
+        # Without the feature cache: vLLM would give its room to the KV cache.
+        small_share=(small_total - features) / device_total,
         large_share=large_util - (small_total + features) / device_total,
     )
 

@@ -39,6 +39,8 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         "load_format": large.load_config.load_format,
         "tensor_parallel_size": large.parallel_config.tensor_parallel_size,
         "max_num_seqs": scheduler.max_num_seqs,
+        # vLLM's default for an engine without a server is 2,048: less than one large image.
+        "max_num_batched_tokens": scheduler.max_num_batched_tokens,
         "scheduling_policy": scheduler.policy,
         "hf_overrides": UseVariant(config.positions),
         "additional_config": {CONFIG_KEY: config.model_dump()},
