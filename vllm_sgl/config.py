@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 #: The key of ``vllm_config.additional_config`` that carries the settings to every process.
 CONFIG_KEY = "sgl"
-#: Every request key starts with this; any other key in ``vllm_xargs`` is not ours.
+#: Every request key and argument of ``LLM`` starts with this; other keys in ``vllm_xargs`` are not ours.
 REQUEST_PREFIX = "sgl_"
 
 _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]i?B)", re.IGNORECASE)
+_SMALLEST_ENGINE = 1 << 20
 _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 
 #: What a value may be, in words, for error messages (settings and request keys share them).
@@ -97,7 +98,10 @@ class SGLConfig(_Settings):
             if value <= 0:
                 raise ValueError("not positive")
             return value
-        return parse_size(value)
+        size = parse_size(value)
+        if size < _SMALLEST_ENGINE:  # a bare 8 is no engine of 8 bytes
+            raise ValueError("smaller than any engine")
+        return size
 
     @field_validator("feature_cache", mode="before")
     @classmethod
@@ -105,13 +109,16 @@ class SGLConfig(_Settings):
         return parse_size(value)
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> "SGLConfig":
+    def parse(cls, values: Mapping[str, Any], prefix: str = REQUEST_PREFIX) -> "SGLConfig":
         """Build from a mapping, e.g. ``additional_config["sgl"]``.
+
+        Args:
+            prefix: how the user wrote the keys, for error messages: "sgl_" or "--sgl-".
 
         Raises:
             ValueError: for an unknown key or a value out of range.
         """
-        return _validated(cls, values, prefix="")
+        return _validated(cls, values, prefix)
 
     @classmethod
     def of(cls, additional_config: Any) -> "SGLConfig | None":
@@ -160,10 +167,13 @@ def _validated(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _explain(error: Any, cls: type, prefix: str) -> str:
+    def named(field: str) -> str:
+        return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
+
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        known = ", ".join(prefix + name for name in cls.model_fields)
-        return f"{prefix}{key}: unknown key, received {error['input']!r}; expected one of {known}"
+        known = ", ".join(named(field) for field in cls.model_fields)
+        return f"{named(key)}: unknown key, received {error['input']!r}; expected one of {known}"
     if error["type"] == "missing":
-        return f"{prefix}{key}: missing; expected {ALLOWED[key]}"
-    return f"{prefix}{key}: expected {ALLOWED[key]}, received {error['input']!r}"
+        return f"{named(key)}: missing; expected {ALLOWED[key]}"
+    return f"{named(key)}: expected {ALLOWED[key]}, received {error['input']!r}"

@@ -148,8 +148,8 @@ def test_enough_memory(start, size):
     ("flags", "message"),
     [
         (["--sgl-retention=1.5"], r"retention: expected a number in \(0, 1\].*received '1.5'"),
-        (["--sgl-on-error=panic"], r"on_error: expected 'fallback' or 'fail', received 'panic'"),
-        (["--sgl-feature-cache=much"], r"feature_cache: expected a size .*received 'much'"),
+        (["--sgl-on-error=panic"], r"--sgl-on-error: expected 'fallback' or 'fail', received 'panic'"),
+        (["--sgl-feature-cache=much"], r"--sgl-feature-cache: expected a size .*received 'much'"),
         (["--data-parallel-size=2"], r"received --data-parallel-size 2: use 1"),
         (["--api-server-count=2"], r"received --api-server-count 2: use 1"),
     ],

@@ -73,7 +73,7 @@ BAD = [
     *(("guide_tokens", value) for value in (0, -3, 1.5, "many")),
     *(("consistency_retention", value) for value in (0, 1.5)),
     *(("positions", value) for value in ("absolute", "", None)),
-    *(("small_memory", value) for value in (0.0, "0", -1.0, "-1", "lots", "4GiBs", True, "0.0")),
+    *(("small_memory", value) for value in (0.0, "0", -1.0, "-1", "lots", "4GiBs", True, "0.0", 8, "1")),
     *(("feature_cache", value) for value in (-1, "64", "-1MiB", "big", True, None) if value != "64"),
     *(("guide_timeout", value) for value in (0, -1)),
     ("shadow", "perhaps"),
@@ -87,7 +87,7 @@ BAD = [
 def test_value_out_of_range_is_refused_by_name(key, value):
     with pytest.raises(ValueError, match="expected") as error:
         config(**{key: value})
-    assert str(error.value) == f"{key}: expected {ALLOWED[key]}, received {value!r}"
+    assert str(error.value) == f"sgl_{key}: expected {ALLOWED[key]}, received {value!r}"
 
 
 def test_every_setting_has_its_words():
@@ -106,7 +106,7 @@ def test_missing_small_model_is_named():
 
 
 def test_several_errors_are_told_at_once():
-    with pytest.raises(ValueError, match=r"retention: .*; guide_tokens: "):
+    with pytest.raises(ValueError, match=r"sgl_retention: .*; sgl_guide_tokens: "):
         config(retention=2, guide_tokens=0)
 
 

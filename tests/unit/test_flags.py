@@ -105,14 +105,14 @@ def test_commands_without_middleware_or_additional_config():
     ],
 )
 def test_flags_without_a_small_model_are_refused(arguments, named):
-    with pytest.raises(ValueError, match=f"{named} need --sgl-small: name the small model"):
+    with pytest.raises(ValueError, match=f"received {named} without --sgl-small: name the small model"):
         fold(parse(*arguments))
 
 
 def test_settings_without_a_small_model_are_refused():
     args = parse()
-    args.additional_config = {"sgl": {}}
-    with pytest.raises(ValueError, match="sgl settings need --sgl-small"):
+    args.additional_config = {"sgl": {"smal": "x"}}
+    with pytest.raises(ValueError, match="--sgl-small: missing; .*--sgl-smal: unknown key"):
         fold(args)
 
 
@@ -129,8 +129,8 @@ def test_settings_without_a_small_model_are_refused():
 def test_bad_value_names_the_key_the_range_and_the_value(flag, value):
     with pytest.raises(ValueError, match="expected") as error:
         fold(parse("--sgl-small", "S", f"--sgl-{flag}", value))
-    key = flag.replace("-", "_")
-    assert str(error.value) == f"{key}: expected {ALLOWED[key]}, received {value!r}"
+    allowed = ALLOWED[flag.replace("-", "_")]
+    assert str(error.value) == f"--sgl-{flag}: expected {allowed}, received {value!r}"
 
 
 def test_additional_config_that_is_no_object_is_a_value_error():

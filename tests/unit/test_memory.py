@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vllm_sgl.host import memory
-from vllm_sgl.host.memory import GIB, apply, plan, sequence_bytes
+from vllm_sgl.host.memory import GIB, RESERVE, SMALL_KV_MOST, apply, plan, sequence_bytes
 
 MIB = 1 << 20
 
@@ -59,20 +59,22 @@ def test_bytes_of_one_sequence():
 
 def test_auto_gives_the_small_engine_sixteen_sequences(device):
     device("cuda", 80 * GIB)
-    found = plan(large(), small(), "auto")
-    assert found.small_kv == 16 * sequence_bytes(small()) == 4 * GIB
-    assert found.small_total == 4 * GIB + 256 * MIB + 2 * GIB + 4 * GIB
+    short = small(context=2048)
+    found = plan(large(), short, "auto")
+    assert found.small_kv == 16 * sequence_bytes(short) == 2 * GIB
+    assert found.small_total == 4 * GIB + 256 * MIB + RESERVE["cuda"] + 2 * GIB
     assert found.large_kv is None
-    assert found.small_share == pytest.approx(found.small_total / (80 * GIB))
-    # Both engines together, and the large one's features, stay within what vLLM was allowed.
-    both = found.small_share + found.large_share + 256 * MIB / (80 * GIB)
+    # vLLM sizes the KV cache to fill its share, so the room for each engine's features is outside of it.
+    assert found.small_share == pytest.approx((found.small_total - 256 * MIB) / (80 * GIB))
+    both = found.small_share + found.large_share + 2 * 256 * MIB / (80 * GIB)
     assert both == pytest.approx(0.9)
 
 
 def test_auto_is_bounded_but_holds_one_sequence(device):
     device("cuda", 80 * GIB)
     long = small(context=65536, weights=GIB)
-    assert plan(large(weights=40 * GIB), long, "auto").small_kv == 8 * GIB  # not 16 sequences of 4 GiB
+    assert plan(large(weights=40 * GIB), long, "auto").small_kv == SMALL_KV_MOST["cuda"]
+    assert SMALL_KV_MOST["cuda"] < 16 * sequence_bytes(long)
     longer = small(context=4 * 65536, weights=GIB)
     assert plan(large(weights=30 * GIB), longer, "auto").small_kv == sequence_bytes(longer) == 16 * GIB
 
@@ -82,16 +84,16 @@ def test_asked_share_is_everything_the_small_engine_gets(device, asked):
     device("cuda", 80 * GIB)
     found = plan(large(), small(), asked)
     assert found.small_total == 10 * GIB
-    assert found.small_kv == 10 * GIB - 4 * GIB - 256 * MIB - 2 * GIB
-    assert found.small_share == pytest.approx(0.125)
+    assert found.small_kv == 10 * GIB - 4 * GIB - 256 * MIB - RESERVE["cuda"]
+    assert found.small_share == pytest.approx(0.125 - 256 * MIB / (80 * GIB))
 
 
 def test_cpu_counts_what_others_use_and_hands_out_bytes(device):
     device("cpu", 64 * GIB, used=4 * GIB)
     huge = large(weights=20 * GIB, utilization=0.75)
     found = plan(huge, small(features=0), "auto")
-    assert found.small_kv == GIB  # the bound on a CPU
-    assert found.large_kv == 48 * GIB - 4 * GIB - found.small_total - (20 * GIB + 256 * MIB + GIB)
+    assert found.small_kv == SMALL_KV_MOST["cpu"] == GIB
+    assert found.large_kv == 48 * GIB - 4 * GIB - found.small_total - (20 * GIB + 256 * MIB + RESERVE["cpu"])
 
 
 def test_users_own_kv_cache_of_the_large_engine_stands(device):

@@ -82,6 +82,11 @@ async def test_report_is_spliced_into_a_json_body(chunks):
     assert not sent[-1]["more_body"]
 
 
+async def test_empty_object_gets_no_comma():
+    sent = await post(App([b"{}"]))
+    assert bodies(sent) == [b"{" + SGL[1:]]
+
+
 async def test_space_after_the_closing_brace_stays():
     sent = await post(App([b'{"a":1}\n']))
     assert bodies(sent) == [b'{"a":1' + SGL + b"\n"]

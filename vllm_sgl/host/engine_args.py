@@ -60,7 +60,8 @@ def refuse_frontends(headless: bool) -> None:
 
 def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
     """The small engine lives in the server process, so there is one server process and one replica."""
-    for flag, count in (("--api-server-count", api_servers), ("--data-parallel-size", data_parallel)):
+    # In this order: vLLM derives the number of servers from the number of replicas.
+    for flag, count in (("--data-parallel-size", data_parallel), ("--api-server-count", api_servers)):
         if count is not None and count > 1:
             raise ValueError(
                 f"SGL runs one small engine inside one server process; received {flag} {count}: use 1, and "

@@ -101,11 +101,11 @@ def _context(small: str, large: VllmConfig) -> int:
     """The large model's context length, or less where the small model was made for less."""
     try:
         own = get_config(small, trust_remote_code=large.model_config.trust_remote_code)
+        limit = getattr(get_hf_text_config(own), "max_position_embeddings", None)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
             "can be downloaded, and --trust-remote-code where its config needs it"
         ) from error
-    limit = getattr(get_hf_text_config(own), "max_position_embeddings", None)
     most = large.model_config.max_model_len
     return min(most, limit) if limit else most

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import sys
+import threading
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
@@ -161,9 +163,17 @@ class SGLAsyncLLM(AsyncLLM):
         return super().get_num_unfinished_requests() + len(self._guiding)
 
     def shutdown(self, timeout: float | None = None) -> None:
+        small = getattr(self, "_small", None)
+        if small is None or sys.is_finalizing():  # no new threads at the interpreter's end
+            super().shutdown(timeout)
+            if small is not None:
+                small.shutdown(timeout)
+            return
+        # Side by side: each waits some seconds for its processes.
+        both = threading.Thread(target=small.shutdown, args=(timeout,), name="sgl-small-shutdown")
+        both.start()
         super().shutdown(timeout)
-        if small := getattr(self, "_small", None):
-            small.shutdown(timeout)
+        both.join()
 
 
 def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:

@@ -1,7 +1,7 @@
 """The ``--sgl-*`` flags: one per field of :class:`SGLConfig`, so that the two cannot drift apart."""
 
 import json
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +22,7 @@ def add_flags(parser: Any) -> Any:
             continue
         default = "" if field.is_required() else f" (default: {_shown(name, field.default)})"
         about = field.description or "turn SGL on with this small model"
-        kind = json.loads if field.annotation == dict[str, Any] else str
+        kind = _json_object if field.annotation == dict[str, Any] else str
         group.add_argument(
             flag, default=None, dest=f"sgl_{name}", type=kind, metavar=name.upper(),
             help=f"{about}: {ALLOWED[name]}{default}",
@@ -48,15 +48,25 @@ def fold(args: Namespace) -> SGLConfig | None:
     if not isinstance(own, Mapping):
         raise ValueError(f'additional_config["{CONFIG_KEY}"]: expected an object, received {own!r}')
     values = {**own, **given}
-    if "small" not in values:
+    if CONFIG_KEY not in additional and "small" not in given:
         named = ", ".join("--sgl-" + name.replace("_", "-") for name in given)
-        raise ValueError(f"{named or 'sgl settings'} need --sgl-small: name the small model, or drop them")
-    config = SGLConfig.parse(values)
+        raise ValueError(f"received {named} without --sgl-small: name the small model, or drop the rest")
+    config = SGLConfig.parse(values, prefix="--sgl-")
     args.additional_config = {**additional, CONFIG_KEY: config.model_dump()}
     middleware = getattr(args, "middleware", None)
     if middleware is not None and MIDDLEWARE not in middleware:
         args.middleware = [*middleware, MIDDLEWARE]
     return config
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f"expected a JSON object of vLLM engine arguments, received {text!r}")
+    return value
 
 
 def _shown(name: str, default: Any) -> str:

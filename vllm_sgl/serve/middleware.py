@@ -128,7 +128,8 @@ class _Reporting:
         if self._about.report is None or not end.endswith(b"}"):
             return body
         report = json.dumps(self._about.report.as_dict(), separators=(",", ":")).encode()
-        return end[:-1] + b',"sgl":' + report + b"}" + body[len(end) :]
+        comma = b"" if end[:-1].rstrip().endswith(b"{") else b","
+        return end[:-1] + comma + b'"sgl":' + report + b"}" + body[len(end) :]
 
 
 def _telling_health(scope: dict, send: Any) -> Any:
