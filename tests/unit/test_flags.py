@@ -112,7 +112,7 @@ def test_flags_without_a_small_model_are_refused(arguments, named):
 def test_settings_without_a_small_model_are_refused():
     args = parse()
     args.additional_config = {"sgl": {"smal": "x"}}
-    with pytest.raises(ValueError, match="--sgl-small: missing; .*--sgl-smal: unknown key"):
+    with pytest.raises(ValueError, match=r"--sgl-small: missing; .*--sgl-smal: unknown key"):
         fold(args)
 
 
