@@ -105,6 +105,13 @@ RULES = (
     ),
     Rule(
         "rooms",
+        where=("vllm_sgl/host/",),
+        forbids=inside("vllm_sgl.prune", "vllm_sgl.serve", "vllm_sgl.pipeline", "vllm_sgl.offline"),
+        when=(TOP, LAZY),
+        hint="the host room is below the others; take what it needs of them as arguments",
+    ),
+    Rule(
+        "rooms",
         where=_light("decision"),
         forbids=inside("vllm_sgl.guide", "vllm_sgl.prune", "vllm_sgl.serve", "vllm_sgl.host"),
         when=(TOP, LAZY),

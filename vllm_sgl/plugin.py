@@ -14,10 +14,22 @@ def register() -> None:
     if os.environ.get(ACTIVE_ENV):
         register_variants()
     if parent_process() is None and asks_for_sgl(sys.argv):
-        from vllm_sgl.host import async_llm, engine_args
+        install()
 
-        engine_args.install()
-        async_llm.install()
+
+def install() -> None:
+    """Put SGL into vLLM's command line and server: three patched class attributes, all in ``host``."""
+    from vllm_sgl.host import async_llm, engine_args
+    from vllm_sgl.serve import flags
+
+    engine_args.install(flags.add_flags, flags.fold)
+    async_llm.install(_engine_client)
+
+
+def _engine_client() -> type:
+    from vllm_sgl.serve.engine import SGLAsyncLLM
+
+    return SGLAsyncLLM
 
 
 def asks_for_sgl(argv: Sequence[str]) -> bool:

@@ -8,8 +8,10 @@ import pytest
 from vllm import AsyncEngineArgs, EngineArgs
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from vllm_sgl import plugin
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host import engine_args, small_engine
+from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.patch import unwrap
 from vllm_sgl.models import ACTIVE_ENV
 from vllm_sgl.serve.engine import SGLAsyncLLM
@@ -155,7 +157,7 @@ def test_enough_memory(start, size):
     ],
 )
 def test_bad_flag(flags, message):
-    engine_args.install()
+    plugin.install()
     try:
         parser = FlexibleArgumentParser()
         parser.add_argument("--api-server-count", type=int)
@@ -165,3 +167,4 @@ def test_bad_flag(flags, message):
     finally:
         unwrap(EngineArgs, "add_cli_args")
         unwrap(EngineArgs, "from_cli_args")
+        unwrap(AsyncLLM, "from_vllm_config")

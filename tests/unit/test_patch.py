@@ -95,14 +95,13 @@ def test_patches_fit_the_installed_vllm():
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from vllm_sgl.host import async_llm, engine_args
+    from vllm_sgl import plugin
 
     places = [(EngineArgs, "add_cli_args"), (EngineArgs, "from_cli_args"), (AsyncLLM, "from_vllm_config")]
     before = [inspect.getattr_static(*place) for place in places]
     try:
         for _ in range(2):
-            engine_args.install()
-            async_llm.install()
+            plugin.install()
         changed = [inspect.getattr_static(*place) for place in places]
         assert all(a is not b for a, b in zip(before, changed, strict=True))
     finally:

@@ -4,6 +4,8 @@ Symptom without it: ``vllm serve`` builds its engine client by ``AsyncLLM.from_v
 no factory to register. Remove when the class of the engine client can be configured.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -12,18 +14,20 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
 
 
-def install() -> None:
-    """Build an SGL engine client wherever a config carries SGL settings; idempotent."""
+def install(engine_client: Callable[[], type]) -> None:
+    """Build an engine client of ours wherever a config carries SGL settings; idempotent.
+
+    engine_client: gives its class, a subclass of ``AsyncLLM``, when it is needed.
+    """
     fix = "vllm_sgl/host/async_llm.py"
-    wrap(AsyncLLM, "from_vllm_config", ("cls", "vllm_config"), fix, _choosing_class)
+    make = partial(_choosing_class, engine_client)
+    wrap(AsyncLLM, "from_vllm_config", ("cls", "vllm_config"), fix, make)
 
 
-def _choosing_class(from_vllm_config: Any) -> Any:
+def _choosing_class(engine_client: Callable[[], type], from_vllm_config: Any) -> Any:
     def from_vllm_config_or_ours(cls: type, vllm_config: Any, *args: Any, **kwargs: Any) -> AsyncLLM:
         if cls is AsyncLLM and SGLConfig.of(vllm_config.additional_config) is not None:
-            from vllm_sgl.serve.engine import SGLAsyncLLM
-
-            cls = SGLAsyncLLM
+            cls = engine_client()
         return from_vllm_config(cls, vllm_config, *args, **kwargs)
 
     return from_vllm_config_or_ours

@@ -6,6 +6,8 @@ parsed arguments. Remove when vLLM lets a plugin add arguments.
 """
 
 from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vllm import envs
@@ -14,27 +16,30 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
 from vllm_sgl.models import UseVariant, activate
-from vllm_sgl.serve import flags
 
 _FIX = "vllm_sgl/host/engine_args.py"
 
 
-def install() -> None:
-    """Add the flags to every parser made from now on; idempotent."""
-    wrap(EngineArgs, "add_cli_args", ("parser",), _FIX, _adding_flags)
-    wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, _folding_flags)
+def install(add_flags: Callable[[Any], Any], fold: Callable[[Namespace], SGLConfig | None]) -> None:
+    """Add flags to every parser made from now on, and read them; idempotent.
+
+    add_flags: adds them to a parser and returns it. fold: moves them from parsed arguments into
+    ``additional_config`` and returns the settings, None where SGL is off.
+    """
+    wrap(EngineArgs, "add_cli_args", ("parser",), _FIX, partial(_adding_flags, add_flags))
+    wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, partial(_folding_flags, fold))
 
 
-def _adding_flags(add_cli_args: Any) -> Any:
+def _adding_flags(add_flags: Any, add_cli_args: Any) -> Any:
     def add_cli_args_and_ours(parser: Any) -> Any:
-        return flags.add_flags(add_cli_args(parser))
+        return add_flags(add_cli_args(parser))
 
     return add_cli_args_and_ours
 
 
-def _folding_flags(from_cli_args: Any) -> Any:
+def _folding_flags(fold: Any, from_cli_args: Any) -> Any:
     def from_cli_args_and_ours(cls: type, args: Namespace) -> Any:
-        config = flags.fold(args)
+        config = fold(args)
         if config is not None:
             refuse_frontends(headless=getattr(args, "headless", False))
             refuse_replicas(

@@ -10,6 +10,8 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 
+from vllm_sgl.config import SGLConfig
+
 logger = logging.getLogger("vllm.vllm_sgl.memory")
 
 GIB = 1 << 30
@@ -128,8 +130,6 @@ def weight_bytes(config: VllmConfig) -> int:
 
 def feature_cache_bytes(config: VllmConfig) -> int:
     """The bound of the vision feature cache that each engine keeps."""
-    from vllm_sgl.config import SGLConfig
-
     settings = SGLConfig.of(config.additional_config)
     return settings.feature_cache if settings else 0
 
