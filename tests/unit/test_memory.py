@@ -96,6 +96,14 @@ def test_cpu_counts_what_others_use_and_hands_out_bytes(device):
     assert found.large_kv == 48 * GIB - 4 * GIB - found.small_total - (20 * GIB + 256 * MIB + RESERVE["cpu"])
 
 
+@pytest.mark.parametrize("asked", ["auto", 0.5, 20 * GIB])
+def test_users_own_kv_cache_of_the_small_engine_stands(device, asked):
+    device("cuda", 80 * GIB)
+    found = plan(large(), small(), asked, fixed_kv=3 * GIB)
+    assert found.small_kv == 3 * GIB
+    assert found.small_total == 4 * GIB + 256 * MIB + RESERVE["cuda"] + 3 * GIB
+
+
 def test_users_own_kv_cache_of_the_large_engine_stands(device):
     device("cpu", 64 * GIB)
     found = plan(large(weights=20 * GIB, kv=5 * GIB), small(), "auto")

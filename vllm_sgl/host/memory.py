@@ -35,11 +35,12 @@ class Plan:
     large_share: float
 
 
-def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int) -> Plan:
+def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int, fixed_kv: int | None = None) -> Plan:
     """Split the device's memory.
 
     Args:
         asked: "auto", a share of the device's memory in (0, 1), or bytes, for the small engine.
+        fixed_kv: KV cache bytes of the small engine where the user gave them; ``asked`` is not used then.
 
     Raises:
         ValueError: where one of the two engines cannot hold its weights and one full sequence.
@@ -53,7 +54,9 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int) -> Plan
     features = feature_cache_bytes(large)
     fixed = small_weights + features + RESERVE[kind]
     one = sequence_bytes(small)
-    if asked == "auto":
+    if fixed_kv is not None:
+        small_kv = fixed_kv
+    elif asked == "auto":
         small_kv = max(one, min(SMALL_SEQUENCES * one, SMALL_KV_MOST[kind]))
     else:
         share = int(asked * device_total) if isinstance(asked, float) else asked

@@ -43,7 +43,8 @@ class SGLAsyncLLM(AsyncLLM):
         small_engine.share_cpu()
         small = small_engine.small_config(vllm_config, config)
         pair.check_pair(vllm_config.model_config, small.model_config)
-        memory.apply(memory.plan(vllm_config, small, config.small_memory), vllm_config, small)
+        fixed_kv = config.small_args.get("kv_cache_memory_bytes")
+        memory.apply(memory.plan(vllm_config, small, config.small_memory, fixed_kv), vllm_config, small)
         self.sgl_config = config
         self._small = small_engine.start_small(small)
         self._guide_ready: asyncio.Task[Pipeline] | None = None
