@@ -9,15 +9,11 @@ ones. The tokenizer is the small one of `tools.tiny_internvl`: all its ids lie i
 """
 
 import argparse
-import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools import tiny_internvl
 from tools.tiny_internvl import tokenizer as tokenizers_
-
-_CONFIGURATION = "configuration_internvl_chat"
+from tools.tiny_internvl.chat_format import chat_config, write_config
 
 
 @dataclass(frozen=True)
@@ -122,52 +118,23 @@ INTERNVL2 = {
 def config(size: TrueSize, dtype: str = "bfloat16") -> dict:
     """What `config.json` holds."""
     decoder = asdict(size.decoder)
-    return {
-        "architectures": ["InternVLChatModel"],
-        "auto_map": {"AutoConfig": f"{_CONFIGURATION}.InternVLChatConfig"},
-        "model_type": "internvl_chat",
-        "downsample_ratio": 0.5,
-        "dynamic_image_size": True,
-        "force_image_size": size.image_size,
-        "llm_config": {
-            "architectures": [decoder.pop("architecture")],
-            "model_type": size.decoder.model_type,
-            "hidden_act": "silu",
-            "tie_word_embeddings": False,
-            "torch_dtype": dtype,
-            **decoder,
-        },
-        "max_dynamic_patch": size.max_dynamic_patch,
-        "min_dynamic_patch": 1,
-        "pad2square": False,
-        "ps_version": "v2",
-        "select_layer": -1,
-        "template": "internlm2-chat",
-        "tie_word_embeddings": False,
-        "torch_dtype": dtype,
-        "use_thumbnail": True,
-        "vision_config": {
-            "architectures": ["InternVisionModel"],
-            "model_type": "intern_vit_6b",
-            "hidden_act": "gelu",
-            "image_size": size.image_size,
-            "initializer_factor": 0.1,
-            "layer_norm_eps": 1e-6,
-            "num_channels": 3,
-            "patch_size": size.patch_size,
-            "torch_dtype": dtype,
-            **asdict(size.vision),
-        },
-    }
+    architecture = decoder.pop("architecture")
+    return chat_config(
+        image_size=size.image_size,
+        patch_size=size.patch_size,
+        max_dynamic_patch=size.max_dynamic_patch,
+        dtype=dtype,
+        vision=asdict(size.vision),
+        decoder={"architectures": [architecture], "model_type": size.decoder.model_type, **decoder},
+    )
 
 
 def build(size: TrueSize, directory: Path | str, dtype: str = "bfloat16") -> Path:
     """Write a checkpoint directory without weights (created if missing) and return its path."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(tiny_internvl.__file__).with_name(f"{_CONFIGURATION}.py"), directory)
     tokenizers_.write(tokenizers_.train(), directory, size.decoder.max_position_embeddings)
-    (directory / "config.json").write_text(json.dumps(config(size, dtype), indent=2) + "\n")
+    write_config(directory, config(size, dtype))
     return directory
 
 

@@ -8,20 +8,10 @@ from vllm.sampling_params import BeamSearchParams
 
 import vllm_sgl
 from tests.offline.conftest import SIZE, conversation, prompt
-from tests.support.images import random_image
+from tests.support.images import QUESTIONS, random_image
 from tests.support.reference import reference, select
 from tests.support.rendering import chat_prompt, render
 
-QUESTIONS = [
-    "What is on the sign?",
-    "Who?",
-    "Read the number.",
-    "What colour is the car?",
-    "Is the door open?",
-    "How many people?",
-    "What time is it?",
-    "Describe the image in detail.",
-]
 VISUAL = 112
 SHORT = ("Read the number.", 3)
 

@@ -5,17 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.serve.asking import VISUAL, ask, same_report, text
+from tests.support.images import QUESTIONS
 
-QUESTIONS = [
-    "What is on the sign?",
-    "Who?",
-    "Read the number.",
-    "What colour is the car?",
-    "Is the door open?",
-    "How many people?",
-    "What time is it?",
-    "Describe the image in detail.",
-]
 IMAGE = 1
 
 

@@ -9,6 +9,19 @@ from PIL import Image, ImageDraw
 _WORDS = ("STOP", "EXIT", "CAFE", "42", "17:30", "TAXI", "OPEN", "B7", "Sale", "Nord")
 
 
+#: Eight clients' questions about one image; answers of the tiny models differ in length.
+QUESTIONS = [
+    "What is on the sign?",
+    "Who?",
+    "Read the number.",
+    "What colour is the car?",
+    "Is the door open?",
+    "How many people?",
+    "What time is it?",
+    "Describe the image in detail.",
+]
+
+
 def random_image(seed: int, width: int, height: int) -> Image.Image:
     """An RGB image that depends on its three arguments only."""
     rng = random.Random(f"{seed}/{width}x{height}")

@@ -49,7 +49,7 @@ def _rename(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     raise KeyError(f"no place for the tensor {name!r} in transformers' InternVL")
 
 
-def _config(chat: dict, image_token_id: int) -> InternVLConfig:
+def native_config(chat: dict, image_token_id: int) -> InternVLConfig:
     vision = chat["vision_config"]
     assert chat["select_layer"] == -1
     assert chat["ps_version"] == "v2"
@@ -78,7 +78,7 @@ def _config(chat: dict, image_token_id: int) -> InternVLConfig:
 def load(path: Path, image_token_id: int) -> InternVLForConditionalGeneration:
     """The model in float32, eager attention, evaluation mode. Every tensor must find its place."""
     chat = json.loads((path / "config.json").read_text())
-    config = _config(chat, image_token_id)
+    config = native_config(chat, image_token_id)
     config.text_config.dtype = config.vision_config.dtype = config.dtype = torch.float32
     model = InternVLForConditionalGeneration(config)
     state: dict[str, torch.Tensor] = {}

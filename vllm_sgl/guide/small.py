@@ -1,7 +1,6 @@
 """The small model at work: one greedy pass that is watched, and the consistency pass."""
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
@@ -20,8 +19,6 @@ from vllm_sgl.guide.result import Answer, GuideResult
 from vllm_sgl.guide.worker import TRACK_KEY
 from vllm_sgl.host.mm_input import visual_positions
 from vllm_sgl.host.output import EngineDeadError, replay_until_stop
-
-logger = logging.getLogger("vllm.vllm_sgl.guide")
 
 #: Relative error allowed in total attention mass: probabilities are summed in float32.
 MASS_TOLERANCE = 1e-3
@@ -92,9 +89,6 @@ class SmallModelGuide:
 
     async def abort(self, request_id: str) -> None:
         await self._engine.abort([_guide_id(request_id), _consistency_id(request_id)])
-
-    def shutdown(self) -> None:
-        self._engine.shutdown()
 
     async def _look(self, request: GuideRequest, guide_tokens: int) -> GuideResult:
         key = uuid.uuid4().hex

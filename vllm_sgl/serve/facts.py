@@ -21,7 +21,7 @@ def read(
             tokens keep their positions; a prompt that does not is left to vLLM to refuse.
     """
     reason = _why_not_ours(prompt)
-    if reason is not None and not (reason == Reason.IMAGE_EMBEDDINGS and prompt["type"] == "multimodal"):
+    if reason not in (None, Reason.IMAGE_EMBEDDINGS) or prompt["type"] != "multimodal":
         return Facts(bypass=_first_asked(context, params) or reason)
     tokens = len(prompt["prompt_token_ids"])
     room = max_model_len - tokens
