@@ -9,7 +9,7 @@ import torch
 
 from tests.support import rendering
 from tests.support.images import random_image
-from tests.support.reference import Reference, select
+from tools.internvl_reference.reference import Reference, select
 
 GUIDE_TOKENS = 8
 RETENTION = 0.35

@@ -6,7 +6,7 @@ import pytest
 from vllm import SamplingParams
 
 from tests.support.engines import Engines, inputs
-from tests.support.reference import confidence
+from tools.internvl_reference.reference import confidence
 from vllm_sgl.decision import Bypass, Exit, Prune, Reason
 
 REQUESTS = (

@@ -9,8 +9,8 @@ from vllm.sampling_params import BeamSearchParams
 import vllm_sgl
 from tests.offline.conftest import SIZE, conversation, prompt
 from tests.support.images import QUESTIONS, random_image
-from tests.support.reference import reference, select
 from tests.support.rendering import chat_prompt, render
+from tools.internvl_reference.reference import reference, select
 
 VISUAL = 112
 SHORT = ("Read the number.", 3)

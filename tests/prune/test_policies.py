@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.support.reference import select
+from tools.internvl_reference.reference import select
 from vllm_sgl.prune.top_importance import TopImportance, kept_count
 
 

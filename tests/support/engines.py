@@ -18,8 +18,8 @@ from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from tests.support.images import data_url, random_image
-from tests.support.reference import reference
 from tests.support.rendering import chat_prompt
+from tools.internvl_reference.reference import reference
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.guide.result import GuideResult
 from vllm_sgl.guide.small import GuideRequest, SmallModelGuide

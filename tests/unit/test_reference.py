@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.support.images import random_image
-from tests.support.reference import Reference, confidence, reference, select
 from tests.support.rendering import chat_prompt, render
+from tools.internvl_reference.reference import Reference, confidence, reference, select
 from tools.tiny_internvl import LARGE_LLAMA, SMALL_QWEN2, build
 
 # Sizes of a request's images, and its question. Tiles: 1; 7; 7 + 4; none.

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, InternVLForConditionalGeneration
 
 from benchmarks.true_size import INTERNVL2, build, config
-from tests.support.native_checkpoint import native_config
+from tools.internvl_reference.native_checkpoint import native_config
 
 # The models' pages on Hugging Face, in billions.
 PUBLISHED = {"1B": 0.94, "2B": 2.21, "26B": 25.51, "40B": 40.07, "76B": 76.26}

@@ -1,0 +1,1 @@
+"""Chat-format InternVL checkpoints in transformers' own classes: the reference outside of vLLM."""
