@@ -17,6 +17,7 @@ import vllm
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.engine_args import use_sgl
 from vllm_sgl.host.llm import building_engine
+from vllm_sgl.pipeline import Guide
 from vllm_sgl.serve import context
 from vllm_sgl.serve.engine import SGLAsyncLLM
 
@@ -33,17 +34,26 @@ class LLM(vllm.LLM):
     Args:
         model: the large model.
         sgl_small: the small model; it must share tokenizer, chat template and image tiling.
+        wrap_guide: for importance from elsewhere. Given the small model's guide, returns the
+            :class:`vllm_sgl.pipeline.Guide` to ask instead; it may pass requests on.
         kwargs: any other ``sgl_*`` setting of :class:`vllm_sgl.SGLConfig`, and anything vLLM's ``LLM`` takes.
 
     Raises:
         ValueError: for a bad setting, or a pair that cannot work together.
     """
 
-    def __init__(self, model: str, *, sgl_small: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        sgl_small: str,
+        wrap_guide: Callable[[Guide], Guide] | None = None,
+        **kwargs: Any,
+    ) -> None:
         ours = [key for key in kwargs if key.startswith(_PREFIX)]
         settings = {key.removeprefix(_PREFIX): kwargs.pop(key) for key in ours}
         config = SGLConfig.parse({"small": sgl_small, **settings})
-        with building_engine(partial(_build, config)):
+        with building_engine(partial(_build, config, wrap_guide)):
             super().__init__(model, **kwargs)
 
     def beam_search(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,19 +68,22 @@ class LLM(vllm.LLM):
         self.llm_engine.shutdown()
 
 
-def _build(config: SGLConfig, engine_args: Any, usage_context: Any) -> "OfflineEngine":
+def _build(
+    config: SGLConfig, wrap_guide: Callable[[Guide], Guide] | None, engine_args: Any, usage_context: Any
+) -> "OfflineEngine":
     # The second engine starts while the first one's threads run: a fork would copy their locks.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     use_sgl(engine_args, config)
     vllm_config = engine_args.create_engine_config(usage_context)
-    return OfflineEngine(
-        partial(
-            SGLAsyncLLM.from_vllm_config,
-            vllm_config,
-            usage_context=usage_context,
-            disable_log_stats=engine_args.disable_log_stats,
+
+    def make() -> SGLAsyncLLM:
+        engine = SGLAsyncLLM.from_vllm_config(
+            vllm_config, usage_context=usage_context, disable_log_stats=engine_args.disable_log_stats
         )
-    )
+        engine.wrap_guide = wrap_guide
+        return engine
+
+    return OfflineEngine(make)
 
 
 class OfflineEngine:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -21,7 +21,7 @@ from vllm_sgl.host import memory, pair, renderer, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.engine_args import refuse_replicas
 from vllm_sgl.host.output import abort_output, exit_output
-from vllm_sgl.pipeline import Outcome, Pipeline
+from vllm_sgl.pipeline import Guide, Outcome, Pipeline
 from vllm_sgl.prune import rewrite
 from vllm_sgl.prune.top_importance import TopImportance
 from vllm_sgl.serve import context, facts
@@ -34,7 +34,12 @@ class SGLAsyncLLM(AsyncLLM):
     """Answers every request as ``AsyncLLM`` does, after the guide had its say.
 
     The small engine is started first, so that the large one measures what is left of the device.
+
+    wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
     """
+
+    wrap_guide: Callable[[Guide], Guide] | None = None
+    _ended = False
 
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         config = SGLConfig.of(vllm_config.additional_config)
@@ -152,7 +157,8 @@ class SGLAsyncLLM(AsyncLLM):
         rows = await small_engine.attention_rows(self._small)
         self._guide = SmallModelGuide(self._small, rows, self.sgl_config.guide_timeout)
         await self._guide.warm_up()
-        return Pipeline(self.sgl_config, self._guide, TopImportance(), rewrite)
+        guide = self._guide if self.wrap_guide is None else self.wrap_guide(self._guide)
+        return Pipeline(self.sgl_config, guide, TopImportance(), rewrite)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)
@@ -164,6 +170,9 @@ class SGLAsyncLLM(AsyncLLM):
         return super().get_num_unfinished_requests() + len(self._guiding)
 
     def shutdown(self, timeout: float | None = None) -> None:
+        if self._ended:  # and called again by __del__, at the interpreter's end without modules
+            return
+        self._ended = True
         small = getattr(self, "_small", None)
         if small is None or sys.is_finalizing():  # no new threads at the interpreter's end
             super().shutdown(timeout)
