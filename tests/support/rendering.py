@@ -1,8 +1,5 @@
-"""InternVL's published image preprocessing and prompt expansion, written from its description.
-
-An image is stretched to the grid of tiles whose aspect ratio is nearest to its own, cut into tiles,
-and followed by a thumbnail of the whole when there is more than one tile.
-"""
+"""InternVL's published image preprocessing and prompt expansion, written from its description: pixels and
+token ids. How an image is cut is in ``tools/internvl_reference/tiling.py``."""
 
 import json
 from pathlib import Path
@@ -12,25 +9,10 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
+from tools.internvl_reference.tiling import Tiling
+
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-
-
-def tile_grid(width: int, height: int, tile: int, min_tiles: int, max_tiles: int) -> tuple[int, int]:
-    """Columns and rows of the grid for an image.
-
-    Of two grids with equally near aspect ratios the larger one is taken only if the image has more
-    than half of its pixels.
-    """
-    sides = range(1, max_tiles + 1)
-    grids = [(c, r) for c in sides for r in sides if min_tiles <= c * r <= max_tiles]
-    best, best_distance = (1, 1), float("inf")
-    for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
-        distance = abs(width / height - columns / rows)
-        enough_pixels = width * height > 0.5 * tile * tile * columns * rows
-        if distance < best_distance or (distance == best_distance and enough_pixels):
-            best, best_distance = (columns, rows), distance
-    return best
 
 
 def _to_tensor(image: Image.Image) -> torch.Tensor:
@@ -41,15 +23,16 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
 def pixel_values(image: Image.Image, config: dict) -> torch.Tensor:
     """Normalised tiles [tiles (+ 1 thumbnail), 3, tile, tile] of one image."""
     image = image.convert("RGB")
-    tile = config["force_image_size"] or config["vision_config"]["image_size"]
-    columns, rows = tile_grid(*image.size, tile, config["min_dynamic_patch"], config["max_dynamic_patch"])
+    tiling = Tiling.of(config)
+    tile = tiling.side
+    columns, rows = tiling.grid(*image.size)
     stretched = image.resize((columns * tile, rows * tile), Image.Resampling.BICUBIC)
     tiles = [
         stretched.crop((x * tile, y * tile, (x + 1) * tile, (y + 1) * tile))
         for y in range(rows)
         for x in range(columns)
     ]
-    if len(tiles) > 1 and config["use_thumbnail"]:
+    if len(tiles) > 1 and tiling.thumbnail:
         tiles.append(image.resize((tile, tile), Image.Resampling.BICUBIC))
     return torch.stack([_to_tensor(part) for part in tiles])
 
@@ -64,9 +47,7 @@ def render(path: Path | str, prompt: str, images: list[Image.Image]) -> tuple[li
     """Token ids of `prompt`, every "<image>" expanded, and the pixel values of each image."""
     config = json.loads((Path(path) / "config.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=True)
-    vision = config["vision_config"]
-    side = vision["image_size"] // vision["patch_size"]
-    tokens_per_tile = int(side**2 * config["downsample_ratio"] ** 2)
+    tokens_per_tile = Tiling.of(config).cells ** 2
     pixels = [pixel_values(image, config) for image in images]
     pieces = prompt.split("<image>")
     assert len(pieces) == len(images) + 1, f"{len(pieces) - 1} places for {len(images)} images"

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from tests.support.images import random_image
-from tests.support.rendering import pixel_values, tile_grid
+from tests.support.rendering import pixel_values
+from tools.internvl_reference.tiling import Tiling
 from tools.tiny_internvl import (
     LARGE_LLAMA,
     LARGE_QWEN2,
@@ -133,7 +134,8 @@ def test_images_of_different_shape_have_different_tile_counts(small_path):
 
 
 def test_tile_grid_takes_the_larger_of_two_equal_shapes_for_large_images():
-    grids = [tile_grid(side, side, 112, 1, 6) for side in (100, 158, 159, 1000)]
+    tiling = Tiling(side=112, cells=4, min_tiles=1, max_tiles=6, thumbnail=True)
+    grids = [tiling.grid(side, side) for side in (100, 158, 159, 1000)]
     assert grids == [(1, 1), (1, 1), (2, 2), (2, 2)]
 
 
