@@ -1,0 +1,134 @@
+"""`python -m benchmarks.accuracy LARGE --small SMALL --data FILE.jsonl`; see the package."""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from benchmarks import report
+from tools.internvl_reference.tiling import Tiling
+
+from . import data, pictures, settings, tables
+from .command_line import POSITIONS, make_parser
+from .cost import ModelCost, PairCost
+from .data import Question
+from .session import Session
+from .settings import METHODS, Setting
+from .store import Store
+from .summary import summarise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Answer what is not answered yet, then report on everything that is.
+
+    Raises:
+        ValueError: for bad data, settings that do not go together, or an output folder of another run.
+        RuntimeError: where a request went another way than its setting says.
+    """
+    questions = data.load(options.data, options.limit)
+    wanted = _settings(options, questions)
+    config, small_config = _config(options.large), _config(options.small)
+    environment = report.environment()
+    store = Store(options.out / "answers.jsonl", _identity(options, environment))
+    session = Session(options, questions, Tiling.of(config), store)
+    report.print_environment(environment)
+    session.answer(wanted)
+
+    cost = PairCost(ModelCost.of(config), ModelCost.of(small_config))
+    summary = summarise(store, questions, options.metric, cost)
+    tables.show(summary)
+    path = options.out / "accuracy.json"
+    tables.write(path, {**environment, "run": _identity(options, environment)}, summary)
+    title = f"{Path(options.large).name}, guided by {Path(options.small).name}: {options.data.name}"
+    for written in (path, *pictures.draw(summary, options.out, title)):
+        report.progress(f"written: {written}")
+
+
+def _settings(options: argparse.Namespace, questions: list[Question]) -> list[Setting]:
+    boxes = any(question.boxes for question in questions)
+    local = Path(options.large, "model.safetensors").is_file()
+    possible = [
+        name
+        for name, method in METHODS.items()
+        if not (options.base_url and method.ranking)
+        and (name != "box" or boxes)
+        and (name not in ("fastv", "oracle") or local)
+    ]
+    methods = options.methods or possible
+    if refused := [name for name in methods if name not in possible]:
+        raise ValueError(
+            f"--methods {' '.join(refused)}: not possible here. Rankings need engines in this process (no "
+            "--base-url), box needs answer_boxes in the data, fastv and oracle need LARGE to be a local "
+            f"checkpoint directory with one model.safetensors. Possible: {' '.join(possible)}"
+        )
+    if options.base_url and options.positions:
+        raise ValueError("--positions: they are the server's own; start it with --sgl-positions instead")
+    positions = [None] if options.base_url else options.positions or POSITIONS[:1]
+    return settings.plan(
+        methods, options.retention, positions, options.query_rows or [None], options.exit_threshold
+    )
+
+
+def _identity(options: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]:
+    """What every answer depends on; answers of another one are not mixed in."""
+    return {
+        "large": options.large,
+        "small": options.small,
+        "weights": {model: _fingerprint(Path(model)) for model in (options.large, options.small)},
+        "data": options.data.name,
+        "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(),
+        "max_tokens": options.max_tokens,
+        "seed": options.seed,
+        "large_args": options.large_args,
+        "small_args": options.small_args,
+        "base_url": options.base_url,
+        "versions": environment["versions"],
+        "commit": environment["commit"],
+    }
+
+
+def _fingerprint(model: Path) -> str | None:
+    """Of a local checkpoint's weights: names, sizes and the ends of each file. None for a model by name."""
+    if not model.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(model.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{path.name}/{size}/".encode() + file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _config(model: str) -> dict[str, Any]:
+    try:
+        config, _ = PretrainedConfig.get_config_dict(model)
+    except OSError as error:
+        raise ValueError(
+            f"{model}: its config.json cannot be read ({error}); expected a checkpoint directory or a "
+            "model name"
+        ) from None
+    if not config.keys() >= {"vision_config", "llm_config", "downsample_ratio"}:
+        raise ValueError(
+            f"{model}: expected a model in InternVL's chat format, received {config.get('model_type')!r}"
+        )
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""One question under one setting: what is sent, and what has to come back."""
+
+import base64
+import io
+import mimetypes
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tools.internvl_reference.tiling import Tiling
+
+from .data import Question
+from .rankings import QUESTION, RANKING
+from .settings import METHODS, Setting
+
+#: So small a share that one visual token is left of any prompt.
+_ONE_TOKEN = 1e-9
+
+
+@dataclass(frozen=True)
+class Reply:
+    """sgl: the response's ``sgl`` object, None from a server that has none."""
+
+    text: str
+    prompt_tokens: int
+    answer_tokens: int
+    sgl: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request. max_tokens: the longest answer."""
+
+    question: Question
+    setting: Setting
+    tiling: Tiling
+    max_tokens: int
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """An OpenAI conversation: the images, then the question."""
+        urls = map(self._data_url, self.question.images, self._sizes)
+        images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        return [{"role": "user", "content": [*images, {"type": "text", "text": self.question.text}]}]
+
+    @property
+    def xargs(self) -> dict[str, Any]:
+        """The request's ``sgl_*`` keys, and the ranking that it wants."""
+        setting = self.setting
+        if setting.method in ("full", "downsample"):
+            return {"sgl_enabled": 0}
+        if setting.method == "small":
+            return {"sgl_exit_threshold": 0, "sgl_guide_tokens": self.max_tokens}
+        threshold = "off" if setting.exit_threshold is None else setting.exit_threshold
+        keys = {"sgl_retention": setting.retention or _ONE_TOKEN, "sgl_exit_threshold": threshold}
+        if setting.query_rows is not None:
+            keys["sgl_query_rows"] = setting.query_rows
+        if ranking := METHODS[setting.method].ranking:
+            keys |= {RANKING: ranking, QUESTION: self.question.id}
+        return keys
+
+    def record(self, reply: Reply) -> dict[str, Any]:
+        """What is kept of a reply.
+
+        Raises:
+            RuntimeError: where the request went another way than its setting says.
+        """
+        self._check(reply.sgl)
+        sgl = reply.sgl or {"visual_tokens": self._visual_tokens, "kept_tokens": self._visual_tokens}
+        return {
+            "question": self.question.id,
+            **self.setting.as_dict(),
+            "answer": reply.text,
+            "prompt_tokens": reply.prompt_tokens,
+            "answer_tokens": reply.answer_tokens,
+            "exited": sgl.get("decision") == "exit",
+            "visual_tokens": sgl["visual_tokens"],
+            "kept_tokens": sgl["kept_tokens"],
+            "share": sgl["kept_tokens"] / sum(map(self._tokens, self._original_sizes)),
+            "score": sgl.get("score"),
+            "confidence": sgl.get("confidence"),
+        }
+
+    def _check(self, sgl: dict[str, Any] | None) -> None:
+        where = f"question {self.question.id!r}, {self.setting.label}"
+        unguided = self.setting.method in ("full", "downsample")
+        if sgl is None:
+            if not unguided:
+                raise RuntimeError(
+                    f"{where}: the reply has no sgl object, so the server runs without SGL; start it with "
+                    "--sgl-small, or ask for --methods full downsample"
+                )
+            return
+        expected = {"bypass"} if unguided else {"prune"}
+        if self.setting.method == "small":
+            expected = {"exit"}
+        elif self.setting.exit_threshold is not None:
+            expected = {"prune", "exit"}
+        if sgl["decision"] not in expected:
+            raise RuntimeError(
+                f"{where}: expected the decision {' or '.join(sorted(expected))}, received {sgl['decision']} "
+                f"({sgl['reason']}); an answer that went another way would count for the wrong method"
+            )
+        if sgl["visual_tokens"] != self._visual_tokens:
+            raise RuntimeError(
+                f"{where}: expected {self._visual_tokens} visual tokens, received {sgl['visual_tokens']}; "
+                "the model tiles images in another way than its config.json says"
+            )
+
+    @cached_property
+    def _original_sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each image."""
+        sizes = []
+        for path in self.question.images:
+            with Image.open(path) as image:
+                sizes.append(image.size)
+        return sizes
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each image as it is sent."""
+        if self.setting.method != "downsample":
+            return self._original_sizes
+        share = self.setting.retention
+        return [self.tiling.downsampled(*size, share * self._tokens(size)) for size in self._original_sizes]
+
+    @property
+    def _visual_tokens(self) -> int:
+        """Of all images, before any are dropped."""
+        return sum(map(self._tokens, self._sizes))
+
+    def _tokens(self, size: tuple[int, int]) -> int:
+        return self.tiling.tokens(self.tiling.grid(*size))
+
+    def _data_url(self, path: Path, size: tuple[int, int]) -> str:
+        if self.setting.method != "downsample":
+            return _data_url(mimetypes.guess_type(path)[0] or "image/png", path.read_bytes())
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, format="PNG")
+        return _data_url("image/png", buffer.getvalue())
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,127 @@
+"""The command line."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .metrics import METRICS
+from .settings import METHODS
+
+RETENTIONS = (1.0, 0.64, 0.35, 0.18, 0.09)
+POSITIONS = ("original", "packed")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:<11} {method.about}" for name, method in METHODS.items())
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description="Accuracy of pruning and early exits through the real serving path.",
+        epilog=f"methods:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("large", metavar="LARGE", help="the large model: a directory or a name")
+    add("--small", required=True, metavar="SMALL", help="the small model")
+    add(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="JSON Lines of questions; see benchmarks/accuracy/data.py",
+    )
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="answers, figures and pictures; an earlier run is resumed",
+    )
+    add("--limit", type=_count, metavar="N", help="the first N questions only")
+    add(
+        "--retention",
+        nargs="+",
+        type=_share,
+        default=RETENTIONS,
+        metavar="R",
+        help="shares of visual tokens (default: 1 .64 .35 .18 .09)",
+    )
+    add(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        metavar="METHOD",
+        help="see below (default: all that are possible)",
+    )
+    add("--positions", nargs="+", choices=POSITIONS, help="of kept visual tokens (default: original)")
+    add(
+        "--query-rows",
+        nargs="+",
+        metavar="ROWS",
+        help="values of sgl_query_rows for sgp (default: the default)",
+    )
+    add(
+        "--exit-threshold",
+        nargs="+",
+        type=_threshold,
+        default=(),
+        metavar="T",
+        help="also ask these of the real path; curves over every threshold come without",
+    )
+    add(
+        "--metric",
+        choices=METRICS,
+        default="exact",
+        help="for table and pictures; the JSON has all (default: exact)",
+    )
+    add("--max-tokens", type=_count, default=16, metavar="N", help="longest answer (default: 16)")
+    add("--seed", type=int, default=0, help="of random pruning (default: 0)")
+    add(
+        "--base-url",
+        metavar="URL",
+        help="ask a running server, e.g. http://localhost:8000/v1, instead of starting engines",
+    )
+    add("--concurrency", type=_count, default=32, metavar="N", help="requests in flight (default: 32)")
+    add("--trust-remote-code", action="store_true", help="as for vLLM")
+    add("--large-args", type=_object, default={}, metavar="JSON", help="arguments of vllm_sgl.LLM")
+    add(
+        "--small-args",
+        type=_object,
+        default={},
+        metavar="JSON",
+        help="engine arguments of the small model alone",
+    )
+    return made
+
+
+def _number(text: str, allowed: str, holds: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = None
+    if value is None or not holds(value):
+        raise argparse.ArgumentTypeError(f"expected {allowed}, received {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    return _number(text, "a number in (0, 1]", lambda value: 0 < value <= 1)
+
+
+def _threshold(text: str) -> float:
+    return _number(text, "a number in [0, 1]", lambda value: 0 <= value <= 1)
+
+
+def _count(text: str) -> int:
+    return int(_number(text, "a whole number >= 1", lambda value: value >= 1 and value == int(value)))
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, received {text!r}")
+    return value

@@ -1,0 +1,108 @@
+"""What an answer costs, in floating-point operations counted from the models' configs.
+
+    T_plain = V_L + P_L(N) + D_L
+    T_sgl   = V_S + P_S(N) + D_S + C_S + V_L + P_L(R*N) + D_L        (no exit)
+    T_exit  = V_S + P_S(N) + D_S + C_S
+
+V vision encoder, P prefill, D decode, C consistency pass; L large, S small. Only matrix products count, two
+operations per multiplication. It is work, not time: on a GPU decode is bound by memory, and on any machine
+two engines have overheads of their own, so a measured speed-up is another matter
+(``benchmarks.gpu_check``).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Share of visual tokens shown in the consistency pass: the default of ``sgl_consistency_retention``.
+_SHOWN = 0.05
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """FLOPs of one model's parts. tile: of a tile through vision encoder and connector. token: of a token
+    through the decoder, without attention. pair: of one query looking at one key. head: of one token's
+    logits. tokens_per_tile: visual tokens of a tile."""
+
+    tile: float
+    token: float
+    pair: float
+    head: float
+    tokens_per_tile: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "ModelCost":
+        """From ``config.json`` in InternVL's chat format, a decoder with a gated MLP."""
+        vision, decoder = config["vision_config"], config["llm_config"]
+        side = config.get("force_image_size") or vision["image_size"]
+        patches = (side // vision["patch_size"]) ** 2
+        rows, wide = patches + 1, vision["hidden_size"]
+        per_row = 4 * wide**2 + 2 * wide * vision["intermediate_size"] + 2 * rows * wide
+        encoder = (
+            patches * 3 * vision["patch_size"] ** 2 * wide + vision["num_hidden_layers"] * rows * per_row
+        )
+
+        hidden, heads = decoder["hidden_size"], decoder["num_attention_heads"]
+        head_size = decoder.get("head_dim") or hidden // heads
+        key_values = decoder.get("num_key_value_heads") or heads
+        projections = hidden * head_size * (2 * heads + 2 * key_values)
+        layers = decoder["num_hidden_layers"]
+        visual = int(patches * config["downsample_ratio"] ** 2)
+        shuffled = wide / config["downsample_ratio"] ** 2
+        connector = visual * (shuffled * hidden + hidden**2)
+        return cls(
+            tile=2 * (encoder + connector),
+            token=2 * layers * (projections + 3 * hidden * decoder["intermediate_size"]),
+            pair=2 * layers * 2 * heads * head_size,
+            head=2 * hidden * decoder["vocab_size"],
+            tokens_per_tile=visual,
+        )
+
+    def vision(self, visual_tokens: int) -> float:
+        return self.tile * visual_tokens / self.tokens_per_tile
+
+    def prefill(self, tokens: int, logits: int = 1) -> float:
+        """A causal pass over a prompt. logits: of how many of its tokens."""
+        return self.token * tokens + self.pair * tokens * (tokens + 1) / 2 + self.head * logits
+
+    def decode(self, context: int, answer_tokens: int) -> float:
+        """Every answer token but the first, which prefill gives. context: tokens of the prompt."""
+        steps = max(0, answer_tokens - 1)
+        keys = steps * context + steps * (steps + 1) / 2
+        return steps * (self.token + self.head) + self.pair * keys
+
+    def answer(self, prompt_tokens: int, visual_tokens: int, kept: int, answer_tokens: int) -> float:
+        """A whole request. prompt_tokens: unpruned. visual_tokens: through the vision encoder; kept: through
+        the decoder."""
+        context = prompt_tokens - visual_tokens + kept
+        return self.vision(visual_tokens) + self.prefill(context) + self.decode(context, answer_tokens)
+
+    def consistency(self, prompt_tokens: int, visual_tokens: int, answer_tokens: int) -> float:
+        """The teacher-forced pass over the answer with few visual tokens; vision features are kept."""
+        shown = max(1, math.floor(_SHOWN * visual_tokens))
+        tokens = prompt_tokens - visual_tokens + shown + answer_tokens
+        return self.prefill(tokens, logits=answer_tokens)
+
+
+@dataclass(frozen=True)
+class PairCost:
+    """Costs of recorded answers of a pair, in FLOPs."""
+
+    large: ModelCost
+    small: ModelCost
+
+    def large_answer(self, record: Mapping[str, Any]) -> float:
+        """V_L + P_L + D_L of an answer of the large model, pruned or not."""
+        return self.large.answer(
+            record["prompt_tokens"], record["visual_tokens"], record["kept_tokens"], record["answer_tokens"]
+        )
+
+    def guide(self, small: Mapping[str, Any]) -> float:
+        """V_S + P_S + D_S. small: the record of the small model's own answer."""
+        visual = small["visual_tokens"]
+        return self.small.answer(small["prompt_tokens"], visual, visual, small["answer_tokens"])
+
+    def consistency(self, small: Mapping[str, Any]) -> float:
+        """C_S, where it runs."""
+        return self.small.consistency(small["prompt_tokens"], small["visual_tokens"], small["answer_tokens"])

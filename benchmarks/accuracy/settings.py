@@ -1,0 +1,91 @@
+"""What is compared: a setting is one way to answer every question."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """about: one line for ``--help``. prunes: has a setting per retention below 1 and, in this process, per
+    positions. ranking: which visual tokens the large model keeps is ranked here, not by the small model."""
+
+    about: str
+    prunes: bool = False
+    ranking: str | None = None
+
+
+METHODS = {
+    "full": Method("the large model with every visual token"),
+    "small": Method("the small model alone, and its exit score (an exit threshold of 0)"),
+    "sgp": Method("pruned by the small model's attention: SGL", prunes=True),
+    "random": Method("as many visual tokens, drawn at random", prunes=True, ranking="random"),
+    "downsample": Method(
+        "the image resized to as many visual tokens or fewer (whole tiles, so one at least)"
+    ),
+    "fastv": Method(
+        "ranked by the large model's own second layer, as FastV does", prunes=True, ranking="fastv"
+    ),
+    "oracle": Method(
+        "ranked by the large model's own attention by SGL's formula", prunes=True, ranking="oracle"
+    ),
+    "box": Method(
+        "the visual tokens that show the answer first (data with answer_boxes)", prunes=True, ranking="box"
+    ),
+    "blind": Method("one visual token, drawn at random: what the question alone gives", ranking="random"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """retention: share of visual tokens, None where the method has none. positions: of kept tokens, None
+    where nothing is kept or the server decides. query_rows: None for the default. exit_threshold: asked of
+    the real path; None for no exits."""
+
+    method: str
+    retention: float | None = None
+    positions: str | None = None
+    query_rows: str | None = None
+    exit_threshold: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def label(self) -> str:
+        """All of it on one line, defaults left out."""
+        parts = [self.method if self.retention is None else f"{self.method} {self.retention:g}"]
+        parts += [f"{self.positions} positions"] if self.positions == "packed" else []
+        parts += [f"rows {self.query_rows}"] if self.query_rows else []
+        parts += [f"exits from {self.exit_threshold:g}"] if self.exit_threshold is not None else []
+        return ", ".join(parts)
+
+
+def plan(
+    methods: Iterable[str],
+    retentions: Iterable[float],
+    positions: Sequence[str | None],
+    query_rows: Sequence[str | None],
+    exit_thresholds: Sequence[float] = (),
+) -> list[Setting]:
+    """Every setting to answer, those of one value of positions together.
+
+    Exit thresholds are asked at every retention, 1 included; at retention 1 every method is ``full``.
+    """
+    below = [retention for retention in retentions if retention < 1]
+    settings = []
+    for place, name in itertools.product(positions, methods):
+        method = METHODS[name]
+        first = place == positions[0]
+        if method.prunes:
+            rows = query_rows if name == "sgp" else [None]
+            settings += [Setting(name, r, place, q) for r, q in itertools.product(below, rows)]
+        elif name == "downsample":
+            settings += [Setting(name, r) for r in below if first]
+        elif first:
+            settings.append(Setting(name))
+        if name == "sgp":
+            pairs = itertools.product(retentions, exit_thresholds)
+            settings += [Setting(name, r, place, exit_threshold=t) for r, t in pairs]
+    return settings

@@ -1,0 +1,63 @@
+"""Questions are read as documented; what is wrong is named with file and line."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from benchmarks.accuracy import data
+
+GOOD = {"id": "a", "images": ["one.png"], "question": "What?", "answers": ["42"]}
+
+
+@pytest.fixture
+def write(tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "one.png")
+
+    def write(*lines):
+        path = tmp_path / "questions.jsonl"
+        path.write_text(
+            "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+        )
+        return path
+
+    return write
+
+
+def test_a_full_line_and_a_short_one(write, tmp_path):
+    full = {**GOOD, "kind": "code", "answer_boxes": [[0, 1, 2, 3, 4.5]], "more": "is ignored"}
+    path = write(full, "", {"image": "one.png", "question": "Who?", "answers": ["me", "you"]})
+    first, second = data.load(path)
+    assert first == data.Question(
+        "a", (tmp_path / "one.png",), "What?", ("42",), "code", ((0, 1, 2, 3, 4.5),)
+    )
+    assert second == data.Question("3", (tmp_path / "one.png",), "Who?", ("me", "you"))
+    assert data.load(path, limit=1) == [first]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", r"questions.jsonl:2: expected a JSON object, received '\{'"),
+        ([1], "expected a JSON object"),
+        ({**GOOD, "images": []}, r"images: expected a list of paths, received \[\]"),
+        ({**GOOD, "images": ["two.png"]}, "images: there is no file .*two.png; paths are relative"),
+        ({**GOOD, "question": ""}, "question: expected a text, received ''"),
+        ({**GOOD, "answers": "42"}, "answers: expected a list of accepted texts, received '42'"),
+        ({**GOOD, "kind": 3}, "kind: expected a text, received 3"),
+        ({**GOOD, "answer_boxes": [[1, 0, 0, 5, 5]]}, "answer_boxes: expected .* image below 1"),
+        ({**GOOD, "answer_boxes": [[0, 5, 0, 5, 5]]}, "x0 < x1"),
+    ],
+)
+def test_a_bad_line_is_named(write, line, words):
+    with pytest.raises(ValueError, match=words):
+        data.load(write({**GOOD, "id": "first"}, line))
+
+
+def test_files_without_questions_or_with_an_id_twice(write, tmp_path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        data.load(tmp_path / "none.jsonl")
+    with pytest.raises(ValueError, match="no questions"):
+        data.load(write(""))
+    with pytest.raises(ValueError, match="id 'a' occurs more than once"):
+        data.load(write(GOOD, GOOD))
