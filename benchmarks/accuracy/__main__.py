@@ -16,6 +16,7 @@ from . import data, pictures, settings, tables
 from .command_line import POSITIONS, make_parser
 from .cost import ModelCost, PairCost
 from .data import Question
+from .errors import UsageError
 from .session import Session
 from .settings import METHODS, Setting
 from .store import Store
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run(options)
-    except ValueError as error:
+    except UsageError as error:
         parser.error(str(error))
     return 0
 
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     """Answer what is not answered yet, then report on everything that is.
 
     Raises:
-        ValueError: for bad data, settings that do not go together, or an output folder of another run.
+        UsageError: for bad data, settings that do not go together, or an output folder of another run.
         RuntimeError: where a request went another way than its setting says.
     """
     questions = data.load(options.data, options.limit)
@@ -70,13 +71,13 @@ def _settings(options: argparse.Namespace, questions: list[Question]) -> list[Se
     ]
     methods = options.methods or possible
     if refused := [name for name in methods if name not in possible]:
-        raise ValueError(
+        raise UsageError(
             f"--methods {' '.join(refused)}: not possible here. Rankings need engines in this process (no "
             "--base-url), box needs answer_boxes in the data, fastv and oracle need LARGE to be a local "
             f"checkpoint directory with one model.safetensors. Possible: {' '.join(possible)}"
         )
     if options.base_url and options.positions:
-        raise ValueError("--positions: they are the server's own; start it with --sgl-positions instead")
+        raise UsageError("--positions: they are the server's own; start it with --sgl-positions instead")
     positions = [None] if options.base_url else options.positions or POSITIONS[:1]
     return settings.plan(
         methods, options.retention, positions, options.query_rows or [None], options.exit_threshold
@@ -119,12 +120,12 @@ def _config(model: str) -> dict[str, Any]:
     try:
         config, _ = PretrainedConfig.get_config_dict(model)
     except OSError as error:
-        raise ValueError(
+        raise UsageError(
             f"{model}: its config.json cannot be read ({error}); expected a checkpoint directory or a "
             "model name"
         ) from None
     if not config.keys() >= {"vision_config", "llm_config", "downsample_ratio"}:
-        raise ValueError(
+        raise UsageError(
             f"{model}: expected a model in InternVL's chat format, received {config.get('model_type')!r}"
         )
     return config

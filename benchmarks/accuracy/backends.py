@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from .asking import Ask, Reply
+from .errors import UsageError
 
 
 class Backend(Protocol):
@@ -70,12 +71,12 @@ class Server:
         try:
             served = [entry.id for entry in self._client.models.list()]
         except openai.OpenAIError as error:
-            raise ValueError(
+            raise UsageError(
                 f"--base-url {base_url}: no OpenAI-compatible server there ({error}); expected an address "
                 "such as http://localhost:8000/v1"
             ) from None
         if model not in served and len(served) != 1:
-            raise ValueError(f"--base-url {base_url}: expected a server of {model}, it serves {served}")
+            raise UsageError(f"--base-url {base_url}: expected a server of {model}, it serves {served}")
         self._model = model if model in served else served[0]
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:

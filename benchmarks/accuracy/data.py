@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
+
 Box = tuple[int, float, float, float, float]
 
 
@@ -34,12 +36,12 @@ def load(path: Path, limit: int | None = None) -> list[Question]:
     """The first ``limit`` questions of a file, or all.
 
     Raises:
-        ValueError: naming file and line, what was expected and what came.
+        UsageError: naming file and line, what was expected and what came.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise UsageError(
             f"{path}: cannot be read ({error}); expected a JSON Lines file of questions"
         ) from None
     questions = []
@@ -49,13 +51,13 @@ def load(path: Path, limit: int | None = None) -> list[Question]:
         if line.strip():
             try:
                 questions.append(_question(_object(line), number, path.parent))
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: {error}") from None
+            except UsageError as error:
+                raise UsageError(f"{path}:{number}: {error}") from None
     if not questions:
-        raise ValueError(f"{path}: no questions; expected one JSON object a line")
+        raise UsageError(f"{path}: no questions; expected one JSON object a line")
     twice = [id for id, count in Counter(question.id for question in questions).items() if count > 1]
     if twice:
-        raise ValueError(
+        raise UsageError(
             f"{path}: id {twice[0]!r} occurs more than once; give every question an id of its own"
         )
     return questions
@@ -65,9 +67,9 @@ def _object(line: str) -> Mapping[str, Any]:
     try:
         found = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON object, received {line[:60]!r} ({error})") from None
+        raise UsageError(f"expected a JSON object, received {line[:60]!r} ({error})") from None
     if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object, received {line[:60]!r}")
+        raise UsageError(f"expected a JSON object, received {line[:60]!r}")
     return found
 
 
@@ -75,18 +77,18 @@ def _question(found: Mapping[str, Any], number: int, folder: Path) -> Question:
     names = found.get("images", found.get("image"))
     names = [names] if isinstance(names, str) else names
     if not _strings(names):
-        raise ValueError(f"images: expected a list of paths, received {names!r}")
+        raise UsageError(f"images: expected a list of paths, received {names!r}")
     images = tuple(folder / name for name in names)
     for image in images:
         if not image.is_file():
-            raise ValueError(f"images: there is no file {image}; paths are relative to the file of questions")
+            raise UsageError(f"images: there is no file {image}; paths are relative to the file of questions")
     text, answers, kind = found.get("question"), found.get("answers"), found.get("kind")
     if not isinstance(text, str) or not text:
-        raise ValueError(f"question: expected a text, received {text!r}")
+        raise UsageError(f"question: expected a text, received {text!r}")
     if not _strings(answers):
-        raise ValueError(f"answers: expected a list of accepted texts, received {answers!r}")
+        raise UsageError(f"answers: expected a list of accepted texts, received {answers!r}")
     if kind is not None and not isinstance(kind, str):
-        raise ValueError(f"kind: expected a text, received {kind!r}")
+        raise UsageError(f"kind: expected a text, received {kind!r}")
     boxes = tuple(_box(box, len(images)) for box in found.get("answer_boxes") or ())
     return Question(str(found.get("id", number)), images, text, tuple(answers), kind, boxes)
 
@@ -98,7 +100,7 @@ def _strings(value: Any) -> bool:
 def _box(box: Any, images: int) -> Box:
     numbers = isinstance(box, list) and len(box) == 5 and all(isinstance(x, (int, float)) for x in box)
     if not numbers or box[0] not in range(images) or box[1] >= box[3] or box[2] >= box[4]:
-        raise ValueError(
+        raise UsageError(
             f"answer_boxes: expected [image, x0, y0, x1, y1] with image below {images}, x0 < x1 and y0 < y1; "
             f"received {box!r}"
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
 from .settings import Setting
 
 _SETTING = tuple(Setting("").as_dict())
@@ -17,7 +18,7 @@ class Store:
         run: what every answer depends on; plain values.
 
     Raises:
-        ValueError: where the file holds answers of another run, naming what differs.
+        UsageError: where the file holds answers of another run, naming what differs.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class Store:
             changes = "; ".join(
                 f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}" for name in different
             )
-            raise ValueError(
+            raise UsageError(
                 f"{self._path} holds answers of another run: {changes}. Choose another --out, or delete it"
             )
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.accuracy import data
+from benchmarks.accuracy.errors import UsageError
 
 GOOD = {"id": "a", "images": ["one.png"], "question": "What?", "answers": ["42"]}
 
@@ -50,14 +51,14 @@ def test_a_full_line_and_a_short_one(write, tmp_path):
     ],
 )
 def test_a_bad_line_is_named(write, line, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UsageError, match=words):
         data.load(write({**GOOD, "id": "first"}, line))
 
 
 def test_files_without_questions_or_with_an_id_twice(write, tmp_path):
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         data.load(tmp_path / "none.jsonl")
-    with pytest.raises(ValueError, match="no questions"):
+    with pytest.raises(UsageError, match="no questions"):
         data.load(write(""))
-    with pytest.raises(ValueError, match="id 'a' occurs more than once"):
+    with pytest.raises(UsageError, match="id 'a' occurs more than once"):
         data.load(write(GOOD, GOOD))

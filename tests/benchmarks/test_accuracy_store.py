@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.accuracy.errors import UsageError
 from benchmarks.accuracy.settings import METHODS, Setting, plan
 from benchmarks.accuracy.store import Store
 
@@ -38,7 +39,7 @@ def test_a_line_cut_off_in_the_middle_is_asked_again(tmp_path):
 def test_another_run_is_refused_with_what_differs(tmp_path):
     path = tmp_path / "answers.jsonl"
     Store(path, RUN)
-    with pytest.raises(ValueError, match=r"another run: data was 'abc', is 'def'. Choose another --out"):
+    with pytest.raises(UsageError, match=r"another run: data was 'abc', is 'def'. Choose another --out"):
         Store(path, {**RUN, "data": "def"})
 
 

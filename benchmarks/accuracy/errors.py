@@ -1,0 +1,5 @@
+"""What a user can put right."""
+
+
+class UsageError(ValueError):
+    """Bad data, arguments or output folder. The text says what was expected, what came and what to do."""
