@@ -1,4 +1,4 @@
-"""Loads a chat-format InternVL checkpoint into transformers' own InternVL classes."""
+"""Chat-format InternVL checkpoints to transformers' own InternVL classes, and back."""
 
 import json
 import re
@@ -84,5 +84,33 @@ def load(path: Path, image_token_id: int) -> InternVLForConditionalGeneration:
     state: dict[str, torch.Tensor] = {}
     for name, tensor in load_file(path / "model.safetensors").items():
         state |= _rename(name, tensor.to(torch.float32))
+    if config.tie_word_embeddings:
+        state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
     return model.eval()
+
+
+def chat_tensors(model: InternVLForConditionalGeneration) -> dict[str, torch.Tensor]:
+    """The model's tensors under their names in the chat format; a tied output matrix is left out."""
+    native = dict(model.state_dict())
+    if model.config.tie_word_embeddings:
+        del native["lm_head.weight"]
+    tensors: dict[str, torch.Tensor] = {}
+    for name in list(native):
+        if ".attention.q_proj." in name:
+            parts = [native.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+            tensors[_chat_name(name.replace(".attention.q_proj.", ".attn.qkv."))] = torch.cat(parts)
+    return tensors | {_chat_name(name): tensor.clone() for name, tensor in native.items()}
+
+
+def _chat_name(name: str) -> str:
+    if match := re.fullmatch(r"model\.vision_tower\.encoder\.layer\.(\d+)\.(.+)", name):
+        layer, rest = match.groups()
+        for old, new in _VISION_RENAMES.items():
+            if rest == new or rest.startswith(f"{new}."):
+                rest = old + rest.removeprefix(new)
+        return f"vision_model.encoder.layers.{layer}.{rest}"
+    for old, new in _RENAMES.items():
+        if name.startswith(new):
+            return old + name.removeprefix(new)
+    raise KeyError(f"no place for the tensor {name!r} in the chat format")

@@ -37,25 +37,28 @@ One two three four five six seven eight nine ten. 0 1 2 3 4 5 6 7 8 9 10 20 30 2
 """
 
 
-def train() -> Tokenizer:
-    """Train the tokenizer. The result depends on nothing but this file."""
+def train(text: str = TRAINING_TEXT, merges: int | None = MERGES) -> Tokenizer:
+    """Train the tokenizer. The result depends on nothing but the arguments.
+
+    Args:
+        merges: how many; None makes every word of the text one token and every digit a token of its own.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            # vLLM looks for the tokens of "<image>" inside the tokens of the prompt, so no merge
-            # may cross its borders, whatever the user writes around it.
-            pre_tokenizers.Split(Regex("<image>"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
+    # vLLM looks for the tokens of "<image>" inside the tokens of the prompt, so no merge
+    # may cross its borders, whatever the user writes around it.
+    steps = [pre_tokenizers.Split(Regex("<image>"), behavior="isolated")]
+    if merges is None:
+        steps.append(pre_tokenizers.Digits(individual_digits=True))
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + MERGES,
+        vocab_size=256 + (10_000 if merges is None else merges),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(TRAINING_TEXT.splitlines(keepends=True), trainer)
-    assert tokenizer.get_vocab_size() == 256 + MERGES, "the training text is too short"
+    tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
+    assert merges is None or tokenizer.get_vocab_size() == 256 + merges, "the training text is too short"
     # Added after training, so that special tokens get the last ids, as in InternVL.
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in SPECIAL_TOKENS])
     return tokenizer

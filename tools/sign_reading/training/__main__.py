@@ -1,0 +1,74 @@
+"""Train one of the two models: `python -m tools.sign_reading.training small --work DIR --out models/signs-small`.
+
+Stops and resumes at any point: run the same command again. The log is DIR/SIZE/log.jsonl.
+"""
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import bank, vision
+from .decoder import Decoder
+from .export import export
+from .prompts import Prompts
+from .sizes import SIZES, new, tokenizer
+
+PAGES = 3000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of every stage. Rows are images with four questions each."""
+
+    vision: int
+    few: int
+    tiles: int
+    joint: int
+    drop: int
+    rate: float
+    """Peak learning rate of the decoder while the encoder is frozen."""
+
+
+PLANS = {
+    "small": Plan(vision=2600, few=1500, tiles=600, joint=600, drop=0, rate=2e-3),
+    "large": Plan(vision=2000, few=1500, tiles=500, joint=900, drop=250, rate=1.5e-3),
+}
+ROWS = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.sign_reading.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("size", choices=SIZES)
+    parser.add_argument("--work", type=Path, required=True, help="checkpoints, log and painted tiles")
+    parser.add_argument("--out", type=Path, required=True, help="where the finished checkpoint goes")
+    parser.add_argument("--untuned-out", type=Path, help="the checkpoint before the stage `drop`, too")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    size, plan, directory = SIZES[arguments.size], PLANS[arguments.size], arguments.work / arguments.size
+    directory.mkdir(parents=True, exist_ok=True)
+    words = tokenizer()
+    model = new(size, words)
+    tiles = bank.make(PAGES, arguments.work)
+    vision.train(model, tiles, plan.vision, directory)
+    decoder = Decoder(model, Prompts(words), directory, plan.rate)
+    decoder.frozen(tiles, plan.few, plan.tiles, ROWS)
+    decoder.painted("joint", plan.joint, ROWS // 4, 0.3 * plan.rate, 1e-4, drop_share=0.0)
+    if arguments.untuned_out:
+        export(model, size, words, arguments.untuned_out)
+    if plan.drop:
+        decoder.painted("drop", plan.drop, ROWS // 4, 0.1 * plan.rate, 2e-5, drop_share=1.0)
+    export(model, size, words, arguments.out)
+    shutil.copy(directory / "log.jsonl", arguments.out / "training_log.jsonl")
+
+
+if __name__ == "__main__":
+    main()

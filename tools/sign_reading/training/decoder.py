@@ -1,0 +1,190 @@
+"""The later stages: connector and decoder learn to answer, first on the frozen encoder's features.
+
+few       a few visual tokens, all of them useful; codes of one digit, then two, then three
+tiles     whole images put together from the bank
+joint     painted scenes with thumbnail, everything unfrozen, the encoder at a low rate
+drop      the same with most visual tokens missing, at their original positions (the large model only)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import InternVLForConditionalGeneration
+
+from ..questions import Question
+from ..scene import COLOURS
+from .bank import SLOTS, Bank
+from .compose import Composer
+from .painted import Painted
+from .progress import Stage, optimizers
+from .prompts import IGNORED, Batch, Prompts, drop
+from .vision import features, normalise
+
+FEW = 28
+TILES = 9
+
+
+class Naming(nn.Module):
+    """A small extra loss: embedded visual tokens name their colour and digits, in the words' own embeddings.
+
+    Thrown away after training.
+    """
+
+    def __init__(self, hidden: int, prompts: Prompts) -> None:
+        super().__init__()
+        ids = prompts.tokenizer.token_to_id
+        self.words = [[ids(form) for form in (colour, f"Ġ{colour}")] for colour in COLOURS]
+        self.figures = [ids(str(digit)) for digit in range(10)]
+        self.place = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(SLOTS))
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(
+        self, visual: torch.Tensor, embedding: torch.Tensor, colour: torch.Tensor, digits: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross-entropy over labelled tokens.
+
+        Args:
+            visual: [rows, tokens, hidden].
+            embedding: the decoder's, [vocabulary, hidden].
+            colour: [rows, tokens], 0 for no sign.
+            digits: [rows, tokens, 3], 0 for no digit.
+        """
+        visual = functional.normalize(visual, dim=-1)
+        words = functional.normalize(embedding[torch.tensor(self.words)], dim=-1)  # [colours, forms, hidden]
+        figures = functional.normalize(embedding[torch.tensor(self.figures)], dim=-1)
+        scale = self.scale.exp().clamp(max=30)
+        logits = scale * torch.einsum("nh,cfh->fnc", visual[colour > 0], words)
+        loss = functional.cross_entropy(logits.flatten(0, 1), (colour[colour > 0] - 1).repeat(len(logits)))
+        for place, head in enumerate(self.place):
+            written = digits[..., place] > 0
+            if written.any():
+                read = functional.normalize(head(visual[written]), dim=-1)
+                loss = loss + functional.cross_entropy(
+                    scale * read @ figures.T, digits[..., place][written] - 1
+                )
+        return loss
+
+
+def answer_logits(
+    model: InternVLForConditionalGeneration, batch: Batch, visual: torch.Tensor
+) -> torch.Tensor:
+    """Logits [answer tokens, vocabulary] for embedded visual tokens [rows, tokens, hidden]."""
+    embedded = model.get_input_embeddings()(batch.ids)
+    embedded[:, batch.visual] = visual
+    output = model.model.language_model(
+        inputs_embeds=embedded, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+    )
+    return model.lm_head(output.last_hidden_state[batch.targets != IGNORED])
+
+
+def exact(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Whether every token of an answer is the likeliest one, bool [questions]: the greedy answer is right."""
+    answers = batch.targets != IGNORED
+    right = logits.argmax(-1) == batch.targets[answers]
+    rows = torch.arange(len(batch.ids))[:, None].expand_as(batch.ids)
+    _, question = torch.stack([rows[answers], batch.question[answers]]).unique(dim=1, return_inverse=True)
+    wrong = torch.zeros(int(question.max()) + 1).index_add(0, question, (~right).float())
+    return wrong == 0
+
+
+class Decoder:
+    """Trains one model, stage after stage."""
+
+    def __init__(
+        self, model: InternVLForConditionalGeneration, prompts: Prompts, directory: Path, rate: float
+    ) -> None:
+        self.model, self.prompts, self.directory, self.rate = model, prompts, directory, rate
+        self.naming = Naming(model.config.text_config.hidden_size, prompts)
+        self.parts = nn.ModuleDict({"model": model, "naming": self.naming})
+
+    def _stage(self, name: str, steps: int, rate: float, vision_rate: float = 0.0) -> Stage:
+        tower = self.model.model.vision_tower
+        tower.requires_grad_(vision_rate > 0)
+        in_tower = {id(p) for p in tower.parameters()}
+        rest = [p for p in self.parts.parameters() if id(p) not in in_tower]
+        groups = [{"params": rest, "lr": rate}]
+        if vision_rate:
+            groups.append({"params": list(tower.parameters()), "lr": vision_rate})
+        return Stage(name, steps, self.directory, self.parts, optimizers([], groups, 0.0))
+
+    def _learn(
+        self, stage: Stage, step: int, batch: Batch, visual: torch.Tensor, naming: torch.Tensor | float
+    ) -> None:
+        logits = answer_logits(self.model, batch, visual)
+        loss = functional.cross_entropy(logits, batch.targets[batch.targets != IGNORED])
+        stage.learn(loss + naming)
+        if (step + 1) % 50 == 0 or step + 1 == stage.steps:
+            share = exact(logits.detach(), batch).float().mean().item()
+            stage.log(step + 1, loss=loss.item(), naming=float(naming), exact=share)
+
+    @torch.inference_mode()
+    def encode(self, bank: Bank) -> torch.Tensor:
+        """The connector's input for every visual token of the bank, float16 [tiles * 16, 4 * width]."""
+        encoded = []
+        for start in tqdm(range(0, len(bank), 256), desc="encoding the bank", mininterval=5):
+            encoded.append(features(self.model, normalise(bank.pixels[start : start + 256])).half())
+        return torch.cat(encoded).flatten(0, 1)
+
+    def frozen(self, bank: Bank, few_steps: int, tile_steps: int, rows: int) -> None:
+        """The stages `few` and `tiles`."""
+        if (self.directory / "joint.pt").exists():
+            return
+        encoded = self.encode(bank)
+        composer = Composer(bank)
+        colour, digits = torch.from_numpy(bank.colour).flatten(), torch.from_numpy(bank.digits).flatten(0, 1)
+
+        def learn(
+            stage: Stage, step: int, drawn: list[tuple[np.ndarray, list[Question]]], weight: float
+        ) -> None:
+            tokens = torch.from_numpy(np.stack([tokens for tokens, _ in drawn]))
+            batch = self.prompts.batch([tokens.shape[1]], [questions for _, questions in drawn])
+            visual = self.model.model.multi_modal_projector(encoded[tokens].float())
+            embedding = self.model.get_input_embeddings().weight
+            naming = weight * self.naming(visual, embedding, colour[tokens], digits[tokens])
+            self._learn(stage, step, batch, visual, naming)
+
+        stage = self._stage("few", few_steps, self.rate)
+        for step in stage:
+            rng, done = np.random.default_rng([5, step]), step / few_steps
+            longest = 1 if done < 0.2 else 2 if done < 0.4 else 3
+            kinds = ("code",) if done < 0.2 else ("code", "code", "colour") if done < 0.4 else ()
+            learn(stage, step, [composer.few(rng, FEW, longest, kinds) for _ in range(rows)], 0.2)
+        stage = self._stage("tiles", tile_steps, 0.5 * self.rate)
+        for step in stage:
+            rng = np.random.default_rng([6, step])
+            learn(stage, step, [composer.tiles(rng, TILES) for _ in range(rows // 2)], 0.1)
+
+    def painted(
+        self, name: str, steps: int, rows: int, rate: float, vision_rate: float, drop_share: float
+    ) -> None:
+        """The stages `joint` and `drop`: painted scenes; visual tokens go missing in a share of the steps."""
+        stage = self._stage(name, steps, rate, vision_rate)
+        source = Painted("train", self.prompts)
+        for step in stage:
+            rng = np.random.default_rng([7, step])
+            pixels, batch = source.draw(rng, rows)
+            visual = self.model.model.multi_modal_projector(features(self.model, pixels))
+            visual = visual.view(rows, -1, visual.shape[-1])
+            if rng.random() < drop_share:
+                kept = torch.from_numpy(rng.random(visual.shape[1]) < rng.uniform(0.4, 1))
+                batch, visual = drop(batch, kept), visual[:, kept]
+            self._learn(stage, step, batch, visual, 0.0)
+            if (step + 1) % 400 == 0 or step + 1 == steps:
+                stage.log(step + 1, **self.test(200))
+
+    @torch.inference_mode()
+    def test(self, count: int) -> dict[str, float]:
+        """Exact match over the first `count` examples of the test split, in all and per kind."""
+        source = Painted("test", self.prompts)
+        right: dict[str, list[bool]] = {"test": []}
+        for number in range(count):
+            kind, pixels, batch = source.example(number)
+            visual = self.model.model.multi_modal_projector(features(self.model, pixels)).flatten(0, 1)
+            found = bool(exact(answer_logits(self.model, batch, visual[None]), batch)[0])
+            right["test"].append(found)
+            right.setdefault(f"test_{kind}", []).append(found)
+        return {name: float(np.mean(values)) for name, values in right.items()}
