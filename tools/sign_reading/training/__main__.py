@@ -1,4 +1,4 @@
-"""Train one of the two models: `python -m tools.sign_reading.training small --work DIR --out models/signs-small`.
+"""Train one of the two models: `python -m tools.sign_reading.training SIZE --work DIR --out DIR`.
 
 Stops and resumes at any point: run the same command again. The log is DIR/SIZE/log.jsonl.
 """
@@ -33,8 +33,8 @@ class Plan:
 
 
 PLANS = {
-    "small": Plan(vision=2600, few=1500, tiles=600, joint=600, drop=0, rate=2e-3),
-    "large": Plan(vision=2000, few=1500, tiles=500, joint=900, drop=250, rate=1.5e-3),
+    "small": Plan(vision=2600, few=900, tiles=600, joint=600, drop=0, rate=3e-3),
+    "large": Plan(vision=2000, few=800, tiles=400, joint=900, drop=250, rate=2.5e-3),
 }
 ROWS = 32
 
@@ -61,11 +61,11 @@ def main() -> None:
     vision.train(model, tiles, plan.vision, directory)
     decoder = Decoder(model, Prompts(words), directory, plan.rate)
     decoder.frozen(tiles, plan.few, plan.tiles, ROWS)
-    decoder.painted("joint", plan.joint, ROWS // 4, 0.3 * plan.rate, 1e-4, drop_share=0.0)
+    decoder.painted("joint", plan.joint, ROWS // 4, 0.3 * plan.rate, 6e-4, drop_share=0.0)
     if arguments.untuned_out:
         export(model, size, words, arguments.untuned_out)
     if plan.drop:
-        decoder.painted("drop", plan.drop, ROWS // 4, 0.1 * plan.rate, 2e-5, drop_share=1.0)
+        decoder.painted("drop", plan.drop, ROWS // 4, 0.15 * plan.rate, 1e-4, drop_share=1.0)
     export(model, size, words, arguments.out)
     shutil.copy(directory / "log.jsonl", arguments.out / "training_log.jsonl")
 

@@ -7,6 +7,7 @@ drop      the same with most visual tokens missing, at their original positions 
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,12 +105,18 @@ class Decoder:
     def _stage(self, name: str, steps: int, rate: float, vision_rate: float = 0.0) -> Stage:
         tower = self.model.model.vision_tower
         tower.requires_grad_(vision_rate > 0)
-        in_tower = {id(p) for p in tower.parameters()}
-        rest = [p for p in self.parts.parameters() if id(p) not in in_tower]
-        groups = [{"params": rest, "lr": rate}]
+        by_muon = [p for name, p in self.model.named_parameters() if p.ndim == 2 and ".layer" in name]
+        in_tower, in_muon = ({id(p) for p in group} for group in (tower.parameters(), by_muon))
+
+        def group(muon: bool, vision: bool, lr: float) -> dict[str, Any]:
+            parts = (p for p in self.parts.parameters() if (id(p) in in_muon) == muon)
+            return {"params": [p for p in parts if (id(p) in in_tower) == vision], "lr": lr}
+
+        muon, adam = [group(True, False, rate)], [group(False, False, 0.5 * rate)]
         if vision_rate:
-            groups.append({"params": list(tower.parameters()), "lr": vision_rate})
-        return Stage(name, steps, self.directory, self.parts, optimizers([], groups, 0.0))
+            muon.append(group(True, True, vision_rate))
+            adam.append(group(False, True, 0.5 * vision_rate))
+        return Stage(name, steps, self.directory, self.parts, optimizers(muon, adam))
 
     def _learn(
         self, stage: Stage, step: int, batch: Batch, visual: torch.Tensor, naming: torch.Tensor | float

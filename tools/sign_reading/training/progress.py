@@ -14,15 +14,12 @@ from tqdm import tqdm
 SAVE_SECONDS = 120
 
 
-def optimizers(
-    muon: list[nn.Parameter], adam: list[dict[str, Any]], muon_lr: float
-) -> list[torch.optim.Optimizer]:
-    """Muon for matrices, AdamW for the groups in `adam`; either may be empty."""
-    found: list[torch.optim.Optimizer] = []
-    if muon:
-        found.append(torch.optim.Muon(muon, lr=muon_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
-    if adam:
-        found.append(torch.optim.AdamW(adam, betas=(0.9, 0.98), weight_decay=0.01))
+def optimizers(muon: list[dict[str, Any]], adam: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """Muon for groups of matrices, AdamW for the other groups; every group has its own peak rate."""
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(muon, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(adam, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
     for optimizer in found:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -2,7 +2,7 @@
 
 A row of a batch is
 
-    <|im_start|> user \n  <img> visual tokens </img>  [\n <img> ... </img>]  \n  question block  question block ...
+    <|im_start|> user \n  <img> visual tokens </img>  [\n <img> ... </img>]  \n  block  block ...
 
 Every block reads the images and itself, and starts at the position at which it would stand alone: one pass
 over the images trains all questions.

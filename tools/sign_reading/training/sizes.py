@@ -92,6 +92,11 @@ def new(size: Size, tokenizer: Tokenizer) -> InternVLForConditionalGeneration:
     native = native_config(config(size, tokenizer), tokenizer.token_to_id(tokenizers_.IMG_CONTEXT))
     native._attn_implementation = "sdpa"
     model = InternVLForConditionalGeneration(native)
+    for part in (model.model.language_model, model.model.multi_modal_projector):
+        for weight in (weight for weight in part.parameters() if weight.ndim == 2):
+            # transformers' 0.02 is meant for wide models: at this width attention would start out flat,
+            # and a decoder with flat attention stays at the answer prior for a long time.
+            weight.data.normal_(0, weight.shape[1] ** -0.5)
     for layer in model.model.vision_tower.encoder.layer:
         layer.lambda_1.data.fill_(0.5)
         layer.lambda_2.data.fill_(0.5)

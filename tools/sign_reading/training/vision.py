@@ -40,7 +40,7 @@ def shuffled(model: InternVLForConditionalGeneration, patches: torch.Tensor) -> 
 
 
 class Heads(nn.Module):
-    """Linear readers: digit and place at every patch; sign colour and the digit of every place at every token."""
+    """Linear readers. At a patch: digit and place; at a visual token: sign colour and digit per place."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def train(model: InternVLForConditionalGeneration, bank: Bank, steps: int, direc
         steps,
         directory,
         nn.ModuleDict({"tower": tower, "heads": heads}),
-        optimizers(matrices, [{"params": others, "lr": 2e-3}], muon_lr=4e-3),
+        optimizers([{"params": matrices, "lr": 4e-3}], [{"params": others, "lr": 2e-3}]),
     )
     training = len(bank) - HELD_OUT
     labels = [torch.from_numpy(array) for array in (bank.patches, bank.colour, bank.digits)]
