@@ -116,7 +116,7 @@ def test_a_checkpoint_comes_back_as_it_was(prompts, model, tmp_path):
 
 @pytest.fixture(scope="module")
 def composer(tmp_path_factory) -> Composer:
-    return Composer(make(6, tmp_path_factory.mktemp("bank")))
+    return Composer(make(range(6), tmp_path_factory.mktemp("bank")))
 
 
 class TestComposer:

@@ -16,7 +16,7 @@ from .export import export
 from .prompts import Prompts
 from .sizes import SIZES, new, tokenizer
 
-PAGES = 3000
+PAGES, MORE_PAGES = range(3000), range(3000, 7000)
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Plan:
 
     vision: int
     few: int
+    more: int
+    """Vision again, on other pages."""
     tiles: int
     joint: int
     drop: int
@@ -33,8 +35,8 @@ class Plan:
 
 
 PLANS = {
-    "small": Plan(vision=2600, few=900, tiles=600, joint=600, drop=0, rate=3e-3),
-    "large": Plan(vision=2000, few=800, tiles=400, joint=900, drop=250, rate=2.5e-3),
+    "small": Plan(vision=2600, few=900, more=0, tiles=600, joint=600, drop=0, rate=3e-3),
+    "large": Plan(vision=2000, few=800, more=1200, tiles=400, joint=800, drop=200, rate=2.5e-3),
 }
 ROWS = 32
 
@@ -60,7 +62,11 @@ def main() -> None:
     tiles = bank.make(PAGES, arguments.work)
     vision.train(model, tiles, plan.vision, directory)
     decoder = Decoder(model, Prompts(words), directory, plan.rate)
-    decoder.frozen(tiles, plan.few, plan.tiles, ROWS)
+    decoder.few(tiles, plan.few, ROWS)
+    if plan.more:
+        others = bank.make(MORE_PAGES, arguments.work)
+        vision.train(model, others, plan.more, directory, "more", rate=2e-3, after="vision")
+    decoder.tiles(tiles, plan.tiles, ROWS // 2)
     decoder.painted("joint", plan.joint, ROWS // 4, 0.3 * plan.rate, 6e-4, drop_share=0.0)
     if arguments.untuned_out:
         export(model, size, words, arguments.untuned_out)

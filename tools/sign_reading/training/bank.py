@@ -83,19 +83,19 @@ def cut(picture: np.ndarray) -> np.ndarray:
     return split.swapaxes(1, 2).reshape(-1, TILE, TILE, 3)
 
 
-def make(pages: int, directory: Path) -> Bank:
-    """Paint the bank, or read it from `directory` if it is there."""
-    file = directory / f"bank-{pages}.npz"
+def make(pages: range, directory: Path) -> Bank:
+    """Paint a bank of the pages with these numbers, or read it from `directory` if it is there."""
+    file = directory / f"bank-{pages.start}-{pages.stop}.npz"
     if not file.exists():
         _paint(pages, file)
     with np.load(file) as stored:
         pixels = stored["pixels"]
-    found = [labels(_page(number)) for number in range(pages)]
+    found = [labels(_page(number)) for number in pages]
     colour, digits, patches = (np.concatenate(part) for part in list(zip(*found, strict=True))[:3])
     per_page = _PAGE[0] * _PAGE[1]
     plates = [
-        plate._replace(tile=plate.tile + number * per_page)
-        for number, (*_, of_page) in enumerate(found)
+        plate._replace(tile=plate.tile + index * per_page)
+        for index, (*_, of_page) in enumerate(found)
         for plate in of_page
     ]
     return Bank(pixels, colour, digits, patches, plates)
@@ -107,8 +107,8 @@ def _page(number: int) -> Scene:
     return layout(rng, STYLES["train"], _PAGE, colours, codes(rng, _SIGNS_PER_PAGE))
 
 
-def _paint(pages: int, file: Path) -> None:
-    numbers = tqdm(range(pages), desc="painting tiles", unit="page", mininterval=5)
+def _paint(pages: range, file: Path) -> None:
+    numbers = tqdm(pages, desc="painting tiles", unit="page", mininterval=5)
     pixels = np.concatenate([cut(np.asarray(paint(_page(number)))) for number in numbers])
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.npz")

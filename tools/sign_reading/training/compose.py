@@ -11,6 +11,8 @@ import numpy as np
 from ..questions import Question, ask
 from .bank import SIDE, Bank, Plate
 
+Drawn = tuple[np.ndarray, list[Question]]
+"""Indices into a bank's visual tokens, and questions about the signs that they show."""
 TOKENS = SIDE * SIDE
 QUESTIONS = 4
 
@@ -26,9 +28,7 @@ class Composer:
         self.empty = np.array([tile for tile in range(len(bank)) if tile not in self.by_tile])
         self.background = np.flatnonzero(bank.colour.ravel() == 0)
 
-    def few(
-        self, rng: np.random.Generator, visual: int, longest: int, kinds: tuple[str, ...]
-    ) -> tuple[np.ndarray, list[Question]]:
+    def few(self, rng: np.random.Generator, visual: int, longest: int, kinds: tuple[str, ...]) -> Drawn:
         """A few visual tokens: all of three to five signs, and background up to `visual` tokens in all.
 
         Args:
@@ -55,7 +55,7 @@ class Composer:
         order = rng.permutation(len(pieces))
         return np.concatenate([pieces[index] for index in order]), _ask(rng, signs, kinds)
 
-    def tiles(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, list[Question]]:
+    def tiles(self, rng: np.random.Generator, count: int) -> Drawn:
         """A whole image of `count` tiles with three to six signs, without a thumbnail.
 
         Returns:

@@ -1,11 +1,12 @@
 """The later stages: connector and decoder learn to answer, first on the frozen encoder's features.
 
 few       a few visual tokens, all of them useful; codes of one digit, then two, then three
-tiles     whole images put together from the bank
+tiles     whole images put together from the bank (the large model's encoder learns more before that)
 joint     painted scenes with thumbnail, everything unfrozen, the encoder at a low rate
 drop      the same with most visual tokens missing, at their original positions (the large model only)
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
-from ..questions import Question
 from ..scene import COLOURS
 from .bank import SLOTS, Bank
-from .compose import Composer
+from .compose import Composer, Drawn
 from .painted import Painted
 from .progress import Stage, optimizers
 from .prompts import IGNORED, Batch, Prompts, drop
@@ -126,7 +126,7 @@ class Decoder:
         stage.learn(loss + naming)
         if (step + 1) % 50 == 0 or step + 1 == stage.steps:
             share = exact(logits.detach(), batch).float().mean().item()
-            stage.log(step + 1, loss=loss.item(), naming=float(naming), exact=share)
+            stage.log(step + 1, loss=loss.item(), naming=torch.as_tensor(naming).item(), exact=share)
 
     @torch.inference_mode()
     def encode(self, bank: Bank) -> torch.Tensor:
@@ -136,34 +136,56 @@ class Decoder:
             encoded.append(features(self.model, normalise(bank.pixels[start : start + 256])).half())
         return torch.cat(encoded).flatten(0, 1)
 
-    def frozen(self, bank: Bank, few_steps: int, tile_steps: int, rows: int) -> None:
-        """The stages `few` and `tiles`."""
-        if (self.directory / "joint.pt").exists():
+    def few(self, bank: Bank, steps: int, rows: int) -> None:
+        """The stage `few`: codes of one digit for a fifth of the steps, of at most two for another fifth."""
+
+        def draw(composer: Composer, rng: np.random.Generator, done: float) -> Drawn:
+            if done < 0.2:
+                return composer.few(rng, FEW, 1, ("code",))
+            if done < 0.4:
+                return composer.few(rng, FEW, 2, ("code", "code", "colour"))
+            return composer.few(rng, FEW, 3, ())
+
+        self._frozen(self._stage("few", steps, self.rate), bank, rows, 5, 0.2, draw)
+
+    def tiles(self, bank: Bank, steps: int, rows: int) -> None:
+        """The stage `tiles`."""
+
+        def draw(composer: Composer, rng: np.random.Generator, done: float) -> Drawn:
+            return composer.tiles(rng, TILES)
+
+        self._frozen(self._stage("tiles", steps, 0.5 * self.rate), bank, rows, 6, 0.1, draw)
+
+    def _frozen(
+        self,
+        stage: Stage,
+        bank: Bank,
+        rows: int,
+        seed: int,
+        weight: float,
+        draw: Callable[[Composer, np.random.Generator, float], Drawn],
+    ) -> None:
+        """Train on the frozen encoder's features of images that `draw` puts together.
+
+        Args:
+            weight: of the loss that makes visual tokens name what they show.
+            draw: of a composer, a generator and the share of the stage that is done.
+        """
+        if stage.first == stage.steps:
             return
         encoded = self.encode(bank)
         composer = Composer(bank)
-        colour, digits = torch.from_numpy(bank.colour).flatten(), torch.from_numpy(bank.digits).flatten(0, 1)
-
-        def learn(
-            stage: Stage, step: int, drawn: list[tuple[np.ndarray, list[Question]]], weight: float
-        ) -> None:
+        colour = torch.from_numpy(bank.colour).flatten()
+        digits = torch.from_numpy(bank.digits).flatten(0, 1)
+        for step in stage:
+            rng = np.random.default_rng([seed, step])
+            drawn = [draw(composer, rng, step / stage.steps) for _ in range(rows)]
             tokens = torch.from_numpy(np.stack([tokens for tokens, _ in drawn]))
             batch = self.prompts.batch([tokens.shape[1]], [questions for _, questions in drawn])
             visual = self.model.model.multi_modal_projector(encoded[tokens].float())
             embedding = self.model.get_input_embeddings().weight
             naming = weight * self.naming(visual, embedding, colour[tokens], digits[tokens])
             self._learn(stage, step, batch, visual, naming)
-
-        stage = self._stage("few", few_steps, self.rate)
-        for step in stage:
-            rng, done = np.random.default_rng([5, step]), step / few_steps
-            longest = 1 if done < 0.2 else 2 if done < 0.4 else 3
-            kinds = ("code",) if done < 0.2 else ("code", "code", "colour") if done < 0.4 else ()
-            learn(stage, step, [composer.few(rng, FEW, longest, kinds) for _ in range(rows)], 0.2)
-        stage = self._stage("tiles", tile_steps, 0.5 * self.rate)
-        for step in stage:
-            rng = np.random.default_rng([6, step])
-            learn(stage, step, [composer.tiles(rng, TILES) for _ in range(rows // 2)], 0.1)
 
     def painted(
         self, name: str, steps: int, rows: int, rate: float, vision_rate: float, drop_share: float

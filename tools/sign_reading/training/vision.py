@@ -64,20 +64,32 @@ def _balanced(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return each[there].mean() + 0.5 * each[~there].mean()
 
 
-def train(model: InternVLForConditionalGeneration, bank: Bank, steps: int, directory: Path) -> None:
-    """Train `model`'s vision encoder in place for `steps` batches of 64 tiles."""
+def train(
+    model: InternVLForConditionalGeneration,
+    bank: Bank,
+    steps: int,
+    directory: Path,
+    name: str = "vision",
+    rate: float = 4e-3,
+    after: str | None = None,
+) -> None:
+    """Train `model`'s vision encoder in place for `steps` batches of 64 tiles.
+
+    Args:
+        name: of the stage.
+        rate: peak learning rate of the matrices.
+        after: the vision stage to go on from.
+    """
     tower = model.model.vision_tower
     heads = Heads(model.config.vision_config.hidden_size)
     matrices = [p for name, p in tower.named_parameters() if p.ndim == 2 and "encoder.layer" in name]
     in_matrices = {id(p) for p in matrices}
     others = [p for p in [*tower.parameters(), *heads.parameters()] if id(p) not in in_matrices]
-    stage = Stage(
-        "vision",
-        steps,
-        directory,
-        nn.ModuleDict({"tower": tower, "heads": heads}),
-        optimizers([{"params": matrices, "lr": 4e-3}], [{"params": others, "lr": 2e-3}]),
-    )
+    parts = nn.ModuleDict({"tower": tower, "heads": heads})
+    if after:
+        parts.load_state_dict(torch.load(directory / f"{after}.pt")["module"])
+    groups = [{"params": matrices, "lr": rate}], [{"params": others, "lr": 0.5 * rate}]
+    stage = Stage(name, steps, directory, parts, optimizers(*groups))
     training = len(bank) - HELD_OUT
     labels = [torch.from_numpy(array) for array in (bank.patches, bank.colour, bank.digits)]
     # Every tile with a sign, and one in ten of the others.
