@@ -18,12 +18,16 @@ _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]i?B)", re.IGNORECA
 _SMALLEST_ENGINE = 1 << 20
 _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 
+#: Which query rows count for a visual token's importance; see :func:`vllm_sgl.guide.recorder.query_rows`.
+QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
+
 #: What a value may be, in words, for error messages (settings and request keys share them).
 ALLOWED = {
     "small": "the path or name of a small vision-language model",
     "retention": "a number in (0, 1]; 1 keeps every visual token",
     "exit_threshold": "a number in [0, 1], or 'off'",
     "guide_tokens": "a whole number >= 1",
+    "query_rows": "'prompt+generated', 'last_prompt+generated', 'prompt', 'last_prompt' or 'generated'",
     "consistency_retention": "a number in (0, 1]",
     "positions": "'original' or 'packed'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
@@ -66,6 +70,9 @@ class SGLConfig(_Settings):
         None, ge=0, le=1, description="return the small model's answer when its score reaches this"
     )
     guide_tokens: int = Field(32, ge=1, description="most tokens that the small model generates")
+    query_rows: QueryRows = Field(
+        "prompt+generated", description="rows whose attention counts for a visual token's importance"
+    )
     consistency_retention: float = Field(
         0.05, gt=0, le=1, description="share of visual tokens shown in the consistency pass"
     )
@@ -134,6 +141,7 @@ class RequestOptions(_Settings):
     retention: float = Field(gt=0, le=1)
     exit_threshold: float | None = Field(None, ge=0, le=1)
     guide_tokens: int = Field(ge=1)
+    query_rows: QueryRows
     enabled: int = Field(1, ge=0, le=1)
 
     @classmethod
@@ -153,6 +161,7 @@ class RequestOptions(_Settings):
             "retention": config.retention,
             "exit_threshold": config.exit_threshold,
             "guide_tokens": config.guide_tokens,
+            "query_rows": config.query_rows,
         }
         return _validated(cls, defaults | asked, prefix=REQUEST_PREFIX)
 

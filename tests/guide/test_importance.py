@@ -6,6 +6,8 @@ in one batch.
 
 import asyncio
 from dataclasses import replace
+from itertools import combinations
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
 from tools.tiny_internvl import SMALL_LLAMA, SMALL_QWEN2, build
+from vllm_sgl.config import QueryRows
 
 MODELS = {
     "qwen2-gqa": SMALL_QWEN2,
@@ -96,11 +99,26 @@ async def test_same_image_twice_at_once_is_scored_per_question(engines):
     assert not torch.allclose(one.importance[0], two.importance[0], rtol=0.05)
 
 
-async def test_answer_of_one_token_has_prompt_rows_only(engines):
+async def test_every_choice_of_query_rows_agrees(engines):
+    """All of them in one batch; each is another importance."""
+    prompt = engines.render("Which of the two images has more red shapes?", (300, 200), (360, 120))
+    choices = get_args(QueryRows)
+    results = await asyncio.gather(*(engines.look(prompt, query_rows=choice) for choice in choices))
+    for choice, result in zip(choices, results, strict=True):
+        assert len(result.answer.token_ids) > 1
+        expected = engines.reference.importance(*inputs(prompt), result.answer.token_ids, choice)
+        assert_same_importance(result.importance, expected)
+    for one, other in combinations(results, 2):
+        assert not torch.allclose(one.importance[0], other.importance[0], rtol=0.05)
+
+
+@pytest.mark.parametrize("choice", get_args(QueryRows))
+async def test_answer_of_one_token_has_prompt_rows_only(engines, choice):
     prompt = engines.render("What is written on the sign?", (300, 200))
-    result = await engines.look(prompt, max_tokens=1)
+    result = await engines.look(prompt, max_tokens=1, query_rows=choice)
     assert len(result.answer.token_ids) == 1
-    assert_same_importance(result.importance, engines.reference.importance(*inputs(prompt), [0]))
+    expected = engines.reference.importance(*inputs(prompt), [0], choice)
+    assert_same_importance(result.importance, expected)
 
 
 async def test_requests_that_arrive_while_others_run_agree(engines):

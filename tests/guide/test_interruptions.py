@@ -2,16 +2,19 @@
 
 import asyncio
 from contextlib import suppress
+from typing import get_args
 
 import pytest
 
 from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs
+from vllm_sgl.config import QueryRows
 from vllm_sgl.decision import Reason
 from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide import small
 
 QUESTIONS = ("What is written on the sign?", "Read the number.", "How many people are there?", "Who?")
+CHOICES = get_args(QueryRows)
 # 12 blocks, at 1 KiB a token: two prompts of five blocks fit, but not two prompts and their answers.
 TIGHT = {"kv_cache_memory_bytes": 12 * 32 << 10, "block_size": 32}
 
@@ -20,8 +23,8 @@ def make(pair, small_args):
     return Engines(pair, with_large=False, small_args=small_args)
 
 
-def assert_right(engines, prompt, result):
-    expected = engines.reference.importance(*inputs(prompt), result.answer.token_ids)
+def assert_right(engines, prompt, result, query_rows="prompt+generated"):
+    expected = engines.reference.importance(*inputs(prompt), result.answer.token_ids, query_rows)
     assert_same_importance(result.importance, expected)
 
 
@@ -42,15 +45,19 @@ async def test_preempted_requests_count_every_row_once(tight, monkeypatch):
         preempt(request, *args, **kwargs)
 
     monkeypatch.setattr(tight.small.scheduler, "_preempt_request", counting)
-    prompts = [tight.render(question, (300, 200), seed=i) for i, question in enumerate(QUESTIONS)]
+    questions = [*QUESTIONS, "Count"]
+    prompts = [tight.render(question, (300, 200), seed=i) for i, question in enumerate(questions)]
     # Answers of equal, known length: each needs new blocks while the others still hold theirs.
-    looks = (tight.look(prompt, max_tokens=40, ignore_eos=True) for prompt in prompts)
+    looks = (
+        tight.look(prompt, max_tokens=40, ignore_eos=True, query_rows=choice)
+        for prompt, choice in zip(prompts, CHOICES, strict=True)
+    )
     results = await asyncio.gather(*looks)
     assert preempted, "nothing was preempted: the KV cache is too large for this test"
     assert any(computed > prompt for _, computed, prompt in preempted), "none had counted generated rows"
-    for prompt, result in zip(prompts, results, strict=True):
+    for prompt, result, choice in zip(prompts, results, CHOICES, strict=True):
         assert len(result.answer.token_ids) == 40
-        assert_right(tight, prompt, result)
+        assert_right(tight, prompt, result, choice)
     assert len(tight.small.recorder) == 0
 
 
@@ -158,16 +165,17 @@ def count_twice(recorder, add_layer):
     return twice
 
 
+@pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("tamper", [skip_second_layer, skip_first_row, count_twice])
-async def test_incomplete_capture_is_noticed(engines, monkeypatch, tamper):
+async def test_incomplete_capture_is_noticed(engines, monkeypatch, tamper, choice):
     prompt = engines.render(QUESTIONS[0], (300, 200))
     recorder = engines.small.recorder
     monkeypatch.setattr(recorder, "add_layer", tamper(recorder, recorder.add_layer))
     with pytest.raises(GuideError, match=r"capture is incomplete: total mass [\d.]+, expected \d+") as error:
-        await engines.look(prompt)
+        await engines.look(prompt, query_rows=choice)
     assert error.value.reason == Reason.GUIDE_FAILED
     monkeypatch.undo()
-    assert_right(engines, prompt, await engines.look(prompt))
+    assert_right(engines, prompt, await engines.look(prompt, query_rows=choice), choice)
 
 
 async def test_worker_that_lost_its_memory_is_noticed(engines, monkeypatch):

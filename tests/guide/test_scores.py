@@ -55,6 +55,19 @@ async def test_scores_follow_the_formulas(engines, prompts):
         assert (report.decision, report.kept_tokens) == ("exit", 0)
 
 
+@pytest.mark.parametrize("choice", ["last_prompt", "generated"])
+async def test_consistency_pass_shows_what_the_chosen_rows_rank_first(engines, prompts, choice):
+    prompt = prompts[1]
+    outcome = await engines.walk(prompt, max_tokens=6, sgl_exit_threshold=0.0, sgl_query_rows=choice)
+    tokens = engines.reference.generate(*inputs(prompt), 6).tokens
+    of_choice, of_paper = (
+        engines.reference.consistency(*inputs(prompt), tokens, 0.05, engines.config.positions, rows)
+        for rows in (choice, "prompt+generated")
+    )
+    assert outcome.report.consistency == pytest.approx(of_choice, rel=1e-2)
+    assert outcome.report.consistency != pytest.approx(of_paper, rel=2e-2)
+
+
 async def test_consistency_shows_few_tokens_only(engines, prompts):
     """With every token shown it would be the answer's own probability; it must not be."""
     outcome = await engines.walk(prompts[1], max_tokens=6, sgl_exit_threshold=0.0)

@@ -47,5 +47,6 @@ def llm(qwen2_pair):
 
 @pytest.fixture(scope="module")
 def shadow_llm(qwen2_pair):
-    with running(qwen2_pair, sgl_shadow=True, sgl_exit_threshold=0.0) as started:
+    settings = {"sgl_shadow": True, "sgl_exit_threshold": 0.0, "sgl_query_rows": "last_prompt+generated"}
+    with running(qwen2_pair, **settings) as started:
         yield started

@@ -1,5 +1,7 @@
 """``vllm_sgl.LLM`` is vLLM's ``LLM``, and every output tells what the guide did."""
 
+from typing import get_args
+
 import pytest
 import torch
 from vllm import SamplingParams
@@ -11,6 +13,7 @@ from tests.offline.conftest import SIZE, conversation, prompt
 from tests.support.images import QUESTIONS, random_image
 from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference.reference import reference, select
+from vllm_sgl.config import QueryRows
 
 VISUAL = 112
 SHORT = ("Read the number.", 3)
@@ -21,12 +24,12 @@ def greedy(max_tokens=10, **options):
     return SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=sgl, **options)
 
 
-def by_reference(pair, question, seed, retention, max_tokens=10):
+def by_reference(pair, question, seed, retention, max_tokens=10, query_rows="prompt+generated"):
     """(importance, kept, the large model's answer on what is kept), without vLLM."""
     small, large = map(reference, pair)
     ids, pixels = render(pair[0], chat_prompt(question, 1), [random_image(seed, *SIZE)])
     guided = small.generate(ids, pixels, max_tokens)
-    importance = small.importance(ids, pixels, guided.tokens)
+    importance = small.importance(ids, pixels, guided.tokens, query_rows)
     kept = select(importance, retention)
     answer = large.generate(ids, pixels, max_tokens, keep=kept)
     return importance, kept, large.tokenizer.decode(answer.tokens, skip_special_tokens=True)
@@ -60,6 +63,23 @@ def test_importance_mask_and_answer_are_the_references(llm, qwen2_pair, question
     torch.testing.assert_close(output.sgl.importance[0], importance[0], rtol=1e-3, atol=1e-5)
     assert output.sgl.kept[0].tolist() == kept[0].tolist()
     assert output.outputs[0].text == answer
+
+
+def test_query_rows_of_one_request_are_its_own(llm, qwen2_pair):
+    choices = get_args(QueryRows)
+    params = [greedy(sgl={"query_rows": choice}) for choice in choices]
+    outputs = llm.generate([prompt("Who is it?", 2)] * len(choices), params, use_tqdm=False)
+    for choice, output in zip(choices, outputs, strict=True):
+        importance, kept, answer = by_reference(qwen2_pair, "Who is it?", 2, 0.35, query_rows=choice)
+        torch.testing.assert_close(output.sgl.importance[0], importance[0], rtol=1e-3, atol=1e-5)
+        assert output.sgl.kept[0].tolist() == kept[0].tolist()
+        assert output.outputs[0].text == answer
+
+
+def test_query_rows_of_the_llm_hold_for_its_requests(shadow_llm, qwen2_pair):
+    importance, *_ = by_reference(qwen2_pair, "Who?", 1, 0.35, query_rows="last_prompt+generated")
+    (output,) = shadow_llm.generate(prompt("Who?", 1), greedy(), use_tqdm=False)
+    torch.testing.assert_close(output.sgl.importance[0], importance[0], rtol=1e-3, atol=1e-5)
 
 
 def test_a_mixed_list_keeps_its_order_and_its_own_parameters(llm):
@@ -123,7 +143,12 @@ def test_progress_bar(llm, capfd, wanted):
 
 
 @pytest.mark.parametrize(
-    ("sgl", "words"), [({"foo": 1}, "sgl_foo: unknown key"), ({"retention": 0}, r"sgl_retention: .*\(0, 1\]")]
+    ("sgl", "words"),
+    [
+        ({"foo": 1}, "sgl_foo: unknown key"),
+        ({"retention": 0}, r"sgl_retention: .*\(0, 1\]"),
+        ({"query_rows": "all"}, "sgl_query_rows: expected 'prompt.generated', .* received 'all'"),
+    ],
 )
 def test_bad_key_is_vllms_validation_error_and_the_llm_goes_on(llm, sgl, words):
     expected = llm.generate(prompt("Who?", 1), greedy(), use_tqdm=False)[0].outputs[0].text
@@ -136,7 +161,11 @@ def test_bad_key_is_vllms_validation_error_and_the_llm_goes_on(llm, sgl, words):
 
 @pytest.mark.parametrize(
     ("sgl", "words"),
-    [({"sgl_retention": 3}, "retention: expected"), ({"sgl_colour": 1}, "colour: unknown key")],
+    [
+        ({"sgl_retention": 3}, "retention: expected"),
+        ({"sgl_colour": 1}, "colour: unknown key"),
+        ({"sgl_query_rows": "all"}, "rows: expected"),
+    ],
 )
 def test_bad_setting_is_refused_before_anything_starts(qwen2_pair, sgl, words):
     with pytest.raises(ValueError, match=words):

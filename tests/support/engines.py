@@ -20,7 +20,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from tests.support.images import data_url, random_image
 from tests.support.rendering import chat_prompt
 from tools.internvl_reference.reference import reference
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import QueryRows, RequestOptions, SGLConfig
 from vllm_sgl.guide.result import GuideResult
 from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
 from vllm_sgl.host import small_engine
@@ -161,17 +161,19 @@ class Engines:
         params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
         known = facts.read(prompt, params, RequestContext(), None, self.large_context)
         id = id or f"request-{next(_IDS)}"
-        request = GuideRequest(id, prompt, known.visual_tokens, params, known.max_tokens)
         options = RequestOptions.parse(params.extra_args, self.config)
+        request = GuideRequest(id, prompt, known.visual_tokens, params, known.max_tokens, options.query_rows)
         return await self.pipeline.walk(request, known, options)
 
     async def look(
-        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **params: Any
-    ) -> GuideResult:
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None,
+        query_rows: QueryRows | None = None, **params: Any,
+    ) -> GuideResult:  # fmt: skip
         """The guide alone; params are the client's ``SamplingParams``."""
         client = SamplingParams(temperature=0, **params)
         counts = rewrite.visual_counts(prompt)
-        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, counts, client, max_tokens)
+        rows = query_rows or self.config.query_rows
+        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, counts, client, max_tokens, rows)
         return await self.guide.look(request, max_tokens)
 
     async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:

@@ -1,8 +1,11 @@
 """Settings: ranges, forms, and error texts that name key, what is allowed and what came."""
 
+import re
+from typing import get_args
+
 import pytest
 
-from vllm_sgl.config import ALLOWED, RequestOptions, SGLConfig, parse_size
+from vllm_sgl.config import ALLOWED, QueryRows, RequestOptions, SGLConfig, parse_size
 
 
 def config(**values):
@@ -15,6 +18,7 @@ def test_defaults_are_those_of_the_contract():
         "retention": 0.35,
         "exit_threshold": None,
         "guide_tokens": 32,
+        "query_rows": "prompt+generated",
         "consistency_retention": 0.05,
         "positions": "original",
         "small_memory": "auto",
@@ -42,6 +46,7 @@ GOOD = [
     ("exit_threshold", None, None),
     ("guide_tokens", 1, 1),
     ("guide_tokens", "64", 64),
+    *(("query_rows", choice, choice) for choice in get_args(QueryRows)),
     ("consistency_retention", 1.0, 1.0),
     ("positions", "packed", "packed"),
     ("small_memory", "auto", "auto"),
@@ -71,6 +76,7 @@ BAD = [
     *(("retention", value) for value in (0, -0.1, 1.0001, "half", None, float("nan"))),
     *(("exit_threshold", value) for value in (-0.01, 1.01, "on")),
     *(("guide_tokens", value) for value in (0, -3, 1.5, "many")),
+    *(("query_rows", value) for value in ("generated+prompt", "all", "", None, 1)),
     *(("consistency_retention", value) for value in (0, 1.5)),
     *(("positions", value) for value in ("absolute", "", None)),
     *(("small_memory", value) for value in (0.0, "0", -1.0, "-1", "lots", "4GiBs", True, "0.0", 8, "1")),
@@ -88,6 +94,10 @@ def test_value_out_of_range_is_refused_by_name(key, value):
     with pytest.raises(ValueError, match="expected") as error:
         config(**{key: value})
     assert str(error.value) == f"sgl_{key}: expected {ALLOWED[key]}, received {value!r}"
+
+
+def test_words_about_query_rows_name_every_choice():
+    assert re.findall("'(.*?)'", ALLOWED["query_rows"]) == list(get_args(QueryRows))
 
 
 def test_every_setting_has_its_words():
@@ -145,15 +155,24 @@ def test_bad_sizes(text):
 
 
 def test_request_without_keys_has_the_servers_settings():
+    settings = {"retention": 0.2, "exit_threshold": 0.7, "guide_tokens": 5, "query_rows": "last_prompt"}
+    server = config(**settings)
     for extra in (None, {}, {"other": 5}):
-        options = RequestOptions.parse(extra, config(retention=0.2, exit_threshold=0.7, guide_tokens=5))
-        assert options == RequestOptions(retention=0.2, exit_threshold=0.7, guide_tokens=5, enabled=1)
+        options = RequestOptions.parse(extra, server)
+        assert options == RequestOptions(**settings, enabled=1)
 
 
 def test_request_overrides_the_server():
-    asked = {"sgl_retention": 1, "sgl_exit_threshold": "off", "sgl_guide_tokens": 3, "sgl_enabled": 0, "x": 1}
-    options = RequestOptions.parse(asked, config(exit_threshold=0.5))
-    assert options == RequestOptions(retention=1, exit_threshold=None, guide_tokens=3, enabled=0)
+    asked = {
+        "retention": 1,
+        "exit_threshold": "off",
+        "guide_tokens": 3,
+        "query_rows": "generated",
+        "enabled": 0,
+    }
+    keys = {f"sgl_{name}": value for name, value in asked.items()}
+    options = RequestOptions.parse({**keys, "x": 1}, config(exit_threshold=0.5))
+    assert options == RequestOptions(**{**asked, "exit_threshold": None})
 
 
 @pytest.mark.parametrize(
@@ -161,6 +180,7 @@ def test_request_overrides_the_server():
     [
         ("retention", 0), ("retention", 1.5), ("retention", "all"), ("exit_threshold", 2),
         ("guide_tokens", 0), ("guide_tokens", 2.5), ("enabled", 2), ("enabled", -1), ("enabled", "maybe"),
+        ("query_rows", "all"), ("query_rows", 1), ("query_rows", ["prompt"]),
     ],
 )  # fmt: skip
 def test_bad_request_value_is_refused_by_name(key, value):

@@ -25,6 +25,7 @@ def test_help_tells_range_and_default():
     assert ALLOWED["retention"] in text
     for default in ("(default: 0.35)", "(default: off)", "(default: 256MiB)", "(default: fallback)"):
         assert default in text
+    assert ALLOWED["query_rows"] + " (default: prompt+generated)" in text
 
 
 def test_without_flags_nothing_changes():
@@ -39,12 +40,12 @@ def test_flags_become_settings():
         "--sgl-small", "S", "--sgl-retention", "0.5", "--sgl-exit-threshold", "off", "--sgl-guide-tokens=9",
         "--sgl-positions", "packed", "--sgl-small-memory", "2GiB", "--sgl-shadow", "--sgl-on-error", "fail",
         "--sgl-small-args", '{"max_model_len": 64}', "--sgl-feature-cache", "0",
-        "--sgl-consistency-retention", "0.1", "--sgl-guide-timeout", "2.5",
+        "--sgl-consistency-retention", "0.1", "--sgl-guide-timeout", "2.5", "--sgl-query-rows", "last_prompt",
     )  # fmt: skip
     expected = SGLConfig(
         small="S", retention=0.5, exit_threshold=None, guide_tokens=9, positions="packed",
         small_memory="2GiB", shadow=True, on_error="fail", small_args={"max_model_len": 64},
-        feature_cache=0, consistency_retention=0.1, guide_timeout=2.5,
+        feature_cache=0, consistency_retention=0.1, guide_timeout=2.5, query_rows="last_prompt",
     )  # fmt: skip
     assert fold(args) == expected
     assert SGLConfig.of(args.additional_config) == expected
@@ -122,6 +123,7 @@ def test_settings_without_a_small_model_are_refused():
         ("retention", "0"),
         ("exit-threshold", "1.5"),
         ("guide-tokens", "0"),
+        ("query-rows", "all"),
         ("positions", "x"),
         ("on-error", "x"),
     ],

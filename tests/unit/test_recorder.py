@@ -3,21 +3,23 @@
 import pytest
 import torch
 
-from vllm_sgl.guide.recorder import Recorder
+from vllm_sgl.guide.recorder import Recorder, query_rows
 
 HEADS, HEAD_DIM, BLOCK, LAYERS = 2, 4, 8, 3
 CPU = torch.device("cpu")
 
 
 class Sequence:
-    """One request's Q and K in every layer, known to the end of its life."""
+    """One request's Q and K in every layer, known to the end of its life. due: positions whose rows count;
+    by default every one after the last visual token."""
 
-    def __init__(self, seed: int, length: int, visual: range) -> None:
+    def __init__(self, seed: int, length: int, visual: range, due: range | None = None) -> None:
         generator = torch.Generator().manual_seed(seed)
         shape = (LAYERS, length, HEADS, HEAD_DIM)
         self.query = torch.randn(shape, generator=generator)
         self.key = torch.randn(shape, generator=generator)
         self.visual = torch.tensor(list(visual))
+        self.due = range(visual.stop, length) if due is None else due
 
     def dense(self, rows: range) -> torch.Tensor:
         """Mass per visual token [N], rows are positions."""
@@ -39,7 +41,7 @@ class Engine:
         """parts: key, sequence, first and end position that this step computes."""
         source = object()
         tracked = [
-            None if key is None else self.recorder.track(key, lambda s=sequence: s.visual, CPU)
+            None if key is None else self.recorder.track(key, lambda s=sequence: s.visual, sequence.due, CPU)
             for key, sequence, *_ in parts
         ]
         lengths = torch.tensor([end for *_, end in parts])
@@ -100,7 +102,7 @@ def test_chunks_of_a_prompt_count_every_row_once(engine, recorder, chunk):
 
 
 def test_rows_before_the_last_of_several_images_do_not_count(engine, recorder):
-    sequence = Sequence(3, 20, range(2, 5))
+    sequence = Sequence(3, 20, range(2, 5), due=range(12, 20))
     sequence.visual = torch.tensor([2, 3, 4, 10, 11])
     engine.step(("a", sequence, 0, 20))
     assert_taken(recorder, "a", sequence, range(12, 20))
@@ -159,6 +161,84 @@ def test_image_at_the_end_of_the_prompt_has_generated_rows_only(engine, recorder
     assert_taken(recorder, "a", sequence, range(10, 12))
 
 
+# Visual tokens 2 to 6, prompt 0 to 10, fed answer 11 to 14.
+CHOICES = {
+    "prompt+generated": range(7, 15),
+    "last_prompt+generated": range(10, 15),
+    "prompt": range(7, 11),
+    "last_prompt": range(10, 11),
+    "generated": range(11, 15),
+}
+
+
+def watched(choice, seed=12):
+    return Sequence(seed, 15, range(2, 7), due=query_rows(choice, 7, 11, 15))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 10, 11])
+@pytest.mark.parametrize(("choice", "rows"), CHOICES.items())
+def test_rows_of_every_choice(engine, recorder, choice, rows, chunk):
+    sequence = watched(choice)
+    for begin in range(0, 11, chunk):
+        engine.step(("a", sequence, begin, min(11, begin + chunk)))
+    for place in range(11, 15):
+        engine.step(("a", sequence, place, place + 1))
+    assert_taken(recorder, "a", sequence, rows)
+
+
+@pytest.mark.parametrize("preempted_at", [4, 9, 11, 12, 14])
+@pytest.mark.parametrize(("choice", "rows"), CHOICES.items())
+def test_preemption_changes_nothing_of_any_choice(engine, recorder, choice, rows, preempted_at):
+    sequence, other = watched(choice), watched(choice, seed=13)
+    engine.step(("a", sequence, 0, min(11, preempted_at)), ("b", other, 0, 11))
+    for place in range(11, preempted_at):
+        engine.step(("a", sequence, place, place + 1))
+    again = max(11, preempted_at + 1)  # the last sampled token is fed with the rest
+    engine.step(("a", sequence, 0, 8))
+    engine.step(("b", other, 11, 12), ("a", sequence, 8, again))
+    for place in range(again, 15):
+        engine.step(("a", sequence, place, place + 1))
+    assert_taken(recorder, "a", sequence, rows)
+
+
+@pytest.mark.parametrize("chunk", [4, 10, 11])
+@pytest.mark.parametrize(("choice", "rows"), CHOICES.items())
+def test_answer_of_one_token_leaves_prompt_rows_or_the_last_of_them(engine, recorder, choice, rows, chunk):
+    sequence = watched(choice)
+    for begin in range(0, 11, chunk):
+        engine.step(("a", sequence, begin, min(11, begin + chunk)))
+    expected = range(10, 11) if choice == "generated" else range(rows.start, 11)
+    assert_taken(recorder, "a", sequence, expected)
+
+
+@pytest.mark.parametrize("answer", [0, 2])
+@pytest.mark.parametrize("choice", CHOICES)
+def test_prompt_that_ends_in_an_image_has_its_last_row(engine, recorder, choice, answer):
+    sequence = Sequence(14, 10, range(2, 8), due=query_rows(choice, 8, 8, 10))
+    engine.step(("a", sequence, 0, 5))
+    engine.step(("a", sequence, 5, 8))
+    for place in range(8, 8 + answer):
+        engine.step(("a", sequence, place, place + 1))
+    generated, last = range(8, 10), range(7, 8)
+    both = {"last_prompt+generated": range(7, 10), "prompt": last, "last_prompt": last}
+    assert_taken(recorder, "a", sequence, both.get(choice, generated) if answer else last)
+
+
+def test_choices_share_a_batch(engine, recorder):
+    sequences = {choice: watched(choice, seed) for seed, choice in enumerate(CHOICES)}
+    for begin, end in ((0, 9), (9, 11), *((place, place + 1) for place in range(11, 15))):
+        engine.step(*((choice, sequence, begin, end) for choice, sequence in sequences.items()))
+    for choice, sequence in sequences.items():
+        assert_taken(recorder, choice, sequence, CHOICES[choice])
+
+
+def test_rows_past_the_last_that_counts_show_in_the_total(engine, recorder):
+    """vLLM never computes the last prompt row together with generated ones; if it did, it must show."""
+    sequence = watched("prompt")
+    engine.step(("a", sequence, 0, 13))
+    assert recorder.take("a").total == pytest.approx(6 * LAYERS * HEADS, rel=1e-5)
+
+
 def test_unknown_key_is_none_and_a_key_is_handed_out_once(engine, recorder):
     sequence = Sequence(9, 8, range(1, 3))
     engine.step(("a", sequence, 0, 8))
@@ -182,8 +262,8 @@ def test_a_request_sees_its_visual_tokens_once(recorder):
         asked.append(1)
         return torch.tensor([1, 2])
 
-    first = recorder.track("a", visual, CPU)
-    assert recorder.track("a", visual, CPU) is first
+    first = recorder.track("a", visual, range(3, 9), CPU)
+    assert recorder.track("a", visual, range(3, 9), CPU) is first
     assert asked == [1]
 
 

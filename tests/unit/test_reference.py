@@ -2,13 +2,14 @@
 
 import gc
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
 
 from tests.support.images import random_image
 from tests.support.rendering import chat_prompt, render
-from tools.internvl_reference.reference import Reference, confidence, reference, select
+from tools.internvl_reference.reference import QueryRows, Reference, confidence, reference, select
 from tools.tiny_internvl import LARGE_LLAMA, SMALL_QWEN2, build
 
 # Sizes of a request's images, and its question. Tiles: 1; 7; 7 + 4; none.
@@ -110,22 +111,31 @@ def test_packed_positions_are_another_model_input(model, two_images):
     assert not torch.allclose(original, packed, atol=1e-2)
 
 
-def test_importance_is_the_sum_over_single_query_rows(model, checkpoint):
+@pytest.mark.parametrize("query_rows", get_args(QueryRows))
+@pytest.mark.parametrize("answer", [[70], [70, 71, 72, 73]], ids=["one token", "four tokens"])
+def test_importance_is_the_sum_over_single_query_rows(model, checkpoint, query_rows, answer):
     """Each query row recomputed alone, as the last row of its own prefix."""
     ids, pixels = rendered(checkpoint, *REQUESTS[0])
-    answer = [70, 71, 72, 73]
     visual = [place for place, token in enumerate(ids) if token == model.image_token_id]
     prompt = model._prompt(ids, pixels, None, "original")
+    first, last = {
+        "prompt+generated": (visual[-1] + 1, len(ids) + len(answer) - 2),
+        "last_prompt+generated": (len(ids) - 1, len(ids) + len(answer) - 2),
+        "prompt": (visual[-1] + 1, len(ids) - 1),
+        "last_prompt": (len(ids) - 1, len(ids) - 1),
+        # No generated row: the prompt's last one.
+        "generated": (len(ids), len(ids) + 2) if len(answer) > 1 else (len(ids) - 1, len(ids) - 1),
+    }[query_rows]
     expected = torch.zeros(len(visual))
     with torch.inference_mode():
         fed = model.model.get_input_embeddings()(torch.tensor(answer))
         embeddings = torch.cat([prompt.embeddings, fed])
-        for row in range(visual[-1] + 1, len(ids) + len(answer) - 1):
+        for row in range(first, last + 1):
             prefix = prompt._replace(embeddings=embeddings[: row + 1], positions=torch.arange(row + 1))
             _, attentions = model._forward(prefix, [], attention=True)
             for layer in attentions:
                 expected += layer[0, :, -1, visual].sum(0)
-    (importance,) = model.importance(ids, pixels, answer)
+    (importance,) = model.importance(ids, pixels, answer, query_rows)
     assert importance.dtype == torch.float32
     torch.testing.assert_close(importance, expected, atol=1e-4, rtol=1e-4)
 

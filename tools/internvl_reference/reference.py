@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from . import native_checkpoint
 
 Positions = Literal["original", "packed"]
+QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 Keep = Sequence[torch.Tensor] | None
 
 
@@ -110,19 +111,32 @@ class Reference:
         prompt_token_ids: Sequence[int],
         pixel_values: Sequence[torch.Tensor],
         generated_token_ids: Sequence[int],
+        query_rows: QueryRows = "prompt+generated",
     ) -> list[torch.Tensor]:
         """Per image, the attention its visual tokens [n] receive, float32.
 
-        Summed over all layers and heads, and over these query rows: every prompt token after the
-        last visual token, and every generated token but the last, which is never fed back.
+        Summed over all layers and heads, and over the query rows that `query_rows` names: every prompt
+        token after the last visual token, or the prompt's last token; and every generated token but the
+        last, which is never fed back. The default is the paper's. Where there is no such row, the
+        prompt's last one counts.
         """
         prompt = self._prompt(prompt_token_ids, pixel_values, None, "original")
         _, attentions = self._forward(prompt, list(generated_token_ids[:-1]), attention=True)
-        first_row = int(prompt.visual_rows[-1][-1]) + 1
         # Each of attentions is [1, heads, query rows, keys].
-        mass = sum(layer[0, :, first_row:].double().sum((0, 1)) for layer in attentions)
-        heads, rows = attentions[0].shape[1], attentions[0].shape[2] - first_row
-        expected = len(attentions) * heads * rows
+        _, heads, all_rows, _ = attentions[0].shape
+        after_prompt = len(prompt.embeddings)
+        last_prompt = [after_prompt - 1]
+        prompt_rows = list(range(int(prompt.visual_rows[-1][-1]) + 1, after_prompt))
+        generated = list(range(after_prompt, all_rows))
+        rows = {
+            "prompt+generated": prompt_rows + generated,
+            "last_prompt+generated": last_prompt + generated,
+            "prompt": prompt_rows,
+            "last_prompt": last_prompt,
+            "generated": generated,
+        }[query_rows] or last_prompt
+        mass = sum(layer[0, :, rows].double().sum((0, 1)) for layer in attentions)
+        expected = len(attentions) * heads * len(rows)
         assert abs(mass.sum().item() - expected) < 1e-5 * expected, (mass.sum().item(), expected)
         return [mass[row_numbers].float() for row_numbers in prompt.visual_rows]
 
@@ -133,9 +147,10 @@ class Reference:
         answer_token_ids: Sequence[int],
         retention: float = 0.05,
         positions: Positions = "original",
+        query_rows: QueryRows = "prompt+generated",
     ) -> float:
         """Probability of the answer when only the most important visual tokens are shown."""
-        scores = self.importance(prompt_token_ids, pixel_values, answer_token_ids)
+        scores = self.importance(prompt_token_ids, pixel_values, answer_token_ids, query_rows)
         logprobs = self.teacher_forced_logprobs(
             prompt_token_ids, pixel_values, answer_token_ids, select(scores, retention), positions
         )

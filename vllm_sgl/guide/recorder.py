@@ -2,9 +2,9 @@
 
     importance(v) = sum over layers l, heads h, query rows q  of  A[l, h, q, v]
 
-(arXiv 2412.03324, equation 2.) Query rows are every prompt token after the last visual token and every
-generated token that was fed back. :class:`Recorder` is told of each layer's attention call, decides
-which rows of the batch count, and keeps one float32 per visual token and request.
+(arXiv 2412.03324, equation 2.) :func:`query_rows` says which query rows count. :class:`Recorder` is told of
+each layer's attention call, finds those rows in the batch, and keeps one float32 per visual token and
+request.
 
 Pure torch: the batch is described by plain tensors and ``Tracked`` entries, so it is tested with fakes.
 """
@@ -17,7 +17,26 @@ from typing import NamedTuple
 
 import torch
 
+from vllm_sgl.config import QueryRows
 from vllm_sgl.kernels.attention_mass import attention_mass
+
+
+def query_rows(choice: QueryRows, visual_end: int, prompt_end: int, end: int) -> range:
+    """Positions of the query rows that count in a request whose rows up to ``end`` are computed.
+
+    In the choice's name, ``prompt`` is every prompt token after the last visual token, ``last_prompt`` the
+    prompt's last token alone, and ``generated`` every generated token that is fed back; the last sampled one
+    never is. The paper counts ``prompt+generated``.
+
+    The range may be empty: an answer of one token has no generated row, a prompt that ends in an image no
+    prompt row. Then the prompt's last row stands in (see :class:`Tracked`), so that importance is never zero.
+
+    Args:
+        visual_end, prompt_end: one past the last visual token, and past the last prompt token.
+    """
+    first = choice.split("+")[0]
+    start = {"prompt": visual_end, "last_prompt": prompt_end - 1, "generated": prompt_end}[first]
+    return range(start, end if choice.endswith("generated") else prompt_end)
 
 
 @dataclass
@@ -26,6 +45,8 @@ class Tracked:
 
     visual: [N] int64, prompt positions of its visual tokens, ascending.
     mass: [N] float32, attention mass of each so far.
+    due: positions whose query rows are to count. Until the first of them is computed, the row before it
+        stands in: nobody knows during prefill whether a generated row will come.
     next_row: the first position whose query row has not been counted. Rows are counted in order and
         once: after a preemption the model computes old rows again, and they must not count twice.
     rows, total: counted rows, and their attention mass over all keys (layers and heads summed), a float64
@@ -37,8 +58,27 @@ class Tracked:
     visual: torch.Tensor
     mass: torch.Tensor
     total: torch.Tensor
+    due: range
     next_row: int
     rows: int = 0
+
+    def claim(self, begin: int, end: int) -> int:
+        """Of the rows ``begin`` to ``end - 1`` that a pass computes, how many count: the last ones."""
+        rows = range(self.due.start, min(end, self.due.stop))
+        if not rows:
+            rows = range(self.due.start - 1, min(end, self.due.start))
+        elif self.next_row == self.due.start:  # the row that stood in is all that was counted
+            self.mass.zero_()
+            self.total.zero_()
+            self.rows = 0
+        first = max(begin, rows.start, self.next_row)
+        if first >= rows.stop:
+            return 0
+        # A pass with rows still to count has none past due.stop: those are of generated tokens, and come
+        # after every prompt row. If one did, it would count here and show in the total.
+        self.next_row = end
+        self.rows += end - first
+        return end - first
 
 
 class Taken(NamedTuple):
@@ -77,10 +117,13 @@ class Recorder:
         self._capacity = capacity
         self._step: _Step | None = None
 
-    def track(self, key: str, visual: Callable[[], torch.Tensor], device: torch.device) -> Tracked:
+    def track(
+        self, key: str, visual: Callable[[], torch.Tensor], due: range, device: torch.device
+    ) -> Tracked:
         """The entry of ``key``, which is our own name for a request (vLLM renames requests inside).
 
         visual: gives the visual tokens' prompt positions when the key is first seen, [N] int64 on the CPU.
+        due: as in :class:`Tracked`.
         """
         entry = self._entries.get(key)
         if entry is None:
@@ -89,7 +132,8 @@ class Recorder:
                 visual=positions.to(device),
                 mass=torch.zeros(len(positions), dtype=torch.float32, device=device),
                 total=torch.zeros((), dtype=torch.float64, device=device),
-                next_row=int(positions[-1]) + 1,
+                due=due,
+                next_row=due.start - 1,
             )
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
@@ -112,16 +156,13 @@ class Recorder:
         self.flush()
         first, counted, which, lengths, max_rows = [], [], [], [0], 0
         for i, (entry, queries, length) in enumerate(zip(tracked, query_lens, seq_lens, strict=True)):
-            start = length if entry is None else max(entry.next_row, length - queries)
-            count = max(0, length - start)
+            count = 0 if entry is None else entry.claim(length - queries, length)
             first.append(queries - count)
             lengths.append(len(entry.visual) if entry is not None and count else 0)
             if entry is not None and count:
                 counted.append(entry)
                 which.append(i)
                 max_rows = max(max_rows, count)
-                entry.next_row = length
-                entry.rows += count
         index = torch.cat([e.visual for e in counted]) if counted else _NOTHING.to(device)
         self._step = _Step(
             source=source,

@@ -5,18 +5,21 @@ import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
+from vllm_sgl.config import QueryRows
 from vllm_sgl.decision import Reason
 from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide import score
 from vllm_sgl.guide.collector import Collector
+from vllm_sgl.guide.recorder import query_rows
 from vllm_sgl.guide.result import Answer, GuideResult
-from vllm_sgl.guide.worker import TRACK_KEY
+from vllm_sgl.guide.worker import ROWS_KEY, TRACK_KEY
 from vllm_sgl.host.mm_input import visual_positions
 from vllm_sgl.host.output import EngineDeadError, replay_until_stop
 
@@ -29,13 +32,14 @@ DEATH_CHECK_SECONDS = 0.2
 @dataclass(frozen=True)
 class GuideRequest:
     """prompt: a rendered ``MultiModalInput``. visual_tokens: per image. params: the client's own.
-    max_tokens: the most tokens that the client allows."""
+    max_tokens: the most tokens that the client allows. query_rows: which rows count for importance."""
 
     id: str
     prompt: Any
     visual_tokens: tuple[int, ...]
     params: SamplingParams
     max_tokens: int
+    query_rows: QueryRows
     priority: int = 0
 
 
@@ -84,18 +88,20 @@ class SmallModelGuide:
         """Run both passes once on a few text tokens: vLLM compiles its log-probability code on first
         use, which takes seconds that no request should wait for."""
         prompt = {"type": "token", "prompt_token_ids": [0, 0]}
-        await self._run(prompt, _guide_params(SamplingParams(), 2, key=None), "sgl-warm-up-guide", 0)
+        await self._run(prompt, _guide_params(SamplingParams(), 2), "sgl-warm-up-guide", 0)
         await self._run(prompt, _forcing_params(), "sgl-warm-up-consistency", 0)
 
     async def abort(self, request_id: str) -> None:
         await self._engine.abort([_guide_id(request_id), _consistency_id(request_id)])
 
     async def _look(self, request: GuideRequest, guide_tokens: int) -> GuideResult:
-        key = uuid.uuid4().hex
+        key, prompt_end = uuid.uuid4().hex, len(request.prompt["prompt_token_ids"])
         # One token is left free: the consistency pass generates one after the answer.
-        room = self.context - len(request.prompt["prompt_token_ids"]) - 1
-        most = min(guide_tokens, request.max_tokens, room)
-        params = _guide_params(request.params, most, key)
+        most = min(guide_tokens, request.max_tokens, self.context - prompt_end - 1)
+        visual_end = int(visual_positions(request.prompt["mm_placeholders"]["image"])[-1]) + 1
+        rows_until = partial(query_rows, request.query_rows, visual_end, prompt_end)
+        due = rows_until(prompt_end + most)
+        params = _guide_params(request.params, most, {TRACK_KEY: key, ROWS_KEY: [due.start, due.stop]})
         try:
             output = await self._run(request.prompt, params, _guide_id(request.id), request.priority)
         except BaseException:
@@ -104,8 +110,7 @@ class SmallModelGuide:
         completion = output.outputs[0]
         tokens = tuple(completion.token_ids)
         recorded = await self._collector.take(key)
-        last_visual = int(visual_positions(request.prompt["mm_placeholders"]["image"])[-1])
-        rows = len(request.prompt["prompt_token_ids"]) - 1 - last_visual + len(tokens) - 1
+        rows = len(rows_until(prompt_end + len(tokens) - 1)) or 1  # one that stands in
         importance = self._importance(recorded, rows, request.visual_tokens)
         return GuideResult(importance, self._answer(request, completion, tokens))
 
@@ -127,7 +132,7 @@ class SmallModelGuide:
         """Sum over workers (each has a shard of the heads or layers), checked against what must be there."""
         seen = [entry for entry in recorded if entry is not None]
         total, expected = sum(entry["total"] for entry in seen), rows * self._attention_rows
-        if rows and (not seen or abs(total - expected) > MASS_TOLERANCE * expected):
+        if abs(total - expected) > MASS_TOLERANCE * expected:
             counted = [entry["rows"] for entry in seen]
             raise GuideError(
                 Reason.GUIDE_FAILED,
@@ -201,7 +206,9 @@ def _consistency_id(request_id: str) -> str:
     return f"sgl-consistency-{request_id}"
 
 
-def _guide_params(params: SamplingParams, max_tokens: int, key: str | None) -> SamplingParams:
+def _guide_params(
+    params: SamplingParams, max_tokens: int, extra_args: dict[str, Any] | None = None
+) -> SamplingParams:
     """Greedy, otherwise under the client's own rules about tokens. Stop strings are applied to the
     finished answer instead: vLLM aborts on them late, after rows that must not count."""
     return SamplingParams(
@@ -222,7 +229,7 @@ def _guide_params(params: SamplingParams, max_tokens: int, key: str | None) -> S
         include_stop_str_in_output=params.include_stop_str_in_output,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_reading_prefix_cache=True,
-        extra_args={TRACK_KEY: key} if key is not None else None,
+        extra_args=extra_args,
     )
 
 

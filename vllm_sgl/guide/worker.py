@@ -8,8 +8,10 @@ from typing import Any
 
 from vllm_sgl.guide.recorder import Recorder
 
-#: Key in a guide request's ``extra_args`` that names it to the recorder.
+#: Keys in a guide request's ``extra_args``: its name for the recorder, and start and stop of the range of
+#: query rows that count.
 TRACK_KEY = "sgl_track"
+ROWS_KEY = "sgl_rows"
 
 
 class GuideWorkerExtension:
@@ -64,6 +66,9 @@ class GuideWorkerExtension:
         tracked = []
         for owner in batch.owners:
             key = owner.extra_args.get(TRACK_KEY)
+            if key is None:
+                tracked.append(None)
+                continue
             positions = partial(visual_positions, owner.placeholders)
-            tracked.append(recorder.track(key, positions, device) if key is not None else None)
+            tracked.append(recorder.track(key, positions, range(*owner.extra_args[ROWS_KEY]), device))
         recorder.begin(metadata, tracked, batch.query_lens, batch.seq_lens, device)

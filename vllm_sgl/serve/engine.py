@@ -124,7 +124,7 @@ class SGLAsyncLLM(AsyncLLM):
     ) -> Outcome:  # fmt: skip
         pipeline = await self._pipeline()
         known = facts.read(prompt, params, about, kwargs.get("lora_request"), self.model_config.max_model_len)
-        request = None if known.bypass else self._request(prompt, params, request_id, known, kwargs)
+        request = None if known.bypass else self._request(prompt, params, request_id, known, options, kwargs)
         self._guiding.add(request_id)
         try:
             return await pipeline.walk(request, known, options)
@@ -132,14 +132,16 @@ class SGLAsyncLLM(AsyncLLM):
             self._guiding.discard(request_id)
 
     def _request(
-        self, prompt: Any, params: SamplingParams, request_id: str, known: Facts, kwargs: dict[str, Any]
-    ) -> GuideRequest:
+        self, prompt: Any, params: SamplingParams, request_id: str, known: Facts, options: RequestOptions,
+        kwargs: dict[str, Any],
+    ) -> GuideRequest:  # fmt: skip
         return GuideRequest(
             id=request_id,
             prompt=prompt,
             visual_tokens=known.visual_tokens,
             params=params,
             max_tokens=known.max_tokens,
+            query_rows=options.query_rows,
             priority=kwargs.get("priority", 0),
         )
 
