@@ -8,7 +8,7 @@ ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test lint format serve-demo clean
+.PHONY: help install check test lint format demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ format: install ## fix what `make lint` can fix by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-serve-demo: install ## serve a pair of tiny random models and ask them about a picture
-	$(BIN)/python -m examples.serve_demo $(ARGS)
+demo: install ## serve the shipped pair, ask it about test images, explain one answer (demo-out/)
+	$(BIN)/python -m examples.demo $(ARGS)
 
 clean: ## remove .venv and everything built
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
