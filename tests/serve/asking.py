@@ -93,7 +93,10 @@ class Expected(NamedTuple):
 
 
 @cache
-def small_alone(path: Path, question: str, seed: int, max_tokens: int = GUIDE_TOKENS) -> Expected:
+def small_alone(
+    path: Path, question: str, seed: int, max_tokens: int = GUIDE_TOKENS,
+    query_rows: outside.QueryRows = "prompt+generated",
+) -> Expected:  # fmt: skip
     """The small model's own greedy answer to a question about one image, and its two scores."""
     model, ids, pixels = _rendered(path, question, seed)
     answer = model.generate(ids, pixels, max_tokens)
@@ -103,7 +106,7 @@ def small_alone(path: Path, question: str, seed: int, max_tokens: int = GUIDE_TO
         tokens=len(answer.tokens),
         finished=answer.tokens[-1] == model.eos_token_id,
         confidence=outside.confidence(answer.logprobs),
-        consistency=model.consistency(ids, pixels, answer.tokens),
+        consistency=model.consistency(ids, pixels, answer.tokens, query_rows=query_rows),
     )
 
 

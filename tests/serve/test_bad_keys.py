@@ -7,6 +7,7 @@ from tests.serve.asking import SHORT, ask, stream
 
 BAD = [
     ({"foo": 1}, ("sgl_foo", "sgl_retention", "sgl_exit_threshold", "sgl_guide_tokens", "sgl_enabled")),
+    ({"rows": "prompt"}, ("sgl_rows", "sgl_query_rows", "received 'prompt'")),
     ({"retention": 1.5}, ("sgl_retention", "(0, 1]", "1.5")),
     ({"retention": 0}, ("sgl_retention", "(0, 1]", "received 0")),
     ({"retention": "most"}, ("sgl_retention", "a number", "'most'")),
@@ -14,6 +15,8 @@ BAD = [
     ({"exit_threshold": [0.5]}, ("sgl_exit_threshold", "[0, 1]", "[0.5]")),
     ({"guide_tokens": 0}, ("sgl_guide_tokens", ">= 1", "received 0")),
     ({"guide_tokens": 2.5}, ("sgl_guide_tokens", "whole number", "2.5")),
+    ({"query_rows": "all"}, ("sgl_query_rows", "'last_prompt+generated'", "received 'all'")),
+    ({"query_rows": 1}, ("sgl_query_rows", "'generated'", "received 1")),
     ({"enabled": 2}, ("sgl_enabled", "0 or 1", "received 2")),
     ({"retention": 2, "enabled": -1}, ("sgl_retention", "sgl_enabled", "received 2", "received -1")),
 ]

@@ -87,6 +87,14 @@ def test_exit_is_the_small_models_greedy_answer(server, qwen2_pair, question, se
     assert report["score"] == pytest.approx((report["confidence"] + report["consistency"]) / 2)
 
 
+def test_query_rows_of_a_request_rank_what_its_consistency_pass_shows(server, qwen2_pair):
+    rows = "last_prompt+generated"
+    expected = small_alone(qwen2_pair[0], *SHORT, query_rows=rows).consistency
+    assert expected != pytest.approx(small_alone(qwen2_pair[0], *SHORT).consistency, rel=0.05)
+    completion = ask(server, *SHORT, sgl={"exit_threshold": 0, "query_rows": rows}, max_tokens=40)
+    assert completion.sgl["consistency"] == pytest.approx(expected, rel=2e-2)
+
+
 def test_exit_at_the_threshold_and_not_above(server):
     score = ask(server, *EMPTY, sgl={"exit_threshold": 0}).sgl["score"]
     below = ask(server, *EMPTY, sgl={"exit_threshold": score - 1e-3})
