@@ -36,7 +36,7 @@ class Plan:
 
 PLANS = {
     "small": Plan(vision=2600, few=900, more=0, tiles=600, joint=600, drop=0, rate=3e-3),
-    "large": Plan(vision=2000, few=800, more=1200, tiles=400, joint=800, drop=200, rate=2.5e-3),
+    "large": Plan(vision=2000, few=800, more=1200, tiles=400, joint=750, drop=150, rate=2.5e-3),
 }
 ROWS = 32
 
