@@ -84,17 +84,13 @@ def load(path: Path, image_token_id: int) -> InternVLForConditionalGeneration:
     state: dict[str, torch.Tensor] = {}
     for name, tensor in load_file(path / "model.safetensors").items():
         state |= _rename(name, tensor.to(torch.float32))
-    if config.tie_word_embeddings:
-        state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
     return model.eval()
 
 
 def chat_tensors(model: InternVLForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """The model's tensors under their names in the chat format; a tied output matrix is left out."""
+    """The model's tensors under their names in the chat format."""
     native = dict(model.state_dict())
-    if model.config.tie_word_embeddings:
-        del native["lm_head.weight"]
     tensors: dict[str, torch.Tensor] = {}
     for name in list(native):
         if ".attention.q_proj." in name:

@@ -17,7 +17,11 @@ from .sizes import MAX_LENGTH, Size, config
 def export(
     model: InternVLForConditionalGeneration, size: Size, tokenizer: Tokenizer, directory: Path
 ) -> None:
-    """Write the checkpoint into `directory`. Weights are float16 on disk, which halves their size."""
+    """Write the checkpoint into `directory`. Weights are float16 on disk, which halves their size.
+
+    The output matrix is written out although training ties it to the embeddings: vLLM 0.32 reads no tie from
+    the decoder's part of a chat-format configuration and would serve with a matrix that nothing filled.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     tokenizers_.write(tokenizer, directory, MAX_LENGTH)
     write_config(directory, config(size, tokenizer))

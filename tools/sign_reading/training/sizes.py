@@ -80,7 +80,6 @@ def config(size: Size, tokenizer: Tokenizer) -> dict[str, Any]:
             "num_key_value_heads": size.kv_heads,
             "rms_norm_eps": 1e-6,
             "rope_theta": 1e6,
-            "tie_word_embeddings": True,
             "use_cache": True,
             "vocab_size": tokenizer.get_vocab_size(),
         },
@@ -89,7 +88,9 @@ def config(size: Size, tokenizer: Tokenizer) -> dict[str, Any]:
 
 def new(size: Size, tokenizer: Tokenizer) -> InternVLForConditionalGeneration:
     """An untrained model, transformers' own class, float32."""
-    native = native_config(config(size, tokenizer), tokenizer.token_to_id(tokenizers_.IMG_CONTEXT))
+    chat = config(size, tokenizer)
+    chat["llm_config"]["tie_word_embeddings"] = True  # here alone: see export.py
+    native = native_config(chat, tokenizer.token_to_id(tokenizers_.IMG_CONTEXT))
     native._attn_implementation = "sdpa"
     model = InternVLForConditionalGeneration(native)
     for part in (model.model.language_model, model.model.multi_modal_projector):
