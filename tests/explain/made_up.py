@@ -1,0 +1,36 @@
+"""Explanations without models."""
+
+import numpy as np
+
+from tests.support.images import random_image
+from vllm_sgl.explain.explanation import Answer, Explanation, Pruned, SeenImage
+from vllm_sgl.explain.layout import Layout
+
+SHAPES = {
+    "square": (2, 2), "wide": (6, 1), "tall": (1, 5), "single": (1, 1),
+}  # fmt: skip
+
+
+def explanation(*shapes, importance=None, **changes):
+    """An explanation of one image per shape, at two retentions; 4 visual tokens along a tile's side."""
+    images, kept = [], []
+    for seed, shape in enumerate(shapes):
+        columns, rows = SHAPES[shape]
+        layout = Layout(columns, rows, 4, thumbnail=columns * rows > 1)
+        scores = np.random.default_rng(seed).lognormal(size=layout.visual_tokens).astype(np.float32)
+        images.append(
+            SeenImage(
+                f"{shape}.png", random_image(seed, columns * 60, rows * 60), layout,
+                scores if importance is None else np.full_like(scores, importance),
+            )
+        )  # fmt: skip
+        kept.append(np.arange(0, layout.visual_tokens, 3))
+    fields = {
+        "large": "some/large", "small": "some/small", "question": "What costs $5?",
+        "query_rows": "prompt+generated", "positions": "original", "images": images,
+        "small_answer": Answer("42", 2, True), "large_answer": Answer("forty-two", 5, True),
+        "pruned": [Pruned(0.35, kept, Answer("42", 2, True)), Pruned(0.02, kept, Answer("", 8, False))],
+        "confidence": 0.8, "consistency": 0.4, "score": 0.6,
+        "exit_threshold": None, "decision": None, "reason": None,
+    }  # fmt: skip
+    return Explanation(**{**fields, **changes})
