@@ -227,17 +227,19 @@ def _print_row(question: Question, row: int, reply: Any, seconds: float) -> None
     print(_COLUMNS.format(*cells), flush=True)
 
 
-def explain(
-    large: str, small: str, engine_args: Mapping[str, Any], question: Question, picture: Path
-) -> None:
+def explain(large: str, small: str, engine_args: Mapping[str, Any], question: Question, out: Path) -> None:
     """Run ``vllm-sgl explain`` on one question."""
+    picture, log = out / "explain.png", out / "explain.log"
     images = map(str, question.images)
     command = ["explain", large, "--small", small, *images, question.text, "-o", str(picture)]
     command += ["--exit-threshold", str(EXIT_THRESHOLD), "--large-args", json.dumps(engine_args)]
-    print("\nOne of these questions explained, by `vllm-sgl explain` with engines of its own:", flush=True)
-    status = subprocess.run([sys.executable, "-m", "vllm_sgl", *command], env=environment(large)).returncode
-    if status:
-        raise SystemExit(f"vllm-sgl explain ended with status {status}")
+    print("\n`vllm-sgl explain` starts engines of its own for one of these questions ...", flush=True)
+    with log.open("wb") as errors:
+        explaining = subprocess.run(
+            [sys.executable, "-m", "vllm_sgl", *command], stderr=errors, env=environment(large)
+        )
+    if explaining.returncode:
+        raise SystemExit(f"it failed; the end of {log}:\n{log.read_text()[-3000:]}")
 
 
 def engine_arguments(text: str) -> dict[str, Any]:
@@ -305,9 +307,7 @@ def main() -> None:
             "\nThese models gain no time: the large one is but three times the small one, and asking both "
             "takes longer than\nasking one. What they show is how few of its visual tokens a question needs."
         )
-    picture = out / "explain.png"
-    explain(large, small, engine_args, explained, picture)
-    print(f"\nWhat the small model looked at, and what the large one was given: {picture}")
+    explain(large, small, engine_args, explained, out)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ RETENTIONS = (0.35, 0.18)
 #: Shares of QUESTIONS. Another machine rounds in another way, and an answer flips where two tokens are about
 #: as likely: eight answers may.
 BOUND = 0.04
-#: SGP is this much above these, at these retentions: in the committed figures, and here.
-ABOVE = [("random", 0.35, 0.05), ("downsample", 0.35, 0.0)]
+#: How far SGP is above random pruning and above downsampling, in the committed figures and here.
+MARGIN = 0.5
 #: What exits from EXIT_THRESHOLD on may cost, against the large model with every visual token.
-EXIT_LOSS = 0.03
+EXIT_LOSS = 0.05
 #: Questions that transformers answers too.
 COMPARED = 5
 #: Of both checkpoints, everything included.
@@ -116,10 +116,11 @@ def test_accuracy_is_the_committed_one(committed, found, method, retention):
     assert found.accuracy(method, retention) == expected
 
 
-@pytest.mark.parametrize(("method", "retention", "margin"), ABOVE)
-def test_sgp_is_above(committed, found, method, retention, margin):
+@pytest.mark.parametrize("method", ["random", "downsample"])
+@pytest.mark.parametrize("retention", RETENTIONS)
+def test_sgp_is_above(committed, found, method, retention):
     for figures in (committed, found):
-        assert figures.accuracy("sgp", retention) >= figures.accuracy(method, retention) + margin
+        assert figures.accuracy("sgp", retention) >= figures.accuracy(method, retention) + MARGIN
 
 
 def test_early_exits_cost_little(found):
