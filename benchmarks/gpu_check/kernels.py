@@ -4,9 +4,7 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from benchmarks.serving.session import ROOT
-
-from .session import Section, Session
+from .session import ROOT, Section, Session
 
 _TEST_SECONDS, _BENCHMARK_SECONDS = 200, 90
 _CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/kernels.py` measured them
