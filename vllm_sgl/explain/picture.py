@@ -218,7 +218,7 @@ def _draw_decision(sheet: Sheet, x: float, y: float, width: float, explained: Ex
         axes.axvspan(0, 1, color=LINE, linewidth=0)
         axes.axvspan(0, value or 0, color=_BAR, linewidth=0)
         if name == "score" and threshold is not None:
-            axes.plot([threshold, threshold], [-0.6, 1.6], color=_MARK, linewidth=2, clip_on=False)
+            axes.plot([threshold, threshold], [0, 1.8], color=_MARK, linewidth=2, clip_on=False)
         y += 0.18
     if decision is not None:
         sheet.text(x, y, fold(_OUTCOMES[explained.reason], width, _NOTE, 5), _NOTE, GREY)
