@@ -75,6 +75,8 @@ class Server:
             self._process = subprocess.Popen(
                 vllm("serve", self.model, *address, *self._flags),
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                # A command that ran in this process may have asked for less; small_engine() reads the log.
+                env={**os.environ, "VLLM_LOGGING_LEVEL": "INFO"},
             )  # fmt: skip
         try:
             poll(self._is_up, START_TIMEOUT, f"the server (log: {self.log})")
