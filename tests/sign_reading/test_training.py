@@ -1,5 +1,7 @@
 """What the models are trained on: labels, prompts and masks, and the checkpoint that comes out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,14 +14,15 @@ from tools.sign_reading.split import example
 from tools.sign_reading.training import sizes
 from tools.sign_reading.training.bank import COLOUR_NAMES, PATCH, cut, labels, make
 from tools.sign_reading.training.compose import Composer
-from tools.sign_reading.training.decoder import answer_logits, exact
+from tools.sign_reading.training.decoder import answer_logits, exact, some_kept
 from tools.sign_reading.training.export import export
+from tools.sign_reading.training.painted import Painted
 from tools.sign_reading.training.prompts import IGNORED, Prompts, drop
 
 TINY = sizes.Size("tiny", vit_hidden=64, vit_layers=1, hidden=64, layers=2, kv_heads=1, intermediate=96)
 QUESTIONS = [
     Question("code", "What is the code on the red sign?", "417", (0,)),
-    Question("colour", "What colour has code 9?", "orange", (1,)),
+    Question("count", "How many signs are there?", "5", (0, 1, 2, 3, 4)),
 ]
 
 
@@ -84,17 +87,45 @@ def test_targets_are_the_answers(prompts):
     text = prompts.tokenizer.decode(
         batch.targets[batch.targets != IGNORED].tolist(), skip_special_tokens=False
     )
-    assert text.replace(" ", "") == "417<|im_end|>orange<|im_end|>"
+    assert text.replace(" ", "") == "417<|im_end|>5<|im_end|>"
 
 
 def test_dropped_tokens_leave_a_gap_in_the_positions(prompts):
-    batch = prompts.batch([6], [QUESTIONS[:1]])
-    kept = torch.tensor([True, False, False, True, True, False])
+    batch = prompts.batch([4, 2], [QUESTIONS[:1], QUESTIONS[1:]])
+    kept = torch.tensor([[True, False, False, True, True, False], [False, False, False, True, True, True]])
     smaller = drop(batch, kept)
-    first = int(batch.visual.nonzero()[0])
-    assert smaller.positions[0, smaller.visual].tolist() == [first, first + 3, first + 4]
+    first, second = int(batch.visual[0].nonzero()[0]), int(batch.visual[0].nonzero()[4])
+    assert smaller.positions[0, smaller.visual[0]].tolist() == [first, first + 3, second]
+    assert smaller.positions[1, smaller.visual[1]].tolist() == [first + 3, second, second + 1]
     assert smaller.positions[0, -1] == batch.positions[0, -1]
     assert smaller.mask.shape[-1] == smaller.ids.shape[1] == batch.ids.shape[1] - 3
+
+
+def test_a_smaller_batch_answers_like_a_mask_over_the_dropped_tokens(prompts, model):
+    batch = prompts.batch([6], [QUESTIONS[:1], QUESTIONS[1:]])
+    kept = torch.tensor([[True, False, False, True, True, False], [False, True, False, False, True, True]])
+    visual = torch.randn(2, 6, TINY.hidden)
+    hidden = torch.zeros(2, batch.ids.shape[1], dtype=torch.bool)
+    hidden[batch.visual] = ~kept.flatten()
+    masked = replace(batch, mask=batch.mask.masked_fill(hidden[:, None, None], torch.finfo().min))
+    with torch.inference_mode():
+        wanted = answer_logits(model, masked, visual)
+        found = answer_logits(model, drop(batch, kept), visual[kept].view(2, 3, -1))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_signs_are_never_dropped(prompts):
+    shares = set()
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        _, batch, signed = Painted("train", prompts).draw(rng, 3)
+        kept = some_kept(rng, signed)
+        assert signed.shape == (3, int(batch.visual[0].sum()))
+        assert signed.any(1).all()
+        assert (kept >= signed).all()
+        assert len(set(kept.sum(1))) == 1
+        shares.add(kept.mean())
+    assert max(shares) - min(shares) > 0.5
 
 
 def test_exact_counts_whole_answers(prompts):
@@ -123,7 +154,7 @@ class TestComposer:
     def test_few_tokens_hold_all_of_their_signs(self, composer):
         bank = composer.bank
         for seed in range(20):
-            tokens, questions = composer.few(np.random.default_rng(seed), 28, 3, ("code",))
+            tokens, questions = composer.few(np.random.default_rng(seed), 28, 3, "code")
             assert len(tokens) == 28
             digits = bank.digits.reshape(-1, 3)[tokens]
             colours = bank.colour.ravel()[tokens]

@@ -8,12 +8,10 @@ from .scene import Sign
 
 TEMPLATES = {
     "code": ("What is the code on the {colour} sign?", "Which code does the {colour} sign show?"),
-    "colour": ("Which colour is the sign with code {code}?", "What colour has code {code}?"),
     "count": ("How many signs are there?",),
 }
 SHARES = {"code": 0.8, "count": 0.2}
-"""What the splits ask. Which colour a code has can be asked too: training shows it early on, the shipped pair
-has not learned it."""
+"""How often each kind is asked."""
 
 
 @dataclass(frozen=True)
@@ -33,5 +31,4 @@ def ask(rng: np.random.Generator, signs: list[Sign], kind: str | None = None) ->
         return Question(kind, template, str(len(signs)), tuple(range(len(signs))))
     index = int(rng.integers(len(signs)))
     sign = signs[index]
-    answer = sign.code if kind == "code" else sign.colour
-    return Question(kind, template.format(colour=sign.colour, code=sign.code), answer, (index,))
+    return Question(kind, template.format(colour=sign.colour), sign.code, (index,))

@@ -28,14 +28,14 @@ class Composer:
         self.empty = np.array([tile for tile in range(len(bank)) if tile not in self.by_tile])
         self.background = np.flatnonzero(bank.colour.ravel() == 0)
 
-    def few(self, rng: np.random.Generator, visual: int, longest: int, kinds: tuple[str, ...]) -> Drawn:
+    def few(self, rng: np.random.Generator, visual: int, longest: int, kind: str | None) -> Drawn:
         """A few visual tokens: all of three to five signs, and background up to `visual` tokens in all.
 
         Args:
             longest: most digits of a code.
 
         Returns:
-            Indices [visual] into the bank's visual tokens, and questions of the given kinds.
+            Indices [visual] into the bank's visual tokens, and questions of this kind; None is all kinds.
         """
         signs: list[Plate] = []
         room = visual
@@ -53,7 +53,7 @@ class Composer:
         pieces = [plate.tile * TOKENS + np.array(plate.tokens) for plate in signs]
         pieces += [np.array([token]) for token in rng.choice(self.background, room)]
         order = rng.permutation(len(pieces))
-        return np.concatenate([pieces[index] for index in order]), _ask(rng, signs, kinds)
+        return np.concatenate([pieces[index] for index in order]), _ask(rng, signs, kind)
 
     def tiles(self, rng: np.random.Generator, count: int) -> Drawn:
         """A whole image of `count` tiles with three to six signs, without a thumbnail.
@@ -74,8 +74,8 @@ class Composer:
         chosen += list(rng.choice(self.empty, count - len(chosen)))
         order = rng.permutation(count)
         tokens = np.array(chosen)[order][:, None] * TOKENS + np.arange(TOKENS)
-        return tokens.ravel(), _ask(rng, signs, ())
+        return tokens.ravel(), _ask(rng, signs, None)
 
 
-def _ask(rng: np.random.Generator, signs: list[Plate], kinds: tuple[str, ...]) -> list[Question]:
-    return [ask(rng, signs, str(rng.choice(kinds)) if kinds else None) for _ in range(QUESTIONS)]
+def _ask(rng: np.random.Generator, signs: list[Plate], kind: str | None) -> list[Question]:
+    return [ask(rng, signs, kind) for _ in range(QUESTIONS)]

@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-READING, ANSWERING = ("vision", "more"), ("few", "tiles", "joint", "drop")
+ANSWERING = ("few", "tiles", "joint", "drop")
 
 
 def draw(logs: dict[str, Path], out: Path) -> None:
@@ -20,7 +20,8 @@ def draw(logs: dict[str, Path], out: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
     for colour, (name, path) in zip(("#0072B2", "#D55E00"), logs.items(), strict=False):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        for axis, stages, value in ((left, READING, "digit"), (right, ANSWERING, "exact")):
+        reading = tuple(sorted({line["stage"] for line in lines if line["stage"].startswith("vision")}))
+        for axis, stages, value in ((left, reading, "digit"), (right, ANSWERING, "exact")):
             points = _points(lines, stages, value)
             axis.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1)
         tested = _points(lines, ANSWERING, "test")

@@ -38,8 +38,8 @@ class Naming(nn.Module):
     def __init__(self, hidden: int, prompts: Prompts) -> None:
         super().__init__()
         ids = prompts.tokenizer.token_to_id
-        self.words = [[ids(form) for form in (colour, f"Ġ{colour}")] for colour in COLOURS]
-        self.figures = [ids(str(digit)) for digit in range(10)]
+        self.register_buffer("words", torch.tensor([ids(f"Ġ{c}") for c in COLOURS]), persistent=False)
+        self.register_buffer("figures", torch.tensor([ids(str(n)) for n in range(10)]), persistent=False)
         self.place = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(SLOTS))
         self.scale = nn.Parameter(torch.tensor(3.0))
 
@@ -55,11 +55,10 @@ class Naming(nn.Module):
             digits: [rows, tokens, 3], 0 for no digit.
         """
         visual = functional.normalize(visual, dim=-1)
-        words = functional.normalize(embedding[torch.tensor(self.words)], dim=-1)  # [colours, forms, hidden]
-        figures = functional.normalize(embedding[torch.tensor(self.figures)], dim=-1)
+        words = functional.normalize(embedding[self.words], dim=-1)
+        figures = functional.normalize(embedding[self.figures], dim=-1)
         scale = self.scale.exp().clamp(max=30)
-        logits = scale * torch.einsum("nh,cfh->fnc", visual[colour > 0], words)
-        loss = functional.cross_entropy(logits.flatten(0, 1), (colour[colour > 0] - 1).repeat(len(logits)))
+        loss = functional.cross_entropy(scale * visual[colour > 0] @ words.T, colour[colour > 0] - 1)
         for place, head in enumerate(self.place):
             written = digits[..., place] > 0
             if written.any():
@@ -75,7 +74,7 @@ def answer_logits(
 ) -> torch.Tensor:
     """Logits [answer tokens, vocabulary] for embedded visual tokens [rows, tokens, hidden]."""
     embedded = model.get_input_embeddings()(batch.ids)
-    embedded[:, batch.visual] = visual
+    embedded[batch.visual] = visual.flatten(0, 1)
     output = model.model.language_model(
         inputs_embeds=embedded, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
     )
@@ -86,10 +85,22 @@ def exact(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Whether every token of an answer is the likeliest one, bool [questions]: the greedy answer is right."""
     answers = batch.targets != IGNORED
     right = logits.argmax(-1) == batch.targets[answers]
-    rows = torch.arange(len(batch.ids))[:, None].expand_as(batch.ids)
+    rows = torch.arange(len(batch.ids), device=right.device)[:, None].expand_as(batch.ids)
     _, question = torch.stack([rows[answers], batch.question[answers]]).unique(dim=1, return_inverse=True)
-    wrong = torch.zeros(int(question.max()) + 1).index_add(0, question, (~right).float())
+    wrong = torch.zeros(int(question.max()) + 1, device=right.device).index_add(0, question, (~right).float())
     return wrong == 0
+
+
+def some_kept(rng: np.random.Generator, signed: np.ndarray) -> np.ndarray:
+    """All tokens with a sign and random others, bool like `signed` [rows, visual tokens].
+
+    Every row keeps equally many: a random share from 5 % to all, or what the signs need.
+    """
+    count = max(signed.sum(1).max(), round(rng.uniform(0.05, 1) * signed.shape[1]))
+    order = np.argsort(rng.random(signed.shape) - signed, axis=1)
+    kept = np.zeros_like(signed)
+    np.put_along_axis(kept, order[:, :count], True, axis=1)
+    return kept
 
 
 class Decoder:
@@ -99,7 +110,8 @@ class Decoder:
         self, model: InternVLForConditionalGeneration, prompts: Prompts, directory: Path, rate: float
     ) -> None:
         self.model, self.prompts, self.directory, self.rate = model, prompts, directory, rate
-        self.naming = Naming(model.config.text_config.hidden_size, prompts)
+        self.device = model.device
+        self.naming = Naming(model.config.text_config.hidden_size, prompts).to(self.device)
         self.parts = nn.ModuleDict({"model": model, "naming": self.naming})
 
     def _stage(self, name: str, steps: int, rate: float, vision_rate: float = 0.0) -> Stage:
@@ -133,7 +145,9 @@ class Decoder:
         """The connector's input for every visual token of the bank, float16 [tiles * 16, 4 * width]."""
         encoded = []
         for start in tqdm(range(0, len(bank), 256), desc="encoding the bank", mininterval=5):
-            encoded.append(features(self.model, normalise(bank.pixels[start : start + 256])).half())
+            encoded.append(
+                features(self.model, normalise(bank.pixels[start : start + 256]).to(self.device)).half()
+            )
         return torch.cat(encoded).flatten(0, 1)
 
     def few(self, bank: Bank, steps: int, rows: int) -> None:
@@ -141,10 +155,10 @@ class Decoder:
 
         def draw(composer: Composer, rng: np.random.Generator, done: float) -> Drawn:
             if done < 0.2:
-                return composer.few(rng, FEW, 1, ("code",))
+                return composer.few(rng, FEW, 1, "code")
             if done < 0.4:
-                return composer.few(rng, FEW, 2, ("code", "code", "colour"))
-            return composer.few(rng, FEW, 3, ())
+                return composer.few(rng, FEW, 2, "code")
+            return composer.few(rng, FEW, 3, None)
 
         self._frozen(self._stage("few", steps, self.rate), bank, rows, 5, 0.2, draw)
 
@@ -175,32 +189,39 @@ class Decoder:
             return
         encoded = self.encode(bank)
         composer = Composer(bank)
-        colour = torch.from_numpy(bank.colour).flatten()
-        digits = torch.from_numpy(bank.digits).flatten(0, 1)
+        colour = torch.from_numpy(bank.colour).flatten().to(self.device)
+        digits = torch.from_numpy(bank.digits).flatten(0, 1).to(self.device)
         for step in stage:
             rng = np.random.default_rng([seed, step])
             drawn = [draw(composer, rng, step / stage.steps) for _ in range(rows)]
-            tokens = torch.from_numpy(np.stack([tokens for tokens, _ in drawn]))
+            tokens = torch.from_numpy(np.stack([tokens for tokens, _ in drawn])).to(self.device)
             batch = self.prompts.batch([tokens.shape[1]], [questions for _, questions in drawn])
+            batch = batch.to(self.device)
             visual = self.model.model.multi_modal_projector(encoded[tokens].float())
             embedding = self.model.get_input_embeddings().weight
             naming = weight * self.naming(visual, embedding, colour[tokens], digits[tokens])
             self._learn(stage, step, batch, visual, naming)
 
     def painted(
-        self, name: str, steps: int, rows: int, rate: float, vision_rate: float, drop_share: float
+        self, name: str, steps: int, rows: int, rate: float, vision_rate: float, dropping: bool
     ) -> None:
-        """The stages `joint` and `drop`: painted scenes; visual tokens go missing in a share of the steps."""
+        """The stages `joint` and `drop`: painted scenes.
+
+        Args:
+            dropping: visual tokens without a sign go missing, up to 95 % of all, so that every answer stays
+                right.
+        """
         stage = self._stage(name, steps, rate, vision_rate)
         source = Painted("train", self.prompts)
         for step in stage:
             rng = np.random.default_rng([7, step])
-            pixels, batch = source.draw(rng, rows)
-            visual = self.model.model.multi_modal_projector(features(self.model, pixels))
+            pixels, batch, signed = source.draw(rng, rows)
+            batch = batch.to(self.device)
+            visual = self.model.model.multi_modal_projector(features(self.model, pixels.to(self.device)))
             visual = visual.view(rows, -1, visual.shape[-1])
-            if rng.random() < drop_share:
-                kept = torch.from_numpy(rng.random(visual.shape[1]) < rng.uniform(0.4, 1))
-                batch, visual = drop(batch, kept), visual[:, kept]
+            if dropping:
+                kept = torch.from_numpy(some_kept(rng, signed)).to(self.device)
+                batch, visual = drop(batch, kept), visual[kept].view(rows, -1, visual.shape[-1])
             self._learn(stage, step, batch, visual, 0.0)
             if (step + 1) % 400 == 0 or step + 1 == steps:
                 stage.log(step + 1, **self.test(200))
@@ -212,8 +233,9 @@ class Decoder:
         right: dict[str, list[bool]] = {"test": []}
         for number in range(count):
             kind, pixels, batch = source.example(number)
-            visual = self.model.model.multi_modal_projector(features(self.model, pixels)).flatten(0, 1)
-            found = bool(exact(answer_logits(self.model, batch, visual[None]), batch)[0])
+            batch = batch.to(self.device)
+            visual = self.model.model.multi_modal_projector(features(self.model, pixels.to(self.device)))
+            found = bool(exact(answer_logits(self.model, batch, visual.flatten(0, 1)[None]), batch)[0])
             right["test"].append(found)
             right.setdefault(f"test_{kind}", []).append(found)
         return {name: float(np.mean(values)) for name, values in right.items()}

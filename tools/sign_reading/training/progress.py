@@ -46,7 +46,7 @@ class Stage:
         self.file = directory / f"{name}.pt"
         self.first = 0
         if self.file.exists():
-            stored = torch.load(self.file)
+            stored = torch.load(self.file, map_location="cpu")
             module.load_state_dict(stored["module"])
             for optimizer, state in zip(optimizers, stored["optimizers"], strict=True):
                 optimizer.load_state_dict(state)

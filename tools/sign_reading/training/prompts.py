@@ -8,7 +8,7 @@ Every block reads the images and itself, and starts at the position at which it 
 over the images trains all questions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -23,14 +23,18 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of equal length; `visual` marks the same columns in each."""
+    """Rows of equal length, with equally many visual tokens."""
 
     ids: torch.Tensor  # int64 [rows, length]
     positions: torch.Tensor  # int64 [rows, length]
     mask: torch.Tensor  # float32 [rows, 1, length, length], added to attention logits
     targets: torch.Tensor  # int64 [rows, length]: the next token where it is part of an answer, else IGNORED
     question: torch.Tensor  # int64 [rows, length]: 1 + number of the row's question; 0 and -1 are none
-    visual: torch.Tensor  # bool [length]
+    visual: torch.Tensor  # bool [rows, length]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on this device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Prompts:
@@ -83,18 +87,24 @@ class Prompts:
         seen = (same | (segment == 0)[:, None, :]) & np.tri(length, dtype=bool)
         mask = np.where(seen, 0.0, np.finfo(np.float32).min).astype(np.float32)
         tensors = (torch.from_numpy(array) for array in (ids, positions, mask[:, None], targets, segment))
-        return Batch(*tensors, torch.from_numpy(ids[0] == self.image_id))
+        return Batch(*tensors, torch.from_numpy(ids == self.image_id))
 
 
 def drop(batch: Batch, kept: torch.Tensor) -> Batch:
-    """The batch with only some visual tokens (`kept`: bool [visual tokens]), at their original positions."""
+    """The batch with only some visual tokens, at their original positions.
+
+    Args:
+        kept: bool [rows, visual tokens], equally many in every row.
+    """
     columns = ~batch.visual
-    columns[batch.visual] = kept
+    columns[batch.visual] = kept.flatten()
+    index = columns.nonzero()[:, 1].view(len(kept), -1)  # [rows, columns that stay]
+    seen = batch.mask.gather(2, index[:, None, :, None].expand(-1, -1, -1, batch.mask.shape[-1]))
     return Batch(
-        batch.ids[:, columns],
-        batch.positions[:, columns],
-        batch.mask[:, :, columns][..., columns],
-        batch.targets[:, columns],
-        batch.question[:, columns],
-        batch.visual[columns],
+        ids=batch.ids.gather(1, index),
+        positions=batch.positions.gather(1, index),
+        mask=seen.gather(3, index[:, None, None, :].expand(-1, -1, index.shape[1], -1)),
+        targets=batch.targets.gather(1, index),
+        question=batch.question.gather(1, index),
+        visual=batch.visual.gather(1, index),
     )

@@ -21,9 +21,8 @@ MAX_LENGTH = 1024
 HEAD_DIM = 32
 _LINES = (
     *("system", "user", "assistant", "What is the code on the sign?", "Which code does the sign show?"),
-    *("Which colour is the sign with code?", "What colour has code?", "How many signs are there?"),
-    *COLOURS,  # as an answer begins
-    *(f"the {colour}" for colour in COLOURS),  # as in a question, with the space in front
+    "How many signs are there?",
+    *(f"the {colour}" for colour in COLOURS),  # with the space in front
 )
 TEXT = "\n".join(_LINES)
 

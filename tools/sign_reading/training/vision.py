@@ -69,34 +69,32 @@ def train(
     bank: Bank,
     steps: int,
     directory: Path,
-    name: str = "vision",
-    rate: float = 4e-3,
-    after: str | None = None,
+    number: int,
+    rate: float,
 ) -> None:
     """Train `model`'s vision encoder in place for `steps` batches of 64 tiles.
 
     Args:
-        name: of the stage.
+        number: of this descent of the learning rate; all but the first go on from the one before.
         rate: peak learning rate of the matrices.
-        after: the vision stage to go on from.
     """
-    tower = model.model.vision_tower
-    heads = Heads(model.config.vision_config.hidden_size)
+    tower, device = model.model.vision_tower, model.device
+    heads = Heads(model.config.vision_config.hidden_size).to(device)
     matrices = [p for name, p in tower.named_parameters() if p.ndim == 2 and "encoder.layer" in name]
     in_matrices = {id(p) for p in matrices}
     others = [p for p in [*tower.parameters(), *heads.parameters()] if id(p) not in in_matrices]
     parts = nn.ModuleDict({"tower": tower, "heads": heads})
-    if after:
-        parts.load_state_dict(torch.load(directory / f"{after}.pt")["module"])
+    if number:
+        parts.load_state_dict(torch.load(directory / f"vision-{number - 1}.pt", map_location="cpu")["module"])
     groups = [{"params": matrices, "lr": rate}], [{"params": others, "lr": 0.5 * rate}]
-    stage = Stage(name, steps, directory, parts, optimizers(*groups))
+    stage = Stage(f"vision-{number}", steps, directory, parts, optimizers(*groups))
     training = len(bank) - HELD_OUT
     labels = [torch.from_numpy(array) for array in (bank.patches, bank.colour, bank.digits)]
     # Every tile with a sign, and one in ten of the others.
     useful = np.flatnonzero((bank.colour[:training] > 0).any(1) | (np.arange(training) % 10 == 0))
 
     def logits(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        patches = tower(pixels).last_hidden_state[:, 1:]
+        patches = tower(pixels.to(device)).last_hidden_state[:, 1:]
         return heads(patches, shuffled(model, patches))
 
     for step in stage:
@@ -106,7 +104,7 @@ def train(
         contrast = torch.from_numpy(rng.uniform(0.8, 1.2, (BATCH, 1, 1, 1)).astype(np.float32))
         brightness = torch.from_numpy(rng.uniform(-0.2, 0.2, (BATCH, 1, 1, 1)).astype(np.float32))
         digit, place, colour, digits = logits(pixels * contrast + brightness)
-        of_patch, of_colour, of_digits = (label[chosen] for label in labels)
+        of_patch, of_colour, of_digits = (label[chosen].to(device) for label in labels)
         loss = _balanced(digit, of_patch[..., 0]) + 0.5 * _balanced(place, of_patch[..., 1])
         loss = loss + 0.5 * _balanced(colour, of_colour) + _balanced(digits, of_digits)
         stage.learn(loss)
@@ -114,7 +112,7 @@ def train(
             with torch.inference_mode():
                 parts = [logits(normalise(part)) for part in np.split(bank.pixels[training:], 16)]
             digit, place, colour, digits = (torch.cat(part).argmax(-1) for part in zip(*parts, strict=True))
-            of_patch, of_colour, of_digits = (label[training:] for label in labels)
+            of_patch, of_colour, of_digits = (label[training:].to(device) for label in labels)
             stage.log(
                 step + 1,
                 loss=loss.item(),
