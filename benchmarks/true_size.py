@@ -85,7 +85,7 @@ class TrueSize:
     max_dynamic_patch: int = 12
 
     @property
-    def visual_tokens(self) -> int:
+    def max_visual_tokens(self) -> int:
         """Visual tokens of the largest image: all tiles and the thumbnail."""
         tiles = self.max_dynamic_patch + (self.max_dynamic_patch > 1)
         return tiles * (self.image_size // self.patch_size) ** 2 // 4

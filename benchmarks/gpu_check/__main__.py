@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import report as reporting
+from benchmarks.serving.session import ROOT, BenchmarkError
 
 from . import importance, kernels, peaks, serve
-from .session import ROOT, Section, SectionError, Session
+from .session import Section, Session
 
 Run = Callable[[Session], Section]
 #: One stage after the other; the parts of a stage side by side, because none of them takes times.
@@ -38,10 +39,10 @@ def main() -> int:
         session = Session(arguments.smoke, work, began + arguments.seconds)
         try:
             session.prepare()
-        except SectionError as error:
+        except BenchmarkError as error:
             print(error)
             return 1
-        report = {**_environment(session), "smoke": arguments.smoke, "sections": {}}
+        report = {**session.describe(), "smoke": arguments.smoke, "sections": {}}
         reporting.print_environment(report)
         for stage in STAGES:
             wanted = [(name, run) for only, name, run in stage if only in arguments.only]
@@ -57,25 +58,13 @@ def main() -> int:
     return 0 if set(states.values()) == {"ok"} else 1
 
 
-def _environment(session: Session) -> dict:
-    """Asked in a child: asking for the GPU's name takes some of its memory for as long as one lives."""
-    path = session.work / "environment.json"
-    code = (
-        "import json, sys; from benchmarks import report; "
-        "open(sys.argv[1], 'w').write(json.dumps(report.environment()))"
-    )
-    if session.run([sys.executable, "-c", code, str(path)], "environment.log", 120):
-        raise SystemExit(f"the environment cannot be read:\n{session.tail('environment.log')}")
-    return json.loads(path.read_text())
-
-
 def _run(session: Session, name: str, run: Callable[[Session], Section]) -> dict:
     """One section to its end, whatever happens in it."""
     began = time.monotonic()
     print(f"... {name}", flush=True)
     try:
         section = run(session)
-    except SectionError as error:
+    except BenchmarkError as error:
         section = Section(failures=[str(error)])
     except Exception:
         section = Section(failures=[traceback.format_exc()])

@@ -4,7 +4,9 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from .session import ROOT, Section, Session
+from benchmarks.serving.session import ROOT
+
+from .session import Section, Session
 
 _TEST_SECONDS, _BENCHMARK_SECONDS = 200, 90
 _CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/kernels.py` measured them

@@ -8,9 +8,12 @@ import math
 from collections.abc import Sequence
 from itertools import count
 
-from .load import Reply, ask, bodies, median
-from .session import Section, SectionError, Session
-from .sides import SMOKE, TRUE, Plan, Side, side
+from benchmarks.serving.load import Reply, ask, bodies, median
+from benchmarks.serving.pair import Measured, measured
+from benchmarks.serving.session import BenchmarkError
+
+from .plan import GPU, SMOKE, Plan
+from .session import Section, Session
 
 #: name -> the request's `vllm_xargs`. R = 1 without an exit is a bypass: the guide never runs.
 SETTINGS = {
@@ -25,26 +28,28 @@ _STOP_BEFORE = 60  # seconds that the end of the guided side and the report may 
 
 
 def run(session: Session) -> Section:
-    section, plan = Section(), SMOKE if session.smoke else TRUE
-    with side(session, plan, guided=False) as plain:
+    section, plan = Section(), SMOKE if session.smoke else GPU
+    plan.pair.write(session.work)
+    with measured(session, plan.pair, "plain") as plain:
         started = {"plain": plain.server.seconds}
         # The guided side starts two engines.
         keep = _STOP_BEFORE + 2.5 * plain.server.seconds
         section.rows += _measure(session, section, plan, plain, {"plain": None}, ("plain",), keep)
     section.sides.append(plain)
     try:
-        with side(session, plan, guided=True) as guided:
+        with measured(session, plan.pair, "guided") as guided:
             started["guided"] = guided.server.seconds
             section.rows += _measure(session, section, plan, guided, SETTINGS, LOADED, _STOP_BEFORE)
         section.sides.append(guided)
-    except SectionError as error:  # the plain side's figures are kept
+    except BenchmarkError as error:  # the plain side's figures are kept
         section.failures.append(str(error))
     base = section.rows[0]
     for row in section.rows:
         row["latency_ratio"] = _ratio(base["latency_s"], row["latency_s"])
         row["throughput_ratio"] = _ratio(row["requests_per_s"], base["requests_per_s"])
     section.notes.append(f"seconds to start: {started}; ratios above 1 are faster than plain vLLM")
-    section.notes.append(f"{plan.large.name} guided by {plan.small.name}, {plan.large.visual_tokens} tokens")
+    pair = plan.pair
+    section.notes.append(f"{pair.large.name} guided by {pair.small.name}, {pair.visual_tokens} tokens")
     return section
 
 
@@ -52,7 +57,7 @@ def _measure(
     session: Session,
     section: Section,
     plan: Plan,
-    on: Side,
+    on: Measured,
     settings: dict,
     loaded: Sequence[str],
     keep: float,
@@ -63,16 +68,18 @@ def _measure(
     follows; a second round of throughput is run only where there is time.
     """
     seeds = count(1)
-    rows = {name: {"side": on.name, "setting": name} for name in settings}
+    rows = {name: {"side": on.side, "setting": name} for name in settings}
     red: set[str] = set()
 
     def send(name: str, how_many: int, clients: int) -> tuple[list[Reply], float]:
         some = [next(seeds) for _ in range(how_many)]
-        replies, seconds = ask(on.server, bodies(some, plan.image, plan.max_tokens, settings[name]), clients)
+        replies, seconds = ask(
+            on.server, bodies(some, plan.pair.image, plan.max_tokens, settings[name]), clients
+        )
         wrong = dict.fromkeys(filter(None, (_wrong(plan, settings[name], reply) for reply in replies)))
         if wrong:
             red.add(name)
-            section.failures += [f"{on.name}, {name}: {text}" for text in list(wrong)[:2]]
+            section.failures += [f"{on.side}, {name}: {text}" for text in list(wrong)[:2]]
         return replies, seconds
 
     latencies: dict[str, list[Reply]] = {name: [] for name in settings}
@@ -103,7 +110,7 @@ def _measure(
 
 def _wrong(plan: Plan, options: dict | None, reply: Reply) -> str | None:
     """How a reply differs from what was asked for; options: the request's own, None for plain vLLM."""
-    total, usage, sgl = plan.large.visual_tokens, reply.usage, reply.sgl
+    total, usage, sgl = plan.pair.visual_tokens, reply.usage, reply.sgl
     if usage["completion_tokens"] != plan.max_tokens:
         return f"{usage['completion_tokens']} answer tokens, expected {plan.max_tokens}"
     if usage["prompt_tokens"] <= total:

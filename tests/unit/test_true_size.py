@@ -42,7 +42,7 @@ def test_files_load_without_network_or_weights(name, tmp_path):
 
 
 def test_twelve_tiles_and_a_thumbnail():
-    assert {size.visual_tokens for size in INTERNVL2.values()} == {3328}
+    assert {size.max_visual_tokens for size in INTERNVL2.values()} == {3328}
 
 
 def test_large_and_small_tile_alike():

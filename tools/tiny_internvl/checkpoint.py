@@ -14,7 +14,8 @@ _DECODERS = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
 _TILING = ("image_size", "patch_size", "max_dynamic_patch")
 
 
-def _config(spec: TinySpec, tokenizer: Tokenizer) -> dict:
+def config(spec: TinySpec, tokenizer: Tokenizer) -> dict:
+    """What `config.json` holds."""
     vision = {
         "hidden_size": spec.vit_hidden,
         "intermediate_size": 2 * spec.vit_hidden,
@@ -61,7 +62,7 @@ def build(spec: TinySpec, directory: Path | str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = tokenizers_.train()
     tokenizers_.write(tokenizer, directory, spec.max_position_embeddings)
-    write_config(directory, _config(spec, tokenizer))
+    write_config(directory, config(spec, tokenizer))
     write_json(
         directory / "generation_config.json",
         {

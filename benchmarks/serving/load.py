@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from .server import Server
 
-#: 70 tokens of the small tokenizer.
+#: 70 tokens of the small tokenizer; a number follows.
 QUESTION = (
     "What is written on the sign next to the door, and how many people are in the picture? Answer the "
     "question using a single word or phrase, and read the number on the right."
@@ -24,6 +24,7 @@ QUESTION = (
 @dataclass(frozen=True)
 class Reply:
     seconds: float
+    text: str
     usage: dict
     sgl: dict | None
 
@@ -43,17 +44,22 @@ def picture(seed: int, width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
+def content(seed: int, size: tuple[int, int]) -> list[dict]:
+    """A user's turn about a picture of its own, in a data URL; the question differs too."""
+    url = "data:image/jpeg;base64," + base64.b64encode(picture(seed, *size)).decode()
+    text = f"{QUESTION} {seed}"
+    return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+
+
 def bodies(
     seeds: Sequence[int], size: tuple[int, int], max_tokens: int, options: dict | None = None
 ) -> list[bytes]:
     """One greedy request per seed, each about a picture of its own; options: its `vllm_xargs`."""
 
     def body(seed: int) -> bytes:
-        url = "data:image/jpeg;base64," + base64.b64encode(picture(seed, *size)).decode()
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
         request = {
             "model": "model",
-            "messages": [{"role": "user", "content": content}],
+            "messages": [{"role": "user", "content": content(seed, size)}],
             "max_tokens": max_tokens,
             "temperature": 0,
             "ignore_eos": True,
@@ -69,8 +75,10 @@ def ask(server: Server, requests: Sequence[bytes], clients: int) -> tuple[list[R
 
     def one(body: bytes) -> Reply:
         began = time.perf_counter()
-        reply = server.chat(body)
-        return Reply(time.perf_counter() - began, reply["usage"], reply.get("sgl"))
+        reply = server.post("/v1/chat/completions", body)
+        seconds = time.perf_counter() - began
+        text = reply["choices"][0]["message"]["content"]
+        return Reply(seconds, text, reply["usage"], reply.get("sgl"))
 
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:

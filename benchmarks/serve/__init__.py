@@ -1,0 +1,25 @@
+"""Throughput and latency under load: SGL against plain vLLM on the same machine, in the same run.
+
+    python -m benchmarks.serve [--preset cpu|quick|gpu] [--out DIR]
+
+Plain ``vllm serve LARGE`` and an SGL server of the same LARGE are loaded by vLLM's own ``vllm bench serve``
+(openai-chat, a picture and a question of its own in every request) at 1 to 32 clients. Retention and exits
+are a request's own settings, so two servers are enough; a third, of the small model alone, is there for its
+component times only.
+
+* **First the answers.** Plain and never-pruning SGL must answer a fixed set alike, and every pruned request
+  must report exactly max(1, floor(R * N)) kept tokens, under load too. Otherwise no figure is printed.
+* **Alternation.** In each round, and for each number of clients, every group of at most four settings stands
+  between two runs of plain vLLM, and is divided by their mean. A figure is the median over rounds. Where two
+  servers do not fit on the device, they take turns instead.
+* **Exits.** Random weights have scores that mean nothing: the threshold is the median score of a few
+  requests, so that about half exit. The measured share is reported.
+* **Ideal** is T_plain / T_sgl of the cost model (``cost.py``), whose component times are measured on unloaded
+  plain servers of either model (``components.py``): no capture, no second engine, no HTTP. Under load it is a
+  ratio of work, and so the same at any number of clients. Efficiency = measured speed-up / ideal.
+* **Noise** is estimated from the run itself (``figures.py``) and stored with every figure;
+  ``python -m benchmarks.compare A B`` uses it.
+
+DIR gets result.json (rewritten after every load, so that a run that is cut off leaves what it had) and three
+pictures.
+"""

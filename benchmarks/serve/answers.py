@@ -1,0 +1,70 @@
+"""Both sides answer a fixed set; without that no figure means anything."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.serving.load import Reply, ask, bodies
+from benchmarks.serving.server import Server
+from benchmarks.serving.session import BenchmarkError
+
+from .cost import kept
+from .presets import Preset, Setting
+
+_NEVER, _ALWAYS = 1.0, 0.0  # thresholds; a score of exactly 1 takes probabilities of exactly 1
+
+
+def answer(
+    server: Server, preset: Preset, seeds: Sequence[int], xargs: dict[str, Any] | None = None
+) -> list[Reply]:
+    """Greedy answers, one at a time."""
+    return ask(server, bodies(seeds, preset.pair.image, preset.max_tokens, xargs), clients=1)[0]
+
+
+def check(server: Server, preset: Preset, seeds: Sequence[int], plain: Sequence[Reply]) -> None:
+    """Never-pruning SGL, without and with the guide, answers as plain vLLM; pruning keeps what it should.
+
+    Raises:
+        BenchmarkError: with every difference.
+    """
+    wrong = [f"plain: {reply.sgl}" for reply in plain if reply.sgl is not None]
+    asked = [Setting(1.0, exits=True), *(Setting(retention, False) for retention in preset.retentions)]
+    for setting in asked:
+        replies = answer(server, preset, seeds, setting.xargs(_NEVER))
+        wrong += [
+            f"{setting}: {why}"
+            for reply, other in zip(replies, plain, strict=True)
+            for why in differences(setting, reply, other, preset)
+        ]
+    if wrong:
+        raise BenchmarkError("wrong answers, so no figures:\n" + "\n".join(dict.fromkeys(wrong)))
+
+
+def differences(setting: Setting, reply: Reply, plain: Reply, preset: Preset) -> list[str]:
+    """What is wrong with a reply of SGL that must not exit."""
+    total = preset.pair.visual_tokens
+    expected = {
+        "decision": "bypass" if setting.bypass else "prune",
+        "visual_tokens": total,
+        "kept_tokens": kept(setting.retention, total),
+    }
+    found = {name: (reply.sgl or {}).get(name) for name in expected}
+    wrong = [] if found == expected else [f"expected {expected}, the report says {reply.sgl}"]
+    if reply.usage != plain.usage:
+        wrong.append(f"usage {reply.usage}, plain vLLM has {plain.usage}")
+    if setting.retention == 1 and reply.text != plain.text:
+        wrong.append(f"answers {reply.text!r}, plain vLLM {plain.text!r}")
+    return wrong
+
+
+def threshold(server: Server, preset: Preset, seeds: Sequence[int]) -> float:
+    """The median exit score, so that about half of all requests exit.
+
+    Raises:
+        BenchmarkError: where a request does not exit at a threshold of 0.
+    """
+    xargs = {"sgl_retention": min(preset.retentions), "sgl_exit_threshold": _ALWAYS}
+    reports = [reply.sgl or {} for reply in answer(server, preset, seeds, xargs)]
+    if stayed := [report for report in reports if report.get("decision") != "exit"]:
+        raise BenchmarkError(f"expected an exit at threshold 0, the report says {stayed[0]}")
+    return median(report["score"] for report in reports)

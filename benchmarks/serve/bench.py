@@ -1,0 +1,181 @@
+"""Load by ``vllm bench serve``, and what the server counted meanwhile."""
+
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.load import content
+from benchmarks.serving.server import Metrics, Server
+from benchmarks.serving.session import ROOT, BenchmarkError, Session, end_group
+
+from .cost import kept
+from .presets import Preset, Step
+
+_LOAD_SECONDS, _START_SECONDS = 1200, 300
+_FLAGS = (
+    "--backend=openai-chat", "--endpoint=/v1/chat/completions", "--model=model", "--trust-remote-code",
+    "--dataset-name=custom_image", "--enable-multimodal-chat", "--disable-shuffle", "--no-oversample",
+    "--ignore-eos", "--temperature=0", "--percentile-metrics=ttft,e2el", "--metric-percentiles=99",
+    "--save-result", "--disable-tqdm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One load. Times in seconds.
+
+    exit_share: of requests that ended with the small model's answer. scored_share: that went through the
+    consistency pass. kept_tokens: visual tokens per request that reached the large model, None where none did
+    or the server is plain. guide_seconds: mean, None where no guide ran. cached_share: of prompt tokens that
+    the prefix cache knew.
+    """
+
+    step: Step
+    requests: int
+    throughput: float
+    ttft_median: float
+    ttft_p99: float
+    e2e_median: float
+    e2e_p99: float
+    exit_share: float
+    scored_share: float
+    kept_tokens: float | None
+    guide_seconds: float | None
+    cached_share: float
+
+
+class Bench:
+    """``vllm bench serve``, ready to run, while the ``with`` block does."""
+
+    def __init__(self, session: Session, preset: Preset) -> None:
+        self._session, self._preset = session, preset
+
+    def __enter__(self) -> "Bench":
+        self._log = self._session.work / "bench.log"
+        environment = {**self._session.environment, "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
+        with self._log.open("w") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.serve.bench_child"], cwd=ROOT, env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+            )  # fmt: skip
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        end_group(self._child)
+
+    def ready(self) -> None:
+        """Wait until it has loaded vLLM, so that it takes no core from what is measured next."""
+        self._answer("ready", _START_SECONDS)
+
+    def load(self, server: Server, step: Step, seed: int, threshold: float) -> Run:
+        """One step. seed: pictures from this number on are its own. threshold: for exits.
+
+        Raises:
+            BenchmarkError: where a request failed, or was not answered as the step asks.
+        """
+        requests = self._preset.loads[step.clients]
+        data, result = self._session.work / "bench-data.jsonl", self._session.work / "bench-result.json"
+        _write_dataset(data, range(seed, seed + requests), self._preset.pair.image)
+        result.unlink(missing_ok=True)
+        arguments = [
+            *_FLAGS, f"--tokenizer={server.model}", f"--base-url={server.address}",
+            f"--dataset-path={data}", f"--num-prompts={requests}",
+            f"--max-concurrency={step.clients}", f"--custom-output-len={self._preset.max_tokens}",
+            f"--result-dir={result.parent}", f"--result-filename={result.name}",
+        ]  # fmt: skip
+        if step.setting is not None:
+            body = {"vllm_xargs": step.setting.xargs(threshold)}
+            arguments.append(f"--extra-body={json.dumps(body)}")
+        before = server.metrics()
+        print(json.dumps([str(self._log), arguments]), file=self._child.stdin, flush=True)
+        self._answer("0", _LOAD_SECONDS)
+        return read(
+            step, json.loads(result.read_text()), before, server.metrics(),
+            requests, self._preset.max_tokens, self._preset.pair.visual_tokens,
+        )  # fmt: skip
+
+    def _answer(self, expected: str, seconds: float) -> None:
+        """Wait for the child's next line."""
+        readable, _, _ = select.select([self._child.stdout], [], [], seconds)
+        found = self._child.stdout.readline().strip() if readable else f"silent for {seconds:.0f} s"
+        if found != expected:
+            raise BenchmarkError(
+                f"vllm bench serve: expected {expected!r}, received {found or 'its end'!r}\n"
+                + self._session.tail(self._log.name)
+            )
+
+
+def read(
+    step: Step,
+    result: dict[str, Any],
+    before: Metrics,
+    after: Metrics,
+    requests: int,
+    max_tokens: int,
+    visual_tokens: int,
+) -> Run:
+    """Check a result file of ``vllm bench serve`` and the server's counters, and pick what counts.
+
+    Args:
+        visual_tokens: of one request, unpruned.
+
+    Raises:
+        BenchmarkError: where a request failed, was cut short, or went another way than the step asks.
+    """
+    if result["completed"] != requests or result["failed"]:
+        raise BenchmarkError(f"{step}: {result['completed']} of {requests} requests were answered")
+
+    def grown(name: str, **labels: str) -> int:
+        return round(after.since(before, name, **labels))
+
+    exits = grown("sgl:requests_total", decision="exit")
+    reached = requests - exits
+    kept_tokens = grown("sgl:visual_tokens_total", kind="kept")
+    found = {
+        "reports": grown("sgl:requests_total"),
+        "bypassed": grown("sgl:requests_total", decision="bypass"),
+        "kept tokens": kept_tokens,
+        # An exit's tokens are the small model's, which was given the same limit.
+        "answer tokens": result["total_output_tokens"],
+    }
+    if step.setting is None:
+        expected = {"reports": 0, "bypassed": 0, "kept tokens": 0}
+    else:
+        bypassed = requests if step.setting.bypass else 0
+        each = kept(step.setting.retention, visual_tokens)
+        expected = {
+            "reports": requests,
+            "bypassed": bypassed,
+            "kept tokens": each * reached,
+        }
+    expected["answer tokens"] = requests * max_tokens
+    if found != expected:
+        raise BenchmarkError(f"{step}: expected {expected}, counted {found}")
+    guided, queried = grown("sgl:guide_seconds_count"), grown("vllm:prefix_cache_queries_total")
+    return Run(
+        step=step,
+        requests=requests,
+        throughput=result["request_throughput"],
+        **{
+            f"{short}_{kind}": result[f"{kind}_{name}_ms"] / 1000
+            for short, name in (("ttft", "ttft"), ("e2e", "e2el"))
+            for kind in ("median", "p99")
+        },
+        exit_share=exits / requests,
+        scored_share=grown("sgl:score_count") / requests,
+        kept_tokens=kept_tokens / reached if step.setting and reached else None,
+        guide_seconds=after.since(before, "sgl:guide_seconds_sum") / guided if guided else None,
+        cached_share=grown("vllm:prefix_cache_hits_total") / queried if queried else 0.0,
+    )
+
+
+def _write_dataset(path: Path, seeds: Iterable[int], size: tuple[int, int]) -> None:
+    """In the form of `--dataset-name custom_image`."""
+    with path.open("w") as file:
+        for seed in seeds:
+            print(json.dumps({"content": content(seed, size)}), file=file)

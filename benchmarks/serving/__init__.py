@@ -1,0 +1,1 @@
+"""What benchmarks of running servers share: child processes, requests, memory in use, pairs to serve."""

@@ -1,0 +1,131 @@
+"""A large and a small model, and the three servers that can be made of them.
+
+KV caches have fixed sizes, so that sides are alike and peaks can be compared.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from benchmarks import true_size
+from benchmarks.true_size import INTERNVL2, TrueSize
+from tools import tiny_internvl
+from tools.tiny_internvl import LARGE_QWEN2, SMALL_QWEN2, TinySpec
+
+from .memory import GIB, Peak, device_bytes, settled, tree_bytes
+from .server import Server
+from .session import Session
+
+#: plain: the large model alone. small: the small model alone. guided: SGL.
+Side = Literal["plain", "small", "guided"]
+SIDES: tuple[Side, ...] = ("plain", "small", "guided")
+RETENTION = 0.35  # the server's own; requests name theirs
+
+
+@dataclass(frozen=True)
+class Pair:
+    """image: width and height that give all tiles. kv: bytes. start_seconds: the most a server may take."""
+
+    large: TinySpec | TrueSize
+    small: TinySpec | TrueSize
+    dtype: str
+    image: tuple[int, int]
+    max_model_len: int
+    large_kv: int
+    small_kv: int
+    max_num_seqs: int
+    flags: tuple[str, ...]
+    start_seconds: float
+
+    @property
+    def visual_tokens(self) -> int:
+        """Of one image."""
+        return self.large.max_visual_tokens
+
+    def kv(self, side: Side) -> int:
+        """Bytes of all KV caches of a side."""
+        return {"plain": self.large_kv, "small": self.small_kv, "guided": self.large_kv + self.small_kv}[side]
+
+    def write(self, folder: Path) -> None:
+        """Write both checkpoints, each below its name."""
+        for model in (self.large, self.small):
+            if isinstance(model, TrueSize):
+                true_size.build(model, folder / model.name, self.dtype)
+            else:
+                tiny_internvl.build(replace(model, dtype=self.dtype), folder / model.name)
+
+    def server(self, session: Session, side: Side) -> Server:
+        """A server of checkpoints that were written to ``session.work``."""
+        model = self.small if side == "small" else self.large
+        flags = [
+            "--trust-remote-code", f"--dtype={self.dtype}", f"--max-model-len={self.max_model_len}",
+            f"--max-num-seqs={self.max_num_seqs}", '--limit-mm-per-prompt={"image": 1}', *self.flags,
+            f"--kv-cache-memory-bytes={self.small_kv if side == 'small' else self.large_kv}",
+        ]  # fmt: skip
+        if isinstance(model, TrueSize):
+            flags.append("--load-format=dummy")
+        if side == "guided":
+            small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv})
+            flags += [
+                f"--sgl-small={session.work / self.small.name}", f"--sgl-retention={RETENTION}",
+                f"--sgl-small-args={small_args}",
+            ]  # fmt: skip
+        return Server(session, f"serve-{side}", session.work / model.name, flags, self.start_seconds)
+
+
+#: InternVL2-26B with a 2B guide on one GPU of 80 GB or more. Only one side fits at a time: the large model
+#: alone is 47.5 GiB. The large KV cache holds 16 unpruned requests, the small one 12.
+TRUE = Pair(
+    large=INTERNVL2["26B"], small=INTERNVL2["2B"], dtype="bfloat16", image=(1792, 1344), max_model_len=4096,
+    large_kv=int(10.5 * GIB), small_kv=4 * GIB, max_num_seqs=32,
+    # vLLM's default on such a device, written down: it decides peak activations, and so the memory figures.
+    flags=("--max-num-batched-tokens=8192",),
+    start_seconds=240,
+)  # fmt: skip
+
+#: For two CPU cores: real tiles of 448 pixels and 256 tokens, six and a thumbnail; a large model whose
+#: prefill outweighs all else, and a small one of a tenth of its FLOPs (a test counts them).
+CPU = Pair(
+    large=TinySpec(
+        "large", "qwen2", hidden=1024, layers=12, heads=16, kv_heads=4, head_dim=64, intermediate=2816,
+        vit_hidden=256, vit_layers=6, vit_heads=4, image_size=448, max_position_embeddings=4096, seed=14,
+    ),
+    small=TinySpec(
+        "small", "qwen2", hidden=384, layers=6, heads=6, kv_heads=2, head_dim=64, intermediate=1408,
+        vit_hidden=128, vit_layers=3, vit_heads=4, image_size=448, max_position_embeddings=4096, seed=1,
+    ),
+    dtype="bfloat16", image=(900, 600), max_model_len=3072, large_kv=1_500_000_000, small_kv=750_000_000,
+    max_num_seqs=16, flags=("--enforce-eager",), start_seconds=400,
+)  # fmt: skip
+
+#: So small that its timings mean nothing.
+QUICK = Pair(
+    large=LARGE_QWEN2, small=SMALL_QWEN2, dtype="float32", image=(300, 200), max_model_len=640,
+    large_kv=64 << 20, small_kv=32 << 20, max_num_seqs=16, flags=("--enforce-eager",), start_seconds=300,
+)  # fmt: skip
+
+
+class Measured:
+    """A running server and the memory that was in use meanwhile, in bytes: of the device, or resident where
+    there is none. baseline: before it started. peak: filled in when it has ended."""
+
+    def __init__(self, side: Side, server: Server, baseline: int, kv: int) -> None:
+        self.side, self.server, self.baseline, self.kv = side, server, baseline, kv
+        self.peak = 0
+
+
+@contextmanager
+def measured(session: Session, pair: Pair, side: Side) -> Iterator[Measured]:
+    """Start one side alone, and watch its memory until the block ends."""
+    server = pair.server(session, side)
+    found = Measured(side, server, 0 if session.cpu else settled(device_bytes), pair.kv(side))
+    # The server's process id is known only once it runs, and the highest peak may be at its start.
+    with Peak(lambda: tree_bytes(server.pid) if session.cpu else device_bytes()) as peak:
+        try:
+            with server:
+                yield found
+        finally:
+            found.peak = peak.bytes

@@ -1,0 +1,110 @@
+"""Reading `vllm bench serve` and the servers' counters, and refusing what was not asked for."""
+
+import pytest
+
+from benchmarks.serve.answers import differences
+from benchmarks.serve.bench import read
+from benchmarks.serve.presets import PRESETS, Setting, Step
+from benchmarks.serving.load import Reply
+from benchmarks.serving.server import Metrics
+from benchmarks.serving.session import BenchmarkError
+
+RESULT = {
+    "completed": 4, "failed": 0, "total_output_tokens": 32, "request_throughput": 2.5,
+    "median_ttft_ms": 100.0, "p99_ttft_ms": 200.0, "median_e2el_ms": 300.0, "p99_e2el_ms": 400.0,
+}  # fmt: skip
+EXITS = Setting(0.35, True)
+
+
+def counters(exit=0, prune=0, bypass=0, kept=0, scores=0, seconds=0.0, hits=0):
+    """What a server says, in Prometheus' form."""
+    guided = exit + prune
+    return Metrics(
+        f"""\
+# TYPE sgl:requests counter
+sgl:requests_total{{decision="exit",reason=""}} {exit}
+sgl:requests_total{{decision="prune",reason="low_score"}} {prune}
+sgl:requests_total{{decision="bypass",reason="retention_1_without_exit"}} {bypass}
+# TYPE sgl:visual_tokens counter
+sgl:visual_tokens_total{{kind="kept"}} {kept}
+sgl:visual_tokens_total{{kind="seen"}} 99999
+# TYPE sgl:guide_seconds histogram
+sgl:guide_seconds_sum {seconds}
+sgl:guide_seconds_count {guided}
+# TYPE sgl:score histogram
+sgl:score_sum 1
+sgl:score_count {scores}
+# TYPE vllm:prefix_cache_queries counter
+vllm:prefix_cache_queries_total{{engine="0"}} 200
+# TYPE vllm:prefix_cache_hits counter
+vllm:prefix_cache_hits_total{{engine="0"}} {hits}
+"""
+    )
+
+
+def reading(setting, after, before=None, **changes):
+    return read(Step(0, 2, 0, setting), RESULT | changes, before or Metrics(""), after, 4, 8, 1792)
+
+
+def test_a_load_with_exits():
+    before = counters(exit=5, prune=1, kept=627, scores=6, seconds=1.0)
+    after = counters(exit=6, prune=4, kept=4 * 627, scores=9, seconds=3.0, hits=0)
+    run = reading(EXITS, after, before)
+    assert (run.exit_share, run.scored_share, run.kept_tokens, run.guide_seconds) == (0.25, 0.75, 627, 0.5)
+    assert (run.throughput, run.ttft_median, run.ttft_p99) == (2.5, 0.1, 0.2)
+    assert (run.e2e_median, run.e2e_p99, run.requests) == (0.3, 0.4, 4)
+
+
+def test_plain():
+    run = reading(None, counters(hits=50))
+    assert (run.exit_share, run.kept_tokens, run.guide_seconds, run.cached_share) == (0, None, None, 0.25)
+
+
+def test_all_exit():
+    run = reading(EXITS, counters(exit=4, scores=4))
+    assert (run.exit_share, run.kept_tokens) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "after", "changes"),
+    [
+        (EXITS, counters(prune=4, kept=4 * 627), {"completed": 3}),
+        (EXITS, counters(prune=4, kept=4 * 627), {"failed": 1}),
+        (EXITS, counters(prune=4, kept=4 * 627), {"total_output_tokens": 31}),
+        (EXITS, counters(prune=4, kept=4 * 627 - 1), {}),
+        (EXITS, counters(prune=3, bypass=1, kept=3 * 627 + 1792), {}),
+        (EXITS, counters(prune=3, kept=3 * 627), {}),
+        (Setting(1.0, False), counters(prune=4, kept=4 * 1792), {}),
+        (None, counters(prune=4, kept=4 * 627), {}),
+    ],
+    ids=["unanswered", "failed", "short", "kept", "fallback", "uncounted", "guided", "not plain"],
+)
+def test_a_load_that_went_another_way_has_no_figures(setting, after, changes):
+    assert reading(EXITS, counters(prune=4, kept=4 * 627)).kept_tokens == 627
+    with pytest.raises(BenchmarkError):
+        reading(setting, after, **changes)
+
+
+USAGE = {"prompt_tokens": 200, "completion_tokens": 4}
+QUICK = PRESETS["quick"]
+
+
+def reply(text="same", usage=USAGE, **sgl):
+    return Reply(1.0, text, usage, sgl or None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "found", "wrong"),
+    [
+        (Setting(1.0, False), reply(decision="bypass", visual_tokens=112, kept_tokens=112), 0),
+        (Setting(1.0, True), reply(decision="prune", visual_tokens=112, kept_tokens=112), 0),
+        (Setting(0.35, False), reply("other", decision="prune", visual_tokens=112, kept_tokens=39), 0),
+        (Setting(1.0, True), reply("other", decision="prune", visual_tokens=112, kept_tokens=112), 1),
+        (Setting(1.0, True), reply(decision="bypass", visual_tokens=112, kept_tokens=112), 1),
+        (Setting(0.35, False), reply(decision="prune", visual_tokens=112, kept_tokens=40), 1),
+        (Setting(1.0, False), reply(), 1),
+        (Setting(1.0, False), reply(usage={}, decision="bypass", visual_tokens=112, kept_tokens=112), 1),
+    ],
+)
+def test_answers_must_be_those_of_plain_vllm(setting, found, wrong):
+    assert len(differences(setting, found, reply(), QUICK)) == wrong
