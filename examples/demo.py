@@ -95,6 +95,7 @@ def serving(large: str, small: str, engine_args: Mapping[str, Any], log: Path) -
         large,
         "--sgl-small",
         small,
+        "--sgl-break-even=off",  # pruning pays for a large model; here both are tiny
         *flags(engine_args),
         "--host",
         "127.0.0.1",

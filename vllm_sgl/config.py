@@ -36,6 +36,7 @@ ALLOWED = {
     "guide_timeout": "a number of seconds > 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
+    "break_even": "'auto' or 'off'",
     "enabled": "0 or 1",
 }
 
@@ -89,6 +90,9 @@ class SGLConfig(_Settings):
         256 << 20, ge=0, description="bytes of recent images' vision features kept in each model"
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
+    break_even: Literal["auto", "off"] = Field(
+        "auto", description="leave requests alone whose guidance would cost more than pruning saves"
+    )
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
     on_error: Literal["fallback", "fail"] = Field(
         "fallback", description="what a failing guide does to a request"

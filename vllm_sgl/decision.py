@@ -22,6 +22,7 @@ class Reason:
     UNRENDERED_PROMPT = "unrendered_prompt"
     TOO_LONG = "too_long_for_small"
     NOTHING_TO_DO = "retention_1_without_exit"
+    BREAK_EVEN = "below_break_even"
     # bypass: the small model failed
     GUIDE_FAILED = "guide_failed"
     GUIDE_DEAD = "guide_dead"

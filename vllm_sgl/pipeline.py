@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vllm_sgl.break_even import Costs
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.decision import (
     Bypass,
@@ -71,13 +72,20 @@ class Outcome:
 
 
 class Pipeline:
-    """Walks requests, any number at once; holds no state of its own."""
+    """Walks requests, any number at once; holds no state of its own.
 
-    def __init__(self, config: SGLConfig, guide: Guide, policy: Policy, rewriter: Rewriter) -> None:
+    Args:
+        costs: of both models, so that requests are left alone whose guidance does not pay; None guides all.
+    """
+
+    def __init__(
+        self, config: SGLConfig, guide: Guide, policy: Policy, rewriter: Rewriter, costs: Costs | None = None
+    ) -> None:
         self._config = config
         self._guide = guide
         self._policy = policy
         self._rewriter = rewriter
+        self._costs = costs
 
     async def walk(self, request: Any, facts: Facts, options: RequestOptions) -> Outcome:
         """Decide what happens to one request.
@@ -96,6 +104,8 @@ class Pipeline:
             enabled=bool(options.enabled),
             small_context=self._guide.context,
         )
+        if reason is None and not self._pays(facts, options):
+            reason = Reason.BREAK_EVEN
         if reason is not None:
             return Outcome(Bypass(reason), _report("bypass", facts, reason), prompt)
         start = time.monotonic()
@@ -109,12 +119,21 @@ class Pipeline:
         outcome.report.guide_seconds = time.monotonic() - start
         return replace(outcome, prompt=prompt) if self._config.shadow else outcome
 
+    def _pays(self, facts: Facts, options: RequestOptions) -> bool:
+        exit_possible = options.exit_threshold is not None and facts.no_exit is None
+        return self._costs is None or self._costs.pays(
+            facts, options.retention, exit_possible, options.guide_tokens
+        )
+
     async def _guided(self, request: Any, facts: Facts, options: RequestOptions) -> Outcome:
         tagged = replace(request, prompt=self._rewriter.tag_images(request.prompt))
-        result = await self._guide.look(tagged, options.guide_tokens)
+        threshold = options.exit_threshold
+        # Without an exit the answer is of use only for its query rows.
+        may_exit = threshold is not None and facts.no_exit is None
+        tokens = options.guide_tokens if may_exit or options.query_rows.endswith("generated") else 1
+        result = await self._guide.look(tagged, tokens)
         report = _report("prune", facts)
         report.confidence, report.importance = result.confidence, result.importance
-        threshold = options.exit_threshold
         if threshold is not None:
             report.reason = why_no_exit(facts, result, threshold)
             if report.reason is None:

@@ -31,8 +31,8 @@ class Engines:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read once; the progress bar has the line
         from vllm_sgl import LLM
 
-        # A failing guide would turn a pruned answer into a full one.
-        settings = {"sgl_on_error": "fail", "sgl_small": small, **arguments}
+        # A failing guide, or one that does not pay, would turn a pruned answer into a full one.
+        settings = {"sgl_on_error": "fail", "sgl_break_even": "off", "sgl_small": small, **arguments}
         self._llm = LLM(large, wrap_guide=wrap_guide, **settings)
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:

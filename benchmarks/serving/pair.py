@@ -27,7 +27,8 @@ RETENTION = 0.35  # the server's own; requests name theirs
 
 @dataclass(frozen=True)
 class Pair:
-    """image: width and height that give all tiles. kv: bytes. start_seconds: the most a server may take."""
+    """image: width and height that give all tiles. kv: bytes. start_seconds: the most a server may take.
+    break_even: ``--sgl-break-even``."""
 
     large: TinySpec | TrueSize
     small: TinySpec | TrueSize
@@ -39,6 +40,7 @@ class Pair:
     max_num_seqs: int
     flags: tuple[str, ...]
     start_seconds: float
+    break_even: str = "auto"
 
     @property
     def visual_tokens(self) -> int:
@@ -71,7 +73,7 @@ class Pair:
             small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv})
             flags += [
                 f"--sgl-small={session.work / self.small.name}", f"--sgl-retention={RETENTION}",
-                f"--sgl-small-args={small_args}",
+                f"--sgl-small-args={small_args}", f"--sgl-break-even={self.break_even}",
             ]  # fmt: skip
         return Server(session, f"serve-{side}", session.work / model.name, flags, self.start_seconds)
 
@@ -101,10 +103,11 @@ CPU = Pair(
     max_num_seqs=16, flags=("--enforce-eager",), start_seconds=400,
 )  # fmt: skip
 
-#: So small that its timings mean nothing.
+#: So small that its timings mean nothing, and that guidance would never pay.
 QUICK = Pair(
     large=LARGE_QWEN2, small=SMALL_QWEN2, dtype="float32", image=(300, 200), max_model_len=640,
     large_kv=64 << 20, small_kv=32 << 20, max_num_seqs=16, flags=("--enforce-eager",), start_seconds=300,
+    break_even="off",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     """Set up by flags; retention 0.35, early exit off. Tests leave it as they found it."""
     small, large = qwen2_pair
     flags = [
-        f"--sgl-small={small}",
+        f"--sgl-small={small}", "--sgl-break-even=off",
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
         "--enable-mm-embeds",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
@@ -30,7 +30,7 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
 def fragile_server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     """Set up by ``--additional-config``; its small engine may be stopped and killed."""
     small, large = qwen2_pair
-    flags = settings(small=str(small), retention=0.5, guide_timeout=5)
+    flags = settings(small=str(small), retention=0.5, guide_timeout=5, break_even="off")
     with Server(large, tmp_path_factory.mktemp("fragile") / "server.log", flags) as running:
         yield running
 

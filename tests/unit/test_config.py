@@ -25,6 +25,7 @@ def test_defaults_are_those_of_the_contract():
         "small_args": {},
         "feature_cache": 256 << 20,
         "guide_timeout": 60.0,
+        "break_even": "auto",
         "shadow": False,
         "on_error": "fallback",
     }

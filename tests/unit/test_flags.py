@@ -41,11 +41,13 @@ def test_flags_become_settings():
         "--sgl-positions", "packed", "--sgl-small-memory", "2GiB", "--sgl-shadow", "--sgl-on-error", "fail",
         "--sgl-small-args", '{"max_model_len": 64}', "--sgl-feature-cache", "0",
         "--sgl-consistency-retention", "0.1", "--sgl-guide-timeout", "2.5", "--sgl-query-rows", "last_prompt",
+        "--sgl-break-even=off",
     )  # fmt: skip
     expected = SGLConfig(
         small="S", retention=0.5, exit_threshold=None, guide_tokens=9, positions="packed",
         small_memory="2GiB", shadow=True, on_error="fail", small_args={"max_model_len": 64},
         feature_cache=0, consistency_retention=0.1, guide_timeout=2.5, query_rows="last_prompt",
+        break_even="off",
     )  # fmt: skip
     assert fold(args) == expected
     assert SGLConfig.of(args.additional_config) == expected

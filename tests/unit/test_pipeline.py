@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from vllm_sgl.break_even import Costs
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.decision import Bypass, Exit, Facts, Prune, Reason
 from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted
@@ -64,10 +65,10 @@ class FakeRewriter:
 FACTS = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8)
 
 
-def walk(guide=None, facts=FACTS, request=None, server=None, **asked):
+def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, **asked):
     config = SGLConfig(small="s", **{"retention": 0.5, **(server or {})})
     options = RequestOptions.parse({f"sgl_{key}": value for key, value in asked.items()}, config)
-    pipeline = Pipeline(config, guide or FakeGuide(), TopImportance(), FakeRewriter())
+    pipeline = Pipeline(config, guide or FakeGuide(), TopImportance(), FakeRewriter(), costs)
     return asyncio.run(pipeline.walk(request or Request(), facts, options))
 
 
@@ -86,6 +87,51 @@ def test_prune_is_what_happens_by_default():
     assert [part.tolist() for part in report.kept] == HALF
     assert report.guide_seconds > 0
     assert guide.calls == [("look", ("tagged", "prompt"), 32)]
+
+
+#: 2 ms for a guide pass; prefill 1 ms per token: 3 of 6 visual tokens saved pay for it, 1 does not.
+COSTS = Costs(guide=(0.002, 0.0), decode=0.0, prefill=((0, 0.0), (1000, 1.0)))
+
+
+def test_a_request_whose_guidance_does_not_pay_is_left_alone():
+    guide = FakeGuide()
+    outcome = walk(guide, costs=COSTS, retention=0.9)
+    assert outcome.decision == Bypass(Reason.BREAK_EVEN)
+    assert (outcome.report.decision, outcome.report.reason) == ("bypass", "below_break_even")
+    assert outcome.report.kept_tokens == outcome.report.visual_tokens == 6
+    assert outcome.prompt == "prompt"
+    assert guide.calls == []
+
+
+@pytest.mark.parametrize("asked", [{"retention": 0.5}, {"retention": 0.9, "exit_threshold": 0.9}])
+def test_a_request_whose_guidance_pays_is_guided(asked):
+    assert walk(costs=COSTS, **asked).report.decision == "prune"
+
+
+def test_an_exit_that_the_request_rules_out_saves_nothing():
+    facts = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8, no_exit=Reason.N)
+    outcome = walk(facts=facts, costs=COSTS, retention=0.9, exit_threshold=0.9)
+    assert outcome.decision == Bypass(Reason.BREAK_EVEN)
+
+
+def test_other_reasons_come_before_the_costs():
+    assert walk(costs=COSTS, retention=0.9, enabled=0).report.reason == Reason.DISABLED
+
+
+@pytest.mark.parametrize(
+    ("rows", "threshold", "tokens"),
+    [
+        ("prompt", "off", 1),
+        ("last_prompt", "off", 1),
+        ("prompt", 0.9, 32),
+        ("generated", "off", 32),
+        ("prompt+generated", "off", 32),
+    ],
+)
+def test_an_answer_that_nothing_needs_is_one_token_long(rows, threshold, tokens):
+    guide = FakeGuide()
+    walk(guide, query_rows=rows, exit_threshold=threshold)
+    assert guide.calls[0] == ("look", ("tagged", "prompt"), tokens)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.5])

@@ -21,7 +21,12 @@ from vllm_sgl.pipeline import Guide
 
 #: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
 #: nobody is served meanwhile, so that a slow machine may take its time.
-_DEFAULTS = {"enforce_eager": True, "sgl_on_error": "fail", "sgl_guide_timeout": 600}
+_DEFAULTS = {
+    "enforce_eager": True,
+    "sgl_on_error": "fail",
+    "sgl_break_even": "off",
+    "sgl_guide_timeout": 600,
+}
 
 
 def load_image(path: Path) -> Image.Image:

@@ -24,7 +24,7 @@ from vllm_sgl.host.output import abort_output, exit_output
 from vllm_sgl.pipeline import Guide, Outcome, Pipeline
 from vllm_sgl.prune import rewrite
 from vllm_sgl.prune.top_importance import TopImportance
-from vllm_sgl.serve import context, facts
+from vllm_sgl.serve import calibration, context, facts
 from vllm_sgl.serve.metrics import metrics
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
@@ -159,8 +159,11 @@ class SGLAsyncLLM(AsyncLLM):
         rows = await small_engine.attention_rows(self._small)
         self._guide = SmallModelGuide(self._small, rows, self.sgl_config.guide_timeout)
         await self._guide.warm_up()
+        costs = None
+        if self.sgl_config.break_even == "auto":
+            costs = await calibration.measure(self, super().generate, self._guide, self.sgl_config)
         guide = self._guide if self.wrap_guide is None else self.wrap_guide(self._guide)
-        return Pipeline(self.sgl_config, guide, TopImportance(), rewrite)
+        return Pipeline(self.sgl_config, guide, TopImportance(), rewrite, costs)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)

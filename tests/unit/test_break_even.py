@@ -1,0 +1,55 @@
+"""The rule on made-up costs: seconds that can be added up by hand."""
+
+import pytest
+
+from vllm_sgl.break_even import TYPICAL_ANSWER, Costs
+from vllm_sgl.decision import Facts
+
+#: 10 ms + 0.1 ms per visual token + 5 ms per further token; prefill 1 ms per token from 8 ms at 8 on.
+COSTS = Costs(guide=(0.010, 1e-4), decode=0.005, prefill=((8, 0.008), (32, 0.032), (128, 0.128)))
+
+
+def facts(visual, text=20, **more):
+    return Facts(visual_tokens=(visual,), prompt_tokens=visual + text, **more)
+
+
+def test_prefill_between_and_beyond_what_was_measured():
+    bent = Costs(guide=(0, 0), decode=0, prefill=((10, 1.0), (20, 3.0), (40, 4.0)))
+    assert [bent.large_prefill(n) for n in (5, 10, 15, 20, 30, 40, 60)] == [0, 1, 2, 3, 3.5, 4, 5]
+
+
+@pytest.mark.parametrize(("limit", "tokens"), [(1, 1), (4, 4), (TYPICAL_ANSWER, 8), (500, 8)])
+def test_guidance_costs_a_typical_answer_at_most(limit, tokens):
+    assert COSTS.guidance(200, limit) == pytest.approx(0.010 + 0.020 + 0.005 * (tokens - 1))
+
+
+def test_pruning_must_save_more_than_guidance_costs():
+    # 8 tokens: 45 ms + 0.1 N; saved at R = 0.5: N / 2 ms. Even at N = 112.5.
+    assert not COSTS.pays(facts(112), 0.5, False, 32)
+    assert COSTS.pays(facts(114), 0.5, False, 32)
+
+
+@pytest.mark.parametrize("limits", [(1, None), (1, 500), (32, 1)])
+def test_a_short_answer_costs_less(limits):
+    guide_tokens, max_tokens = limits
+    assert COSTS.pays(facts(60, max_tokens=max_tokens), 0.5, False, guide_tokens)
+    assert not COSTS.pays(facts(60), 0.5, False, 32)
+
+
+def test_an_exit_may_save_the_whole_prefill():
+    assert not COSTS.pays(facts(60), 0.5, False, 32)
+    assert COSTS.pays(facts(60), 0.5, True, 32)
+    assert COSTS.pays(facts(60), 1.0, True, 32)
+    assert not COSTS.pays(facts(10), 0.5, True, 32)
+
+
+def test_all_images_of_a_request_count():
+    two = Facts(visual_tokens=(57, 57), prompt_tokens=134)
+    assert COSTS.pays(two, 0.5, False, 32)
+
+
+def test_break_even_is_where_guidance_begins_to_pay():
+    assert COSTS.break_even(0.5, False, 32, 1000) == 113
+    assert COSTS.break_even(0.25, False, 32, 1000) == 69
+    assert COSTS.break_even(0.5, False, 32, 113) == 113
+    assert COSTS.break_even(0.5, False, 32, 112) is None

@@ -1,0 +1,31 @@
+"""vLLM's renderer and dummy inputs: rendered prompts about an image that no client sent."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+_QUESTION = "\nWhat is written on the sign next to the door? Answer with a single word."
+
+
+def noise(width: int, height: int, seed: int) -> Image.Image:
+    """An image that no cache knows."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+async def image_prompt(engine: Any, image: Image.Image) -> Any:
+    """A question about an image as `engine`, an ``AsyncLLM``, renders it: a ``MultiModalInput``."""
+    renderer = engine.renderer
+    marker = renderer.get_mm_processor().dummy_inputs.get_dummy_text({"image": 1})
+    prompt = {"prompt": marker + _QUESTION, "multi_modal_data": {"image": [image]}}
+    parsed = parse_model_prompt(engine.model_config, prompt)
+    (rendered,) = await renderer.render_cmpl_async([parsed], skip_mm_cache=True)
+    return rendered
+
+
+def text_prompt(engine: Any, tokens: int) -> Any:
+    """A prompt of so many text tokens, rendered."""
+    ids = engine.get_tokenizer().encode(_QUESTION, add_special_tokens=False)
+    return {"type": "token", "prompt_token_ids": (ids * (tokens // len(ids) + 1))[:tokens]}

@@ -1,0 +1,112 @@
+"""Measuring what guidance costs and saves, once, before the first request: see :mod:`vllm_sgl.break_even`."""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from vllm import SamplingParams
+
+from vllm_sgl.break_even import TYPICAL_ANSWER, Costs
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
+from vllm_sgl.host import probe
+from vllm_sgl.prune.rewrite import visual_counts
+
+logger = logging.getLogger("vllm.vllm_sgl.calibration")
+
+#: Each pass is run so often; the quickest counts, because whatever else the machine does only adds.
+REPEATS = 3
+#: Width and height. One tile, and several where the model cuts images into tiles.
+IMAGES = ((224, 224), (1792, 448))
+#: Lengths of the large model's prompts, as far as its context goes.
+LENGTHS = (32, 128, 512, 2048, 8192)
+
+#: ``AsyncLLM.generate``
+Generate = Callable[[Any, SamplingParams, str], AsyncGenerator[Any, None]]
+
+
+async def measure(engine: Any, generate: Generate, guide: SmallModelGuide, config: SGLConfig) -> Costs | None:
+    """Run both models on prompts of several lengths. Nothing else may run meanwhile.
+
+    Args:
+        engine: the large engine, an ``AsyncLLM``; renders prompts.
+        generate: its unguided ``generate``.
+
+    Returns:
+        None where no image of one tile fits the small model's context: no request would be guided.
+
+    Raises:
+        GuideError: when the guide fails.
+    """
+    started = time.monotonic()
+    small = await _guide_seconds(engine, guide, config)
+    if not small:
+        return None
+    few, first, decode = small[0]
+    many, last, _ = small[-1]
+    each = max(0.0, (last - first) / (many - few)) if many > few else 0.0
+    context = engine.model_config.max_model_len
+    lengths = sorted({min(length, context - 1) for length in LENGTHS})
+    prefill = [(tokens, await _prefill_seconds(engine, generate, tokens)) for tokens in lengths]
+    costs = Costs(guide=(first - each * few, each), decode=decode, prefill=tuple(prefill))
+    logger.info("SGL: %s; measured in %.1f s", _summary(costs, config, context), time.monotonic() - started)
+    return costs
+
+
+async def _guide_seconds(
+    engine: Any, guide: SmallModelGuide, config: SGLConfig
+) -> list[tuple[int, float, float]]:
+    """(visual tokens, seconds up to the first token, seconds per further token) of images, ascending."""
+    found: dict[int, tuple[float, float]] = {}
+    seed = 0
+    for size in IMAGES:
+        once, often = [], []
+        for _ in range(REPEATS):
+            for seconds, tokens in ((once, 1), (often, TYPICAL_ANSWER)):
+                seed += 1
+                prompt = await probe.image_prompt(engine, probe.noise(*size, seed))
+                counts = visual_counts(prompt)
+                if len(prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 > guide.context:
+                    return _ascending(found)
+                params = SamplingParams(ignore_eos=True)
+                request = GuideRequest(
+                    f"calibration-{seed}", prompt, counts, params, tokens, config.query_rows
+                )
+                began = time.perf_counter()
+                await guide.look(request, tokens)
+                seconds.append(time.perf_counter() - began)
+        decode = max(0.0, min(often) - min(once)) / (TYPICAL_ANSWER - 1)
+        found[sum(counts)] = (min(once), decode)
+    return _ascending(found)
+
+
+def _ascending(found: dict[int, tuple[float, float]]) -> list[tuple[int, float, float]]:
+    return [(tokens, *seconds) for tokens, seconds in sorted(found.items())]
+
+
+async def _prefill_seconds(engine: Any, generate: Generate, tokens: int) -> float:
+    """Seconds of the large engine from a prompt of so many tokens to the first new one."""
+    params = SamplingParams(temperature=0, max_tokens=1, skip_reading_prefix_cache=True, detokenize=False)
+    seconds = []
+    for number in range(REPEATS):
+        began = time.perf_counter()
+        prompt = probe.text_prompt(engine, tokens)
+        async for _ in generate(prompt, params, f"sgl-calibration-{tokens}-{number}"):
+            pass
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def _summary(costs: Costs, config: SGLConfig, context: int) -> str:
+    exits = config.exit_threshold is not None
+    fewest = costs.break_even(config.retention, exits, config.guide_tokens, context - 1)
+    about = f"retention {config.retention:g}" + (" and early exit" if exits else "")
+    base, each = costs.guide
+    cost = f"a guide pass takes {1000 * base:.0f} ms and {1e6 * each:.0f} ms per 1,000 visual tokens"
+    if fewest is None:
+        return (
+            f"{cost}: more than pruning saves the large model at {about}, so it is left alone "
+            "(--sgl-break-even off guides every request)"
+        )
+    return f"{cost}; at {about} that pays from {fewest} visual tokens, and requests with fewer are not guided"
