@@ -6,7 +6,8 @@ N visual tokens of a prompt of n; V vision encoder, P prefill, D decode; S small
 arXiv 2412.03324's method; the large model's own V and D are the same with and without pruning). Where an exit
 is possible nobody can know its chance beforehand, so the whole prefill counts as what may be saved.
 
-Pure. Costs are measured once, when a server starts: the same request gets the same treatment as long as it runs.
+Pure. Costs are measured once, when a server starts: as long as it runs, the same request gets the same
+treatment.
 """
 
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Costs:
         return saving > self.guidance(visual, min(limits))
 
     def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
-        """The fewest visual tokens, of `most`, from which on guidance pays up to `most`; None where it does not."""
+        """The fewest visual tokens from which on guidance pays, up to `most`; None where it does not."""
         found = None
         for visual in range(most, 0, -1):
             facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)

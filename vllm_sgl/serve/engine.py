@@ -13,6 +13,7 @@ from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.outputs import RequestOutput
 
+from vllm_sgl.break_even import Costs
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.decision import Exit, Facts, Prune
 from vllm_sgl.errors import RequestAborted
@@ -36,9 +37,11 @@ class SGLAsyncLLM(AsyncLLM):
     The small engine is started first, so that the large one measures what is left of the device.
 
     wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
+    costs: of both models' passes, once measured; None with ``break_even="off"``.
     """
 
     wrap_guide: Callable[[Guide], Guide] | None = None
+    costs: Costs | None = None
     _ended = False
 
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
@@ -146,7 +149,10 @@ class SGLAsyncLLM(AsyncLLM):
         )
 
     async def get_supported_tasks(self) -> Any:
-        await self._pipeline()  # a server asks before it serves: a guide that cannot work fails here
+        # A server asks before it serves: a guide that cannot work fails here. So does every request, and
+        # among them those that measure costs for the pipeline.
+        if asyncio.current_task() is not self._guide_ready:
+            await self._pipeline()
         return await super().get_supported_tasks()
 
     async def _pipeline(self) -> Pipeline:
@@ -159,11 +165,10 @@ class SGLAsyncLLM(AsyncLLM):
         rows = await small_engine.attention_rows(self._small)
         self._guide = SmallModelGuide(self._small, rows, self.sgl_config.guide_timeout)
         await self._guide.warm_up()
-        costs = None
         if self.sgl_config.break_even == "auto":
-            costs = await calibration.measure(self, super().generate, self._guide, self.sgl_config)
+            self.costs = await calibration.measure(self, super().generate, self._guide, self.sgl_config)
         guide = self._guide if self.wrap_guide is None else self.wrap_guide(self._guide)
-        return Pipeline(self.sgl_config, guide, TopImportance(), rewrite, costs)
+        return Pipeline(self.sgl_config, guide, TopImportance(), rewrite, self.costs)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)

@@ -1,0 +1,52 @@
+"""The break-even rule over real engines: costs are measured before the first request, and decide."""
+
+import pytest
+from vllm import SamplingParams
+
+from tests.offline.conftest import prompt, running
+from tests.support.images import random_image
+from tests.support.rendering import chat_prompt
+from tools.tiny_internvl import SMALL_QWEN2, TinySpec, build_pair
+from vllm_sgl.decision import Facts
+
+#: So heavy that its prefill of two large images outweighs a guide pass, and of one tile does not.
+HEAVY = TinySpec(
+    "large-heavy", "qwen2", hidden=768, layers=8, heads=12, kv_heads=4, head_dim=64, intermediate=2112,
+    seed=14,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    pair = build_pair(tmp_path_factory.mktemp("heavy"), SMALL_QWEN2, HEAVY)
+    with running(pair, sgl_break_even="auto") as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "expected"),
+    [((100, 100), 1, ("bypass", "below_break_even")), ((700, 100), 2, ("prune", None))],
+)
+def test_a_request_is_guided_where_that_pays(llm, size, images, expected):
+    asked = {
+        "prompt": chat_prompt("What is on the sign?", images),
+        "multi_modal_data": {"image": [random_image(seed, *size) for seed in range(images)]},
+    }
+    (output,) = llm.generate(asked, SamplingParams(temperature=0, max_tokens=4), use_tqdm=False)
+    report = output.sgl
+    assert (report.decision, report.reason) == expected
+    facts = Facts((report.visual_tokens,), len(output.prompt_token_ids), 4)
+    assert llm.llm_engine.costs.pays(facts, 0.35, False, 32) == (expected[0] == "prune")
+
+
+def test_costs_are_those_of_passes_of_several_lengths(llm):
+    llm.generate(prompt("Who?", 1), SamplingParams(max_tokens=1), use_tqdm=False)
+    costs = llm.llm_engine.costs
+    assert [tokens for tokens, _ in costs.prefill] == [32, 128, 512, 639]
+    assert costs.prefill[-1][1] > costs.prefill[0][1] > 0
+    assert costs.guidance(100, 8) >= costs.guidance(100, 1) > 0
+
+
+def test_measuring_leaves_nothing_behind(llm):
+    llm.generate(prompt("Who?", 1), SamplingParams(max_tokens=1), use_tqdm=False)
+    assert llm.llm_engine.get_num_unfinished_requests() == 0
