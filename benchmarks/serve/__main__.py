@@ -57,7 +57,7 @@ class Benchmark:
         self._began = time.monotonic()
         self._environment = session.describe()
         self._seeds = count(1)
-        self._fixed = self._take(preset.answers)
+        self._fixed = self._take(2 * preset.answers)
         self._threshold = 0.0
         self._runs: list[Run] = []
         self._small, self._large = Samples(), Samples()

@@ -51,9 +51,9 @@ class Step:
 @dataclass(frozen=True)
 class Preset:
     """loads: number of clients -> requests of one run. repeats: measurements of a component. answers:
-    requests whose answers are compared, and others whose scores give the threshold. together: all servers up
-    at once. rounds: at most. minutes: no round but the first begins a load later than this after the start;
-    without effect where servers take turns."""
+    requests whose answers are compared, with and without a guide, and others whose scores give the
+    threshold. together: all servers up at once. rounds: at most. minutes: no round but the first begins a
+    load later than this after the start; without effect where servers take turns."""
 
     pair: Pair
     cpu: bool

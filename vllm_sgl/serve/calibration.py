@@ -22,6 +22,9 @@ IMAGES = ((224, 224), (1792, 448))
 #: Lengths of the large model's prompts, as far as its context goes.
 LENGTHS = (32, 128, 512, 2048, 8192)
 
+#: Beyond a prompt that takes so long, prefill counts as straight: a server should start soon.
+LONG_SECONDS = 0.5
+
 #: ``AsyncLLM.generate``
 Generate = Callable[[Any, SamplingParams, str], AsyncGenerator[Any, None]]
 
@@ -47,8 +50,11 @@ async def measure(engine: Any, generate: Generate, guide: SmallModelGuide, confi
     many, last, _ = small[-1]
     each = max(0.0, (last - first) / (many - few)) if many > few else 0.0
     context = engine.model_config.max_model_len
-    lengths = sorted({min(length, context - 1) for length in LENGTHS})
-    prefill = [(tokens, await _prefill_seconds(engine, generate, tokens)) for tokens in lengths]
+    prefill: list[tuple[int, float]] = []
+    for tokens in sorted({min(length, context - 1) for length in LENGTHS}):
+        prefill.append((tokens, await _prefill_seconds(engine, generate, tokens)))
+        if len(prefill) > 1 and prefill[-1][1] > LONG_SECONDS:
+            break
     costs = Costs(guide=(first - each * few, each), decode=decode, prefill=tuple(prefill))
     logger.info("SGL: %s; measured in %.1f s", _summary(costs, config, context), time.monotonic() - started)
     return costs
