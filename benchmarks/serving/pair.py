@@ -88,18 +88,20 @@ TRUE = Pair(
     start_seconds=240,
 )  # fmt: skip
 
-#: For two CPU cores: real tiles of 448 pixels and 256 tokens, six and a thumbnail; a large model whose
+#: For two CPU cores: real tiles of 448 pixels and 256 tokens, four and a thumbnail; a large model whose
 #: prefill outweighs all else, and a small one of a tenth of its FLOPs (a test counts them).
 CPU = Pair(
     large=TinySpec(
         "large", "qwen2", hidden=1024, layers=12, heads=16, kv_heads=4, head_dim=64, intermediate=2816,
-        vit_hidden=256, vit_layers=6, vit_heads=4, image_size=448, max_position_embeddings=4096, seed=14,
+        vit_hidden=256, vit_layers=6, vit_heads=4, image_size=448, max_dynamic_patch=4,
+        max_position_embeddings=4096, seed=14,
     ),
     small=TinySpec(
         "small", "qwen2", hidden=384, layers=6, heads=6, kv_heads=2, head_dim=64, intermediate=1408,
-        vit_hidden=128, vit_layers=3, vit_heads=4, image_size=448, max_position_embeddings=4096, seed=1,
+        vit_hidden=128, vit_layers=3, vit_heads=4, image_size=448, max_dynamic_patch=4,
+        max_position_embeddings=4096, seed=1,
     ),
-    dtype="bfloat16", image=(900, 600), max_model_len=3072, large_kv=1_500_000_000, small_kv=750_000_000,
+    dtype="bfloat16", image=(900, 900), max_model_len=2048, large_kv=1_500_000_000, small_kv=750_000_000,
     max_num_seqs=16, flags=("--enforce-eager",), start_seconds=400,
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_costs_are_those_of_passes_of_several_lengths(llm):
     llm.generate(prompt("Who?", 1), SamplingParams(max_tokens=1), use_tqdm=False)
     costs = llm.llm_engine.costs
     lengths = [tokens for tokens, _ in costs.prefill]
-    assert 2 <= len(lengths)  # a slow machine stops before the longest
+    assert len(lengths) >= 2  # a slow machine stops before the longest
     assert lengths == [32, 128, 512, 639][: len(lengths)]
     assert costs.prefill[-1][1] > costs.prefill[0][1] > 0
     assert costs.guidance(100, 8) >= costs.guidance(100, 1) > 0

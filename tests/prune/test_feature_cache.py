@@ -134,6 +134,19 @@ async def test_only_the_unknown_image_of_a_request_is_encoded(engines, monkeypat
     assert encoded == [1, 3]
 
 
+async def test_unknown_images_of_a_batch_are_encoded_together(engines, monkeypatch):
+    encoded = Encoded(monkeypatch, engines.large)
+    sizes = [(112, 112), (120, 240), (240, 120)]
+    middle = engines.render("Who?", sizes[1], seed=47)
+    three = engines.render("Who?", *sizes, seed=46)
+    assert middle["mm_hashes"]["image"] == three["mm_hashes"]["image"][1:2]
+    for prompt in (middle, three):
+        kept = [torch.arange(1, count, 3) for count in visual_counts(prompt)]
+        answer = await engines.answer_large(prune_prompt(prompt, kept), max_tokens=3)
+        assert_same_answer(answer, engines.large_reference.generate(*inputs(prompt), 3, keep=kept))
+    assert encoded == [3, 1 + 3]
+
+
 async def test_same_image_twice_in_a_batch_is_encoded_once(engines, monkeypatch):
     encoded = Encoded(monkeypatch, engines.large)
     prompt = engines.render("Who?", (112, 112), seed=44)

@@ -34,13 +34,14 @@ class SGLInternVLChatModel(PrunedImages, InternVLChatModel):
     def encode_images(self, **kwargs: object) -> Sequence[torch.Tensor]:
         return InternVLChatModel.embed_multimodal(self, **kwargs)
 
-    def split_images(self, **kwargs: Any) -> list[dict[str, object]]:
-        counts = kwargs.pop("image_num_patches")
-        tiles = kwargs.pop("pixel_values_flat").split(counts.flatten().tolist())
-        return [
-            {**kwargs, "pixel_values_flat": own, "image_num_patches": count.reshape(1)}
-            for own, count in zip(tiles, counts.flatten(), strict=True)
-        ]
+    def pick_images(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        counts = kwargs.pop("image_num_patches").flatten()
+        tiles = kwargs.pop("pixel_values_flat").split(counts.tolist())
+        return {
+            **kwargs,
+            "pixel_values_flat": torch.cat([tiles[index] for index in which]),
+            "image_num_patches": counts[list(which)],
+        }
 
     def forward(
         self, input_ids: torch.Tensor | None, positions: torch.Tensor, *args: Any, **kwargs: Any

@@ -33,8 +33,8 @@ class PrunedImages:
         """Features of each image of a batch, [visual tokens, hidden] each."""
         raise NotImplementedError
 
-    def split_images(self, **kwargs: object) -> list[dict[str, object]]:
-        """One image's keyword arguments each, from those of a batch."""
+    def pick_images(self, which: Sequence[int], **kwargs: object) -> dict[str, object]:
+        """Keyword arguments of some of a batch's images, in the order of ``which``."""
         raise NotImplementedError
 
     def embed_images(self, **kwargs: Any) -> Sequence[torch.Tensor]:
@@ -50,10 +50,13 @@ class PrunedImages:
             return self.encode_images(**kwargs)
         keys = [bytes(name.tolist()) for name in names]
         found = {key: self._features.get(key) for key in dict.fromkeys(keys)}
-        images = self.split_images(**kwargs)
-        for key in (key for key, features in found.items() if features is None):
-            (found[key],) = self.encode_images(**images[keys.index(key)])
-            self._features.put(key, found[key])
+        new = [key for key, features in found.items() if features is None]
+        if new:
+            which = [keys.index(key) for key in new]
+            wanted = kwargs if len(new) == len(keys) else self.pick_images(which, **kwargs)
+            for key, features in zip(new, self.encode_images(**wanted), strict=True):
+                found[key] = features
+                self._features.put(key, features)
         features = [found[key] for key in keys]
         if kept is None:
             return features

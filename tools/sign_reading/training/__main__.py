@@ -46,7 +46,7 @@ PLANS = {
         (Round(FIRST, 2000, 4e-3), Round(range(3000, 7000), 1200, 2e-3), Round(range(7000), 3000, 2e-3)),
         few=800,
         tiles=400,
-        joint=1500,
+        joint=1200,
         drop=250,
         rate=2.5e-3,
     ),
