@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.serving.load import ask, bodies
 from benchmarks.serving.memory import GIB
 from benchmarks.serving.pair import CPU, QUICK, SIDES, TRUE, Measured, Pair, measured
-from benchmarks.serving.session import ROOT, BenchmarkError, Session
+from benchmarks.serving.session import ROOT, BenchmarkError, Session, stoppable
 
 #: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324).
 PUBLISHED = {"plain": 51.60, "guided": 54.24}
@@ -53,6 +53,7 @@ def compared(plain: dict[str, Any], guided: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    stoppable()
     with tempfile.TemporaryDirectory(prefix="memory-benchmark-") as temporary:
         session = Session(options.preset != "gpu", Path(temporary), time.monotonic() + _LONGEST)
         try:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks import report
 from benchmarks.serving.load import Reply, ask, bodies
 from benchmarks.serving.server import Server, running
-from benchmarks.serving.session import ROOT, BenchmarkError, Session
+from benchmarks.serving.session import ROOT, BenchmarkError, Session, stoppable
 
 from . import answers, components, figures
 from .bench import Bench, Run
@@ -33,6 +33,7 @@ _CACHES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    stoppable()
     preset = PRESETS[options.preset]
     changes = {"rounds": options.rounds, "minutes": options.minutes}
     preset = replace(preset, **{name: value for name, value in changes.items() if value is not None})

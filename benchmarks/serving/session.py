@@ -109,6 +109,13 @@ class Session:
         return "\n".join([*head, *(["..."] if head else []), *text[-lines:]])
 
 
+def stoppable() -> None:
+    """Let SIGTERM and SIGINT end this process as an error would, with its servers; shells start background
+    jobs with SIGINT ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def end_group(child: subprocess.Popen) -> None:
     """End a child and everything it started in its process group."""
     with suppress(ProcessLookupError):

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,15 @@ POINTS = len(QUICK.settings) * len(QUICK.loads)
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("serve")
     command = [sys.executable, "-m", "benchmarks.serve", "--preset", "quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return done.stdout, json.loads((out / "result.json").read_text()), out
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        timer = threading.Timer(900, child.terminate)  # with its servers
+        timer.start()
+        said, error = child.communicate()
+        timer.cancel()
+    assert child.returncode == 0, error[-5000:]
+    return said, json.loads((out / "result.json").read_text()), out
 
 
 def test_every_point_is_measured(finished):

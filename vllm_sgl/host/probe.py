@@ -15,6 +15,11 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def takes_images(engine: Any) -> bool:
+    """Whether `engine` allows an image in a prompt (``--limit-mm-per-prompt``)."""
+    return engine.model_config.multimodal_config.get_limit_per_prompt("image") > 0
+
+
 async def image_prompt(engine: Any, image: Image.Image) -> Any:
     """A question about an image as `engine`, an ``AsyncLLM``, renders it: a ``MultiModalInput``."""
     renderer = engine.renderer

@@ -37,11 +37,14 @@ async def measure(engine: Any, generate: Generate, guide: SmallModelGuide, confi
         generate: its unguided ``generate``.
 
     Returns:
-        None where no image of one tile fits the small model's context: no request would be guided.
+        None where no request can be guided: images are not allowed, or one tile does not fit the small
+        model's context.
 
     Raises:
         GuideError: when the guide fails.
     """
+    if not probe.takes_images(engine):
+        return None
     started = time.monotonic()
     small = await _guide_seconds(engine, guide, config)
     if not small:

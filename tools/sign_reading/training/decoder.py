@@ -113,6 +113,7 @@ class Decoder:
         self.device = model.device
         self.naming = Naming(model.config.text_config.hidden_size, prompts).to(self.device)
         self.parts = nn.ModuleDict({"model": model, "naming": self.naming})
+        self._encoded: torch.Tensor | None = None  # the bank, by the frozen encoder
 
     def _stage(self, name: str, steps: int, rate: float, vision_rate: float = 0.0) -> Stage:
         tower = self.model.model.vision_tower
@@ -187,7 +188,10 @@ class Decoder:
         """
         if stage.first == stage.steps:
             return
-        encoded = self.encode(bank)
+        assert not any(weight.requires_grad for weight in self.model.model.vision_tower.parameters())
+        if self._encoded is None:
+            self._encoded = self.encode(bank)
+        encoded = self._encoded
         composer = Composer(bank)
         colour = torch.from_numpy(bank.colour).flatten().to(self.device)
         digits = torch.from_numpy(bank.digits).flatten(0, 1).to(self.device)
