@@ -26,8 +26,8 @@ from .presets import PRESETS, Preset, Setting, Step
 
 _LONGEST = 4 * 3600  # seconds until everything is given up
 _CACHES = (
-    "prefix, processor and encoder caches as by vLLM's defaults, SGL's feature cache on; every request has a "
-    "picture and a question of its own"
+    "prefix and encoder caches as by vLLM's defaults (on CPUs a small processor cache), SGL's feature cache "
+    "on; every request has a picture and a question of its own"
 )
 
 

@@ -155,7 +155,7 @@ def test_the_small_model_of_the_cpu_preset_is_a_tenth_of_the_large_one():
     words = tokenizer.train()
     large, small = (ModelCost.of(config(spec, words)) for spec in (CPU.large, CPU.small))
     tokens = CPU.visual_tokens
-    assert tokens == 7 * 256
+    assert tokens == 5 * 256
     whole = large.answer(tokens + 90, tokens, tokens, 8)
     assert 0.08 < small.answer(tokens + 90, tokens, tokens, 8) / whole < 0.13
     assert large.prefill(tokens + 90) / whole > 0.8
