@@ -28,6 +28,7 @@ from typing import Any
 
 import openai
 
+from benchmarks.accuracy.command_line import json_object
 from benchmarks.accuracy.metrics import exact_match
 from tools.sign_reading import example
 from tools.sign_reading.scene import paint
@@ -243,16 +244,6 @@ def explain(large: str, small: str, engine_args: Mapping[str, Any], question: Qu
         raise SystemExit(f"it failed; the end of {log}:\n{log.read_text()[-3000:]}")
 
 
-def engine_arguments(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object, received {text!r}")
-    return found
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -265,7 +256,7 @@ def parse() -> argparse.Namespace:
     add("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="default: demo-out")
     add(
         "--engine-args",
-        type=engine_arguments,
+        type=json_object,
         metavar="JSON",
         help='vLLM\'s, such as \'{"trust_remote_code": true, "max_model_len": 8192}\' '
         "(default: none, or what suits the shipped pair)",

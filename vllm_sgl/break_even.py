@@ -12,7 +12,7 @@ treatment.
 
 from dataclasses import dataclass
 
-from vllm_sgl.decision import Facts
+from vllm_sgl.decision import Facts, kept_count
 
 #: Tokens of an answer to a question about an image, as far as the cost is concerned: a few words. The limit
 #: that a request sets is mostly far above what is generated.
@@ -54,7 +54,7 @@ class Costs:
         visual = sum(facts.visual_tokens)
         saving = self.large_prefill(facts.prompt_tokens)
         if not exit_possible:
-            saving -= self.large_prefill(facts.prompt_tokens - visual + max(1, int(retention * visual)))
+            saving -= self.large_prefill(facts.prompt_tokens - visual + kept_count(retention, visual))
         limits = [guide_tokens] if facts.max_tokens is None else [guide_tokens, facts.max_tokens]
         return saving > self.guidance(visual, min(limits))
 

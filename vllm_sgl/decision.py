@@ -1,5 +1,6 @@
 """What happens to a request, and the report that its client sees. Pure: no I/O, no torch, no vLLM."""
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,16 @@ class Report:
 WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept"))
 
 
+def kept_count(retention: float, visual_tokens: int) -> int:
+    """max(1, floor(retention * visual_tokens)), the product in floating point."""
+    return max(1, math.floor(retention * visual_tokens))
+
+
+def may_exit(facts: Facts, exit_threshold: float | None) -> bool:
+    """Whether the small model's answer may be all there is."""
+    return exit_threshold is not None and facts.no_exit is None
+
+
 def why_bypass(
     facts: Facts, *, retention: float, exit_threshold: float | None, enabled: bool, small_context: int
 ) -> str | None:
@@ -123,7 +134,7 @@ def why_bypass(
         return Reason.DISABLED
     if not sum(facts.visual_tokens):
         return Reason.NO_IMAGE
-    if retention == 1 and (exit_threshold is None or facts.no_exit is not None):
+    if retention == 1 and not may_exit(facts, exit_threshold):
         return Reason.NOTHING_TO_DO
     if facts.prompt_tokens + 2 > small_context:
         return Reason.TOO_LONG

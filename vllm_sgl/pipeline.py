@@ -21,6 +21,7 @@ from vllm_sgl.decision import (
     Prune,
     Reason,
     Report,
+    may_exit,
     why_bypass,
     why_no_exit,
 )
@@ -120,7 +121,7 @@ class Pipeline:
         return replace(outcome, prompt=prompt) if self._config.shadow else outcome
 
     def _pays(self, facts: Facts, options: RequestOptions) -> bool:
-        exit_possible = options.exit_threshold is not None and facts.no_exit is None
+        exit_possible = may_exit(facts, options.exit_threshold)
         return self._costs is None or self._costs.pays(
             facts, options.retention, exit_possible, options.guide_tokens
         )
@@ -129,8 +130,8 @@ class Pipeline:
         tagged = replace(request, prompt=self._rewriter.tag_images(request.prompt))
         threshold = options.exit_threshold
         # Without an exit the answer is of use only for its query rows.
-        may_exit = threshold is not None and facts.no_exit is None
-        tokens = options.guide_tokens if may_exit or options.query_rows.endswith("generated") else 1
+        whole = may_exit(facts, threshold) or options.query_rows.endswith("generated")
+        tokens = options.guide_tokens if whole else 1
         result = await self._guide.look(tagged, tokens)
         report = _report("prune", facts)
         report.confidence, report.importance = result.confidence, result.importance

@@ -84,10 +84,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--concurrency", type=_count, default=32, metavar="N", help="requests in flight (default: 32)")
     add("--trust-remote-code", action="store_true", help="as for vLLM")
-    add("--large-args", type=_object, default={}, metavar="JSON", help="arguments of vllm_sgl.LLM")
+    add("--large-args", type=json_object, default={}, metavar="JSON", help="arguments of vllm_sgl.LLM")
     add(
         "--small-args",
-        type=_object,
+        type=json_object,
         default={},
         metavar="JSON",
         help="engine arguments of the small model alone",
@@ -117,7 +117,8 @@ def _count(text: str) -> int:
     return int(_number(text, "a whole number >= 1", lambda value: value >= 1 and value == int(value)))
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """An argparse type."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError:

@@ -5,27 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
+from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, save
+
 from .exits import Point
 from .metrics import Estimate
 from .summary import Row, Summary
 
-#: Okabe and Ito's colours, which colour-blind people can tell apart; marker per method.
+#: Colour and marker per method.
 _STYLES = {
-    "sgp": ("#0072B2", "o"),
-    "oracle": ("#009E73", "^"),
-    "box": ("#000000", "D"),
-    "fastv": ("#D55E00", "s"),
-    "downsample": ("#E69F00", "v"),
-    "random": ("#999999", "x"),
+    "sgp": (BLUE, "o"),
+    "oracle": (GREEN, "^"),
+    "box": (BLACK, "D"),
+    "fastv": (RED, "s"),
+    "downsample": (ORANGE, "v"),
+    "random": (GREY, "x"),
 }
 _NAMES = {
     "sgp": "SGP (small model's attention)",
@@ -35,31 +33,17 @@ _NAMES = {
     "downsample": "image downsampled",
     "random": "random pruning",
 }
-_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999")
+_CYCLE = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK, GREY)
 _METRIC_NAMES = {"exact": "exact match", "vqa": "VQA accuracy", "anls": "ANLS"}
-_RC = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "savefig.dpi": 160,
-}
 
 
 def draw(summary: Summary, folder: Path, title: str) -> list[Path]:
     """Write every picture that there is data for; their paths."""
     written = []
-    with plt.rc_context(_RC):
+    with plt.rc_context(RC):
         for name, make in (("accuracy", _methods), ("variants", _variants), ("exits", _exits)):
             if (figure := make(summary)) is not None:
-                figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-                path = folder / f"{name}.png"
-                figure.savefig(path)
-                plt.close(figure)
-                written.append(path)
+                written.append(save(figure, folder / f"{name}.png", title))
     return written
 
 
@@ -174,11 +158,11 @@ def _exits(summary: Summary) -> Figure | None:
 def _draw_calibration(axis: Axes, curve: Sequence[Point], summary: Summary) -> None:
     points = curve[1:]
     thresholds = [point.threshold for point in points]
-    axis.plot(thresholds, [p.share for p in points], color="#0072B2", label="questions that exit")
-    axis.plot(thresholds, [p.exited_accuracy for p in points], color="#009E73", label="exits that are right")
+    axis.plot(thresholds, [p.share for p in points], color=BLUE, label="questions that exit")
+    axis.plot(thresholds, [p.exited_accuracy for p in points], color=GREEN, label="exits that are right")
     wrong = [p.share_small_wrong for p in points]
     if None not in wrong:
-        axis.plot(thresholds, wrong, color="#D55E00", label="wrong answers that exit")
+        axis.plot(thresholds, wrong, color=RED, label="wrong answers that exit")
     auc = summary.exit_score.value
     axis.set(xlabel="exit threshold", ylim=(-0.02, 1.02))
     axis.set_title("What exits" if auc is None else f"What exits (AUC of the score {auc:.3f})")

@@ -1,15 +1,11 @@
 """Keep the most important visual tokens of a request, ranked jointly over its images."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-
-def kept_count(retention: float, visual_tokens: int) -> int:
-    """max(1, floor(retention * visual_tokens)), the product in floating point."""
-    return max(1, math.floor(retention * visual_tokens))
+from vllm_sgl.decision import kept_count
 
 
 @dataclass(frozen=True)
