@@ -28,7 +28,7 @@ def test_shutdown_ends_every_process(shadow_llm):
     engines = [psutil.Process(process.pid) for process in multiprocessing.active_children()]
     assert len(engines) == 2
     workers = [worker for engine in engines for worker in engine.children(recursive=True)]
-    assert len(workers) >= 2
+    assert workers
     shadow_llm.shutdown()
     shadow_llm.shutdown()
     assert not psutil.wait_procs([*engines, *workers], timeout=30)[1]

@@ -39,21 +39,21 @@ def test_client_gone_while_the_guide_looks(server, qwen2_pair, streamed):
 
 
 def test_client_gone_while_the_small_model_answers(server, qwen2_pair):
-    """The small engine's work ends with the client: seen by its worker's processor time."""
-    (worker,) = server.small_engine().children()
+    """The small engine's work ends with the client: seen by its processor time."""
+    small = server.small_engine()
     sgl = {"guide_tokens": 300}
     endless = {"max_tokens": 300, "sgl": sgl, "extra": {"ignore_eos": True}}
 
     def at_rest():
-        return worker.cpu_percent(interval=0.5) < 10
+        return small.cpu_percent(interval=0.5) < 10
 
     def spent(ask_and_wait):
         poll(at_rest, what="rest of the small engine")
-        before = sum(worker.cpu_times()[:2])
+        before = sum(small.cpu_times()[:2])
         ask_and_wait()
         ask(server, *SHORT, max_tokens=1)
         poll(at_rest, what="rest of the small engine")
-        return sum(worker.cpu_times()[:2]) - before
+        return sum(small.cpu_times()[:2]) - before
 
     def to_the_end():
         assert ask(server, *LONG, **endless).usage.completion_tokens == 300
@@ -68,19 +68,21 @@ def test_client_gone_while_the_small_model_answers(server, qwen2_pair):
 
 
 def test_client_gone_while_the_large_model_answers(server, qwen2_pair):
-    before = server.metrics()
+    """One of a few tries must do: vLLM's server, without SGL too, now and then (one request of a hundred)
+    hands on nothing of a stream before the whole answer is generated."""
     asked = request(*LONG, stream=True, max_tokens=700, extra={"ignore_eos": True})
-    with server.client.chat.completions.create(model=server.model, **asked) as chunks:
-        for chunk in chunks:
-            if chunk.choices[0].delta.content:
-                break
-    assert_idle(server)
-    after = server.metrics()
-    assert after.total("sgl:requests_total", decision="prune") == 1 + before.total(
-        "sgl:requests_total", decision="prune"
-    )
-    generated = "vllm:generation_tokens_total"
-    assert after.total(generated) - before.total(generated) < 700
+
+    def generated_for_a_client_that_leaves():
+        before = server.metrics()
+        with server.client.chat.completions.create(model=server.model, **asked) as chunks:
+            next(chunk for chunk in chunks if chunk.choices[0].delta.content)
+        assert_idle(server)
+        after = server.metrics()
+        guided = "sgl:requests_total"
+        assert after.total(guided, decision="prune") == before.total(guided, decision="prune") + 1
+        return after.total("vllm:generation_tokens_total") - before.total("vllm:generation_tokens_total")
+
+    assert any(generated_for_a_client_that_leaves() < 700 for _ in range(4))
     assert_answers_on(server, qwen2_pair)
 
 

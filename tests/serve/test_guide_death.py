@@ -54,7 +54,7 @@ def test_silent_guide_times_out_and_comes_back(fragile_server, clients, expected
 
 def test_killed_guide_loses_no_request(fragile_server, clients, expected):
     small = fragile_server.small_engine()
-    (worker,) = small.children()
+    family = [small, *small.children(recursive=True)]
     asked = [*expected, *expected, *expected]
     futures = [clients.submit(ask, fragile_server, *question) for question in asked]
     poll(lambda: sum(future.done() for future in futures) >= 8, what="load on the server")
@@ -65,7 +65,7 @@ def test_killed_guide_loses_no_request(fragile_server, clients, expected):
         assert text(completion) == expected[question][completion.sgl["decision"]]
     bypassed = [completion for completion in answers if completion.sgl["decision"] == "bypass"]
     assert len(answers) - 8 >= len(bypassed) > len(answers) // 4
-    poll(lambda: not worker.is_running(), what="the end of the small engine's worker")
+    assert not psutil.wait_procs(family, timeout=30)[1]
 
 
 def test_server_says_that_the_guide_is_down(fragile_server):

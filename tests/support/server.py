@@ -128,7 +128,7 @@ class Server:
         return self.process.children(recursive=True)
 
     def small_engine(self) -> psutil.Process:
-        """The small engine's core process; its worker is a child of it."""
+        """The small engine's core process, which runs the model too."""
         return psutil.Process(int(_SMALL_PID.search(self.log_text())[1]))
 
     def _is_up(self) -> bool:

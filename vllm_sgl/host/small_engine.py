@@ -18,6 +18,8 @@ from vllm_sgl.models import UseVariant
 
 logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
+#: vLLM's variable: which cores the threads of its CPU workers are bound to.
+_BIND = "VLLM_CPU_OMP_THREADS_BIND"
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
 
@@ -62,9 +64,12 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         }
     arguments.update(config.small_args)
     try:
-        return AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
+        small = AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
+    if _needs_no_worker_process(small):
+        small.parallel_config.distributed_executor_backend = "uni"
+    return small
 
 
 def start_small(config: VllmConfig) -> AsyncLLM:
@@ -92,9 +97,20 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
 
 def share_cpu() -> None:
     """Let both engines run on all cores: bound to cores, each would wait for the other's threads."""
-    if current_platform.is_cpu() and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    if current_platform.is_cpu() and _BIND not in os.environ:
+        os.environ[_BIND] = "nobind"
         logger.info("SGL: VLLM_CPU_OMP_THREADS_BIND=nobind, so that two engines share the cores")
+
+
+def _needs_no_worker_process(config: VllmConfig) -> bool:
+    """Whether the model of a CPU engine can run in the engine's core process.
+
+    vLLM gives it a process of its own, whose environment binds its threads to cores; unbound, there is
+    nothing to bind. Core and worker wait for each other by polling, and an idle worker polls for another
+    second: time that the other engine's threads lack where cores are few.
+    """
+    unbound = os.environ.get(_BIND) == "nobind"
+    return current_platform.is_cpu() and unbound and config.parallel_config.world_size == 1
 
 
 def _context(small: str, large: VllmConfig) -> int:
