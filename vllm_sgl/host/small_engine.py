@@ -20,6 +20,8 @@ logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
 #: vLLM's variable: which cores the threads of its CPU workers are bound to.
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
+#: Environment of two engines that share all cores.
+_SHARED_CORES = {_BIND: "nobind", "OMP_WAIT_POLICY": "PASSIVE"}
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
 
@@ -96,10 +98,18 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
 
 
 def share_cpu() -> None:
-    """Let both engines run on all cores: bound to cores, each would wait for the other's threads."""
-    if current_platform.is_cpu() and _BIND not in os.environ:
-        os.environ[_BIND] = "nobind"
-        logger.info("SGL: VLLM_CPU_OMP_THREADS_BIND=nobind, so that two engines share the cores")
+    """Let both engines run on all cores: bound to cores, each would wait for the other's threads.
+
+    Threads that wait for their like then have to sleep: OpenMP's spin, on cores that the other engine needs.
+    Acts on processes that are started later; a forked one keeps the wait policy of the process it came from.
+    """
+    if not current_platform.is_cpu() or os.environ.get(_BIND, "nobind") != "nobind":
+        return
+    ours = {name: value for name, value in _SHARED_CORES.items() if name not in os.environ}
+    os.environ.update(ours)
+    if ours:
+        named = " ".join(f"{name}={value}" for name, value in ours.items())
+        logger.info("SGL: %s, so that two engines share the cores", named)
 
 
 def _needs_no_worker_process(config: VllmConfig) -> bool:
