@@ -133,7 +133,7 @@ class Benchmark:
     def _warm_up(self, server: Server) -> None:
         """Many at once: vLLM compiles some code when it first sees a batch."""
         setting = Setting(min(self._preset.retentions), exits=True)
-        seeds = self._take(max(self._preset.loads) // 2)
+        seeds = self._take(max(self._preset.loads) // 2 or 1)
         xargs = setting.xargs(self._threshold)  # plain vLLM passes over them
         ask(server, bodies(seeds, self._preset.pair.image, self._preset.max_tokens, xargs), len(seeds))
 

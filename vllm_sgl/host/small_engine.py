@@ -1,7 +1,6 @@
 """The second ``AsyncLLM``: the small model's engine, built from the large engine's config."""
 
 import logging
-import os
 from typing import Any
 
 from vllm import AsyncEngineArgs
@@ -10,18 +9,14 @@ from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_config, get_hf_text_config
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.executor import Executor
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.guide.worker import GuideWorkerExtension
+from vllm_sgl.host import cpu
 from vllm_sgl.models import UseVariant
 
 logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
-#: vLLM's variable: which cores the threads of its CPU workers are bound to.
-_BIND = "VLLM_CPU_OMP_THREADS_BIND"
-#: Environment of two engines that share all cores.
-_SHARED_CORES = {_BIND: "nobind", "OMP_WAIT_POLICY": "PASSIVE"}
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
 
@@ -66,12 +61,9 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         }
     arguments.update(config.small_args)
     try:
-        small = AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
+        return AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
-    if _needs_no_worker_process(small):
-        small.parallel_config.distributed_executor_backend = "uni"
-    return small
 
 
 def start_small(config: VllmConfig) -> AsyncLLM:
@@ -80,7 +72,7 @@ def start_small(config: VllmConfig) -> AsyncLLM:
     Statistics stay off: a second Prometheus logger would unregister the first one's collectors.
     """
     # Not by from_vllm_config(): its config carries SGL settings too, for the model inside.
-    engine = AsyncLLM(config, Executor.get_class(config), log_stats=False, log_requests=False)
+    engine = AsyncLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
     logger.info("SGL: guide engine runs in process %s", ", ".join(map(str, engine_pids(engine))))
     return engine
 
@@ -95,32 +87,6 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
     """Process ids of an engine's core processes."""
     manager = engine.engine_core.resources.engine_manager
     return [process.pid for process in manager.processes]
-
-
-def share_cpu() -> None:
-    """Let both engines run on all cores: bound to cores, each would wait for the other's threads.
-
-    Threads that wait for their like then have to sleep: OpenMP's spin, on cores that the other engine needs.
-    Acts on processes that are started later; a forked one keeps the wait policy of the process it came from.
-    """
-    if not current_platform.is_cpu() or os.environ.get(_BIND, "nobind") != "nobind":
-        return
-    ours = {name: value for name, value in _SHARED_CORES.items() if name not in os.environ}
-    os.environ.update(ours)
-    if ours:
-        named = " ".join(f"{name}={value}" for name, value in ours.items())
-        logger.info("SGL: %s, so that two engines share the cores", named)
-
-
-def _needs_no_worker_process(config: VllmConfig) -> bool:
-    """Whether the model of a CPU engine can run in the engine's core process.
-
-    vLLM gives it a process of its own, whose environment binds its threads to cores; unbound, there is
-    nothing to bind. Core and worker wait for each other by polling, and an idle worker polls for another
-    second: time that the other engine's threads lack where cores are few.
-    """
-    unbound = os.environ.get(_BIND) == "nobind"
-    return current_platform.is_cpu() and unbound and config.parallel_config.world_size == 1
 
 
 def _context(small: str, large: VllmConfig) -> int:

@@ -18,7 +18,7 @@ from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.decision import Exit, Facts, Prune
 from vllm_sgl.errors import RequestAborted
 from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
-from vllm_sgl.host import memory, pair, renderer, small_engine
+from vllm_sgl.host import cpu, memory, pair, renderer, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.engine_args import refuse_replicas
 from vllm_sgl.host.output import abort_output, exit_output
@@ -48,7 +48,7 @@ class SGLAsyncLLM(AsyncLLM):
         config = SGLConfig.of(vllm_config.additional_config)
         assert config is not None, "an SGL engine client without SGL settings"
         _refuse_unsupported(vllm_config, kwargs.get("client_count"))
-        small_engine.share_cpu()
+        cpu.share_cores()
         small = small_engine.small_config(vllm_config, config)
         pair.check_pair(vllm_config.model_config, small.model_config)
         fixed_kv = config.small_args.get("kv_cache_memory_bytes")
@@ -60,6 +60,8 @@ class SGLAsyncLLM(AsyncLLM):
         self._guiding: set[str] = set()
         try:
             with renderer.keeping_pixels(vllm_config) as keep:
+                # In place of the one that vLLM chose for an engine that is alone.
+                kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
         except BaseException:

@@ -1,20 +1,21 @@
-"""The small engine's config follows the large one's, and both share the processor."""
+"""Two engines share the cores of one CPU."""
 
 import os
 
 import pytest
 from vllm import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.host.cpu import executor_class, share_cores
 from vllm_sgl.host.engine_args import use_sgl
-from vllm_sgl.host.small_engine import share_cpu, small_config
+from vllm_sgl.host.small_engine import small_config
 
 
-@pytest.mark.parametrize(("threads", "executor"), [("nobind", "uni"), ("0-1", "mp")])
-def test_a_cpu_engine_has_a_worker_process_only_to_bind_its_threads(
-    qwen2_pair, monkeypatch, threads, executor
-):
+@pytest.mark.parametrize(("threads", "executor"), [("nobind", UniProcExecutor), ("0-1", MultiprocExecutor)])
+def test_an_engine_has_a_worker_process_only_to_bind_its_threads(qwen2_pair, monkeypatch, threads, executor):
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", threads)
     small, large = map(str, qwen2_pair)
     arguments = AsyncEngineArgs(model=large, trust_remote_code=True, dtype="float32", max_model_len=512)
@@ -22,8 +23,17 @@ def test_a_cpu_engine_has_a_worker_process_only_to_bind_its_threads(
     use_sgl(arguments, sgl)
     config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
     assert config.parallel_config.distributed_executor_backend == "mp"  # vLLM's own choice
-    parallel = small_config(config, sgl).parallel_config
-    assert parallel.distributed_executor_backend == executor
+    assert executor_class(small_config(config, sgl)) is executor
+    assert executor_class(config) is executor
+
+
+def test_engines_of_many_workers_keep_them(qwen2_pair, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    large = str(qwen2_pair[1])
+    arguments = AsyncEngineArgs(model=large, trust_remote_code=True, dtype="float32", max_model_len=512)
+    arguments.tensor_parallel_size = 2
+    config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
+    assert executor_class(config) is MultiprocExecutor
 
 
 @pytest.mark.parametrize(
@@ -43,5 +53,5 @@ def test_threads_of_engines_on_shared_cores_sleep_while_they_wait(monkeypatch, b
         monkeypatch.setenv(name, before.get(name, ""))  # remembered, so that it is restored
         if name not in before:
             monkeypatch.delenv(name)
-    share_cpu()
+    share_cores()
     assert {name: os.environ[name] for name in names if name in os.environ} == after
