@@ -13,6 +13,9 @@ runs (`benchmarks/serve/figures.py` says how). B is worse at a point when its lo
 The floor stands for what one run cannot see of itself: another start of the servers, another hour of the
 machine. z is such that of all comparisons together one in a hundred goes red by chance. The row "all" is the
 mean over the points of a figure, whose noise is smaller: it sees a loss that is small but everywhere.
+
+Where more requests end early, all is faster. A point where another share of the requests exited is named and
+left out: its requests were others, or something is wrong with the exits.
 """
 
 import argparse
@@ -29,6 +32,8 @@ from benchmarks import report
 
 FLOOR = 0.03
 FALSE_ALARMS = 0.01
+#: Shares of requests that exit, further apart than this, are not the same.
+SAME_EXITS = 0.02
 _ALL = "all"
 
 
@@ -53,10 +58,18 @@ def changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
     for name in ("benchmark", "preset"):
         if a.get(name) is None or a.get(name) != b.get(name):
             raise ValueError(f"cannot compare: {name} is {a.get(name)} in A and {b.get(name)} in B")
-    found = list(_changes(_figures(a), _figures(b)))
+    apart = other_exits(a, b)
+    found = [change for change in _changes(_figures(a), _figures(b)) if change.point not in apart]
     if not found:
         raise ValueError("cannot compare: no figure is in both results")
     return [*found, *_means(found)]
+
+
+def other_exits(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Points that are not compared -> share of requests that exited in A and in B."""
+    before, after = ({row["point"]: row.get("exit_share") or 0.0 for row in one["rows"]} for one in (a, b))
+    shares = {point: (share, after[point]) for point, share in before.items() if point in after}
+    return {point: both for point, both in shares.items() if abs(both[0] - both[1]) > SAME_EXITS}
 
 
 def allowed(change: Change, comparisons: int) -> float:
@@ -105,6 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if a["machine"] != b["machine"] or a["gpu"] != b["gpu"]:
         report.progress("note: A and B are from different machines")
+    for point, shares in other_exits(a, b).items():
+        report.progress(
+            "note: {}: not compared, {:.0%} of requests exited in A, {:.0%} in B".format(point, *shares)
+        )
     verdicts = [verdict(change, len(found)) for change in found]
     report.print_table(_row(*both, len(found)) for both in zip(found, verdicts, strict=True))
     print(", ".join(f"{word}: {verdicts.count(word)}" for word in ("worse", "same", "better")))

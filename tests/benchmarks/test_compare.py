@@ -78,6 +78,27 @@ def test_points_that_only_one_has_are_left_out():
     assert [change.point for change in compare.changes(a, b)] == ["x"]
 
 
+def with_exits(values, share):
+    one = result(values)
+    one["rows"][-1]["exit_share"] = share
+    return one
+
+
+def test_other_exits_make_another_point(run):
+    """Slower only because fewer requests ended early."""
+    a, b = with_exits({"x": 1.0, "y": 3.0}, 0.8), with_exits({"x": 1.0, "y": 1.5}, 0.4)
+    assert [change.point for change in compare.changes(a, b)] == ["x"]
+    code, said = run(a, b)
+    assert code == 0
+    assert "y: not compared, 80% of requests exited in A, 40% in B" in said.err
+
+
+def test_points_of_the_same_exits_are_compared(run):
+    code, said = run(with_exits({"x": 3.0}, 0.8), with_exits({"x": 1.5}, 0.79))
+    assert code == 1
+    assert not said.err
+
+
 @pytest.mark.parametrize(
     ("a", "b", "words"),
     [
