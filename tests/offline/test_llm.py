@@ -87,7 +87,9 @@ def test_a_mixed_list_keeps_its_order_and_its_own_parameters(llm):
     params = [
         greedy(32, sgl={"exit_threshold": 0}),
         greedy(4),
-        SamplingParams(n=3, temperature=0.9, max_tokens=5, extra_args={"sgl_exit_threshold": 0}),
+        SamplingParams(
+            n=3, temperature=0.9, max_tokens=5, ignore_eos=True, extra_args={"sgl_exit_threshold": 0}
+        ),
         greedy(6, sgl={"retention": 0.1}),
         greedy(3, sgl={"enabled": 0}),
     ]
