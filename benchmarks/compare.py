@@ -67,7 +67,7 @@ def changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
 
 def other_exits(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Points that are not compared -> share of requests that exited in A and in B."""
-    before, after = ({row["point"]: row.get("exit_share") or 0.0 for row in one["rows"]} for one in (a, b))
+    before, after = ({row["point"]: row.get("exit_share", 0.0) for row in one["rows"]} for one in (a, b))
     shares = {point: (share, after[point]) for point, share in before.items() if point in after}
     return {point: both for point, both in shares.items() if abs(both[0] - both[1]) > SAME_EXITS}
 
@@ -118,10 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if a["machine"] != b["machine"] or a["gpu"] != b["gpu"]:
         report.progress("note: A and B are from different machines")
-    for point, shares in other_exits(a, b).items():
-        report.progress(
-            "note: {}: not compared, {:.0%} of requests exited in A, {:.0%} in B".format(point, *shares)
-        )
+    for point, (before, after) in other_exits(a, b).items():
+        report.progress(f"note: {point}: not compared, {before:.0%} of requests exited in A, {after:.0%} in B")
     verdicts = [verdict(change, len(found)) for change in found]
     report.print_table(_row(*both, len(found)) for both in zip(found, verdicts, strict=True))
     print(", ".join(f"{word}: {verdicts.count(word)}" for word in ("worse", "same", "better")))
