@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if a["machine"] != b["machine"] or a["gpu"] != b["gpu"]:
         report.progress("note: A and B are from different machines")
-    for point, (before, after) in other_exits(a, b).items():
-        report.progress(f"note: {point}: not compared, {before:.0%} of requests exited in A, {after:.0%} in B")
+    for point, (in_a, in_b) in other_exits(a, b).items():
+        report.progress(f"note: {point}: not compared, {in_a:.0%} of requests exited in A, {in_b:.0%} in B")
     verdicts = [verdict(change, len(found)) for change in found]
     report.print_table(_row(*both, len(found)) for both in zip(found, verdicts, strict=True))
     print(", ".join(f"{word}: {verdicts.count(word)}" for word in ("worse", "same", "better")))
