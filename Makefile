@@ -27,10 +27,12 @@ check: lint test ## everything that the gate runs
 test: install ## run every test; ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: install ## check style, formatting and who may import what
+lint: install ## check style, formatting, types and who may import what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_imports.py
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 format: install ## fix what `make lint` can fix by itself
 	$(BIN)/ruff check --fix .

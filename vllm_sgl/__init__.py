@@ -11,9 +11,9 @@ __all__ = ["LLM", "SGLConfig", "__version__"]
 
 if TYPE_CHECKING:
     from vllm_sgl.config import SGLConfig
-    from vllm_sgl.offline import LLM
+    from vllm_sgl.engine.offline import LLM
 
-_LAZY = {"LLM": "vllm_sgl.offline", "SGLConfig": "vllm_sgl.config"}
+_LAZY = {"LLM": "vllm_sgl.engine.offline", "SGLConfig": "vllm_sgl.config"}
 
 
 def __getattr__(name: str) -> Any:

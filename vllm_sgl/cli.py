@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from vllm_sgl import __version__
-from vllm_sgl.explain import command as explain
+from vllm_sgl.commands.explain import command as explain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,4 +18,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     explain.add_to(commands)
     options = parser.parse_args(arguments)
-    return options.run(options)
+    return int(options.run(options))

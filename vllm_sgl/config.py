@@ -5,7 +5,7 @@ Both are plain values that check themselves. A bad value names the key, what is 
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -18,7 +18,7 @@ _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]i?B)", re.IGNORECA
 _SMALLEST_ENGINE = 1 << 20
 _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 
-#: Which query rows count for a visual token's importance; see :func:`vllm_sgl.guide.recorder.query_rows`.
+#: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 
 #: What a value may be, in words, for error messages (settings and request keys share them).
@@ -29,6 +29,7 @@ ALLOWED = {
     "guide_tokens": "a whole number >= 1",
     "query_rows": "'prompt+generated', 'last_prompt+generated', 'prompt', 'last_prompt' or 'generated'",
     "consistency_retention": "a number in (0, 1]",
+    "policy": "the name of a policy, such as 'top'",
     "positions": "'original' or 'packed'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
     "small_args": "an object of vLLM engine arguments",
@@ -74,6 +75,7 @@ class SGLConfig(_Settings):
     query_rows: QueryRows = Field(
         "prompt+generated", description="rows whose attention counts for a visual token's importance"
     )
+    policy: str = Field("top", min_length=1, description="the rule that picks the kept visual tokens")
     consistency_retention: float = Field(
         0.05, gt=0, le=1, description="share of visual tokens shown in the consistency pass"
     )
@@ -102,7 +104,7 @@ class SGLConfig(_Settings):
     @classmethod
     def _check_small_memory(cls, value: Any) -> str | int | float:
         if value == "auto":
-            return value
+            return "auto"
         if isinstance(value, str) and re.fullmatch(r"[0-9.]+", value):
             value = float(value)
         if isinstance(value, float) and value < 1:
@@ -146,6 +148,7 @@ class RequestOptions(_Settings):
     exit_threshold: float | None = Field(None, ge=0, le=1)
     guide_tokens: int = Field(ge=1)
     query_rows: QueryRows
+    policy: str = Field(min_length=1)
     enabled: int = Field(1, ge=0, le=1)
 
     @classmethod
@@ -166,11 +169,15 @@ class RequestOptions(_Settings):
             "exit_threshold": config.exit_threshold,
             "guide_tokens": config.guide_tokens,
             "query_rows": config.query_rows,
+            "policy": config.policy,
         }
         return _validated(cls, defaults | asked, prefix=REQUEST_PREFIX)
 
 
-def _validated(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+Validated = TypeVar("Validated", bound=_Settings)
+
+
+def _validated(cls: type[Validated], values: Mapping[str, Any], prefix: str) -> Validated:
     if not isinstance(values, Mapping):
         raise ValueError(f"sgl settings: expected an object, received {values!r}")
     try:
@@ -179,7 +186,7 @@ def _validated(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         raise ValueError("; ".join(_explain(e, cls, prefix) for e in error.errors())) from None
 
 
-def _explain(error: Any, cls: type, prefix: str) -> str:
+def _explain(error: Any, cls: type[_Settings], prefix: str) -> str:
     def named(field: str) -> str:
         return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
 

@@ -4,7 +4,7 @@
 class GuideError(RuntimeError):
     """The guide could not look at a request.
 
-    reason: one of the ``GUIDE_*`` strings of :class:`vllm_sgl.decision.Reason`.
+    reason: one of the ``GUIDE_*`` strings of :class:`vllm_sgl.core.Reason`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -7,108 +7,73 @@ Imports neither torch nor vLLM.
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from vllm_sgl.break_even import Costs
 from vllm_sgl.config import RequestOptions, SGLConfig
-from vllm_sgl.decision import (
-    Bypass,
+from vllm_sgl.core import (
     Decision,
-    Exit,
     Facts,
-    Prune,
+    GuideRequest,
+    GuideResult,
+    Kept,
+    Outcome,
     Reason,
+    RenderedPrompt,
     Report,
-    may_exit,
-    why_bypass,
-    why_no_exit,
+    Seen,
 )
+from vllm_sgl.decide import score
+from vllm_sgl.decide.bypass import why_bypass
+from vllm_sgl.decide.early_exit import may_exit, why_no_exit
 from vllm_sgl.errors import GuideError, GuideFailedError
-from vllm_sgl.guide.score import exit_score
 
 if TYPE_CHECKING:
-    import torch
-
-    from vllm_sgl.guide.result import Answer, GuideResult
+    from vllm_sgl.decide.break_even import Costs
+    from vllm_sgl.guide.base import Guide
+    from vllm_sgl.prune.base import Policy
 
 logger = logging.getLogger("vllm.vllm_sgl.pipeline")
 
-
-class Guide(Protocol):
-    """A small model; see :class:`vllm_sgl.guide.small.SmallModelGuide`."""
-
-    @property
-    def context(self) -> int: ...
-
-    async def look(self, request: Any, guide_tokens: int) -> "GuideResult": ...
-
-    async def consistency(self, id: str, prompt: Any, answer: "Answer", priority: int = 0) -> float: ...
-
-
-class Policy(Protocol):
-    """Which visual tokens to keep; see :mod:`vllm_sgl.prune.top_importance`."""
-
-    def select(self, importance: "Sequence[torch.Tensor]", retention: float) -> "list[torch.Tensor]": ...
-
-
-class Rewriter(Protocol):
-    """Rewrites rendered prompts; see :mod:`vllm_sgl.prune.rewrite`."""
-
-    def tag_images(self, prompt: Any) -> Any: ...
-
-    def prune_prompt(self, prompt: Any, kept: "Sequence[torch.Tensor]") -> Any: ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """decision and its report; prompt: what the large model is to be given, None for what came;
-    max_tokens: the room that the unpruned prompt leaves for an answer."""
-
-    decision: Decision
-    report: Report
-    prompt: Any
-    max_tokens: int | None = None
+#: Rewrites a rendered prompt so that only kept visual tokens are left; see :mod:`vllm_sgl.prune.rewrite`.
+Rewriter = Callable[[RenderedPrompt, Kept], RenderedPrompt]
 
 
 class Pipeline:
     """Walks requests, any number at once; holds no state of its own.
 
     Args:
+        policies: gives the policy of a name.
         costs: of both models, so that requests are left alone whose guidance does not pay; None guides all.
     """
 
     def __init__(
-        self, config: SGLConfig, guide: Guide, policy: Policy, rewriter: Rewriter, costs: Costs | None = None
+        self,
+        config: SGLConfig,
+        guide: "Guide",
+        policies: "Callable[[str], Policy]",
+        rewrite: Rewriter,
+        costs: "Costs | None" = None,
     ) -> None:
         self._config = config
         self._guide = guide
-        self._policy = policy
-        self._rewriter = rewriter
+        self._policies = policies
+        self._rewrite = rewrite
         self._costs = costs
 
-    async def walk(self, request: Any, facts: Facts, options: RequestOptions) -> Outcome:
+    async def walk(self, request: GuideRequest | None, facts: Facts, options: RequestOptions) -> Outcome:
         """Decide what happens to one request.
 
         Args:
-            request: a :class:`vllm_sgl.guide.small.GuideRequest`; None where ``facts.bypass`` says so.
+            request: None only where ``facts.bypass`` says so.
 
         Raises:
             GuideFailedError: under ``on_error="fail"``, when the guide fails.
+            RequestAborted: when the request was aborted by its id.
         """
-        prompt = request.prompt if request is not None else None
-        reason = why_bypass(
-            facts,
-            retention=options.retention,
-            exit_threshold=options.exit_threshold,
-            enabled=bool(options.enabled),
-            small_context=self._guide.context,
-        )
-        if reason is None and not self._pays(facts, options):
-            reason = Reason.BREAK_EVEN
-        if reason is not None:
-            return Outcome(Bypass(reason), _report("bypass", facts, reason), prompt)
+        reason = why_bypass(facts, options, self._costs, self._guide.context)
+        if reason is not None or request is None:
+            return Outcome(_report("bypass", facts, reason))
         start = time.monotonic()
         try:
             outcome = await self._guided(request, facts, options)
@@ -116,46 +81,44 @@ class Pipeline:
             if self._config.on_error == "fail":
                 raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from error
             logger.error("SGL: request %s falls back to the large model alone: %s", request.id, error)
-            outcome = Outcome(Bypass(error.reason), _report("bypass", facts, error.reason), prompt)
+            outcome = Outcome(_report("bypass", facts, error.reason))
         outcome.report.guide_seconds = time.monotonic() - start
-        return replace(outcome, prompt=prompt) if self._config.shadow else outcome
+        # A shadow decides and reports, and has no effect.
+        return Outcome(outcome.report) if self._config.shadow else outcome
 
-    def _pays(self, facts: Facts, options: RequestOptions) -> bool:
-        exit_possible = may_exit(facts, options.exit_threshold)
-        return self._costs is None or self._costs.pays(
-            facts, options.retention, exit_possible, options.guide_tokens
-        )
-
-    async def _guided(self, request: Any, facts: Facts, options: RequestOptions) -> Outcome:
-        tagged = replace(request, prompt=self._rewriter.tag_images(request.prompt))
+    async def _guided(self, request: GuideRequest, facts: Facts, options: RequestOptions) -> Outcome:
         threshold = options.exit_threshold
         # Without an exit the answer is of use only for its query rows.
         whole = may_exit(facts, threshold) or options.query_rows.endswith("generated")
-        tokens = options.guide_tokens if whole else 1
-        result = await self._guide.look(tagged, tokens)
+        result = await self._guide.look(request, options.guide_tokens if whole else 1)
         report = _report("prune", facts)
-        report.confidence, report.importance = result.confidence, result.importance
+        report.confidence = score.confidence(result.answer.logprobs)
+        report.importance = result.importance
         if threshold is not None:
-            report.reason = why_no_exit(facts, result, threshold)
+            report.reason = await self._why_no_exit(request, facts, result, report, threshold)
             if report.reason is None:
-                await self._score(tagged, result, report)
-                if report.score >= threshold:
-                    report.decision, report.kept_tokens = "exit", 0
-                    return Outcome(Exit(result.answer), report, request.prompt)
-                report.reason = Reason.LOW_SCORE
-        kept = self._policy.select(result.importance, options.retention)
+                report.decision, report.kept_tokens = "exit", 0
+                return Outcome(report, answer=result.answer)
+        seen = [Seen(*pair) for pair in zip(request.items, result.importance, strict=True)]
+        kept = self._policies(options.policy).select(seen, options.retention)
         report.kept, report.kept_tokens = kept, sum(len(indices) for indices in kept)
-        everything = report.kept_tokens == report.visual_tokens
-        pruned = request.prompt if everything else self._rewriter.prune_prompt(request.prompt, kept)
-        return Outcome(Prune(kept, report.reason), report, pruned, facts.max_tokens)
+        if report.kept_tokens == report.visual_tokens:
+            return Outcome(report)
+        return Outcome(report, prompt=self._rewrite(request.prompt, kept), max_tokens=facts.max_tokens)
 
-    async def _score(self, request: Any, result: "GuideResult", report: Report) -> None:
-        few = self._policy.select(result.importance, self._config.consistency_retention)
-        shown = self._rewriter.prune_prompt(request.prompt, few)
-        report.consistency = await self._guide.consistency(request.id, shown, result.answer, request.priority)
-        report.score = exit_score(result.confidence, report.consistency)
+    async def _why_no_exit(
+        self, request: GuideRequest, facts: Facts, result: GuideResult, report: Report, threshold: float
+    ) -> str | None:
+        """The reason, or None for an exit; the second pass runs only where it can make a difference."""
+        reason = why_no_exit(facts, result.answer, threshold)
+        if reason is not None:
+            return reason
+        share = self._config.consistency_retention
+        report.consistency = await self._guide.confirm(request, result, share)
+        report.score = score.exit_score(score.confidence(result.answer.logprobs), report.consistency)
+        return None if report.score >= threshold else Reason.LOW_SCORE
 
 
-def _report(decision: str, facts: Facts, reason: str | None = None) -> Report:
+def _report(decision: Decision, facts: Facts, reason: str | None = None) -> Report:
     total = sum(facts.visual_tokens)
     return Report(decision, reason, visual_tokens=total, kept_tokens=total)

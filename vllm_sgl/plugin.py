@@ -9,7 +9,7 @@ from multiprocessing import parent_process
 
 def register() -> None:
     """Called by vLLM in every process it starts."""
-    from vllm_sgl.models import ACTIVE_ENV, register_variants
+    from vllm_sgl.families import ACTIVE_ENV, register_variants
 
     if os.environ.get(ACTIVE_ENV):
         register_variants()
@@ -19,15 +19,16 @@ def register() -> None:
 
 def install() -> None:
     """Put SGL into vLLM's command line and server: three patched class attributes, all in ``host``."""
+    from vllm_sgl.engine.large import use_sgl
     from vllm_sgl.host import async_llm, engine_args
     from vllm_sgl.serve import flags
 
-    engine_args.install(flags.add_flags, flags.fold)
+    engine_args.install(flags.add_flags, flags.fold, use_sgl)
     async_llm.install(_engine_client)
 
 
 def _engine_client() -> type:
-    from vllm_sgl.serve.engine import SGLAsyncLLM
+    from vllm_sgl.engine.client import SGLAsyncLLM
 
     return SGLAsyncLLM
 

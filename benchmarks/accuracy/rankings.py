@@ -18,8 +18,8 @@ from PIL import Image
 from tools.internvl_reference import fastv
 from tools.internvl_reference.reference import reference
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.guide.result import Answer, GuideResult
-from vllm_sgl.pipeline import Guide
+from vllm_sgl.core import Answer, GuideRequest, GuideResult
+from vllm_sgl.guide.base import Guide
 
 from .data import Question
 
@@ -114,8 +114,8 @@ def box_importance(question: Question, tiling: Tiling) -> list[torch.Tensor]:
 
 
 class RankingGuide:
-    """A :class:`vllm_sgl.pipeline.Guide` that asks :class:`Rankings` where a request names one, and the small
-    model where it does not."""
+    """A :class:`vllm_sgl.guide.base.Guide` that asks :class:`Rankings` where a request names one, and the
+    small model where it does not."""
 
     def __init__(self, small: Guide, rank: Callable[..., list[torch.Tensor]]) -> None:
         self._small = small
@@ -125,14 +125,27 @@ class RankingGuide:
     def context(self) -> int:
         return self._small.context
 
-    async def look(self, request: Any, guide_tokens: int) -> GuideResult:
+    @property
+    def alive(self) -> bool:
+        return self._small.alive
+
+    async def start(self) -> None:
+        await self._small.start()
+
+    async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         asked = request.params.extra_args or {}
         if RANKING not in asked:
-            return await self._small.look(request, guide_tokens)
+            return await self._small.look(request, answer_tokens)
         importance = await asyncio.to_thread(
             self._rank, asked[RANKING], asked[QUESTION], request.prompt, request.visual_tokens
         )
         return GuideResult(importance, _NO_ANSWER)
 
-    async def consistency(self, id: str, prompt: Any, answer: Answer, priority: int = 0) -> float:
-        return await self._small.consistency(id, prompt, answer, priority)
+    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
+        return await self._small.confirm(request, result, share)
+
+    async def abort(self, request_id: str) -> None:
+        await self._small.abort(request_id)
+
+    def stop(self) -> None:
+        self._small.stop()

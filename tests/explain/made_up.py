@@ -3,8 +3,8 @@
 import numpy as np
 
 from tests.support.images import random_image
-from vllm_sgl.explain.explanation import Answer, Explanation, Pruned, SeenImage
-from vllm_sgl.explain.layout import Layout
+from vllm_sgl.commands.explain.explanation import Answer, Explanation, Pruned, SeenImage
+from vllm_sgl.visual.layout import tiled
 
 SHAPES = {
     "square": (2, 2), "wide": (6, 1), "tall": (1, 5), "single": (1, 1),
@@ -16,7 +16,7 @@ def explanation(*shapes, importance=None, **changes):
     images, kept = [], []
     for seed, shape in enumerate(shapes):
         columns, rows = SHAPES[shape]
-        layout = Layout(columns, rows, 4, thumbnail=columns * rows > 1)
+        layout = tiled(columns, rows, 4, thumbnail=columns * rows > 1)
         scores = np.random.default_rng(seed).lognormal(size=layout.visual_tokens).astype(np.float32)
         images.append(
             SeenImage(

@@ -8,29 +8,33 @@ import torch
 from PIL import Image
 from vllm.exceptions import VLLMValidationError
 
-from vllm_sgl.decision import Reason, Report
-from vllm_sgl.explain import asking
-from vllm_sgl.explain.asking import OneLook
-from vllm_sgl.explain.errors import UsageError
-from vllm_sgl.guide.result import Answer, GuideResult
-from vllm_sgl.host.tiling import Tiling
+from vllm_sgl.commands.explain import asking
+from vllm_sgl.commands.explain.asking import OneLook
+from vllm_sgl.commands.explain.errors import UsageError
+from vllm_sgl.core import Answer, GuideResult, Reason, Report
+from vllm_sgl.visual.layout import tiled
 
-TILING = Tiling(side=112, cells=4, thumbnail=True, ratios=((1, 1), (2, 1)))
+
+def layout_of(width, height):
+    """Tiles of 112 pixels, side by side."""
+    columns = width // 112
+    return tiled(columns, 1, 4, thumbnail=columns > 1)
 
 
 class CountingGuide:
     """A guide that answers with the number of the look."""
 
     context = 64
+    alive = True
     looks = 0
 
-    async def look(self, request, guide_tokens):
+    async def look(self, request, answer_tokens):
         self.looks += 1
         await asyncio.sleep(0)
         return GuideResult([torch.tensor([float(self.looks)])], Answer("", (), (), True, "stop"))
 
-    async def consistency(self, id, prompt, answer, priority=0):
-        return {"request": 0.25}[id]
+    async def confirm(self, request, result, share):
+        return {"request": share}[request]
 
 
 async def test_everybody_gets_the_same_look():
@@ -41,7 +45,8 @@ async def test_everybody_gets_the_same_look():
     assert guide.looks == 1
     assert all(result is look.result for result in seen)
     assert look.context == 64
-    assert await look.consistency("request", None, None) == 0.25
+    assert await look.confirm("request", None, 0.25) == 0.25
+    assert look.alive
 
 
 def explain(monkeypatch, answer):
@@ -75,8 +80,8 @@ def test_a_question_that_vllm_refuses(monkeypatch):
 
 def test_tiles_that_are_not_the_engines_are_an_error():
     images = [("one.png", Image.new("RGB", (112, 112))), ("two.png", Image.new("RGB", (224, 112)))]
-    one, two = asking._seen(images, TILING, [torch.ones(16), torch.ones(48)])
-    assert (one.layout.tiles, one.layout.thumbnail) == (1, False)
-    assert (two.layout.tiles, two.layout.thumbnail) == (2, True)
+    one, two = asking._seen(images, layout_of, [torch.ones(16), torch.ones(48)])
+    assert (one.layout.columns, len(one.layout.views)) == (1, 1)
+    assert (two.layout.columns, len(two.layout.views)) == (2, 2)
     with pytest.raises(RuntimeError, match=r"two\.png: expected 48 visual tokens .* the engine reports 32"):
-        asking._seen(images, TILING, [torch.ones(16), torch.ones(32)])
+        asking._seen(images, layout_of, [torch.ones(16), torch.ones(32)])

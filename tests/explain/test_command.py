@@ -10,8 +10,8 @@ import pytest
 from tests.explain.made_up import explanation
 from tests.support.images import random_image
 from vllm_sgl import cli
-from vllm_sgl.explain import command
-from vllm_sgl.explain import explanation as explanation_module
+from vllm_sgl.commands.explain import command
+from vllm_sgl.commands.explain import explanation as explanation_module
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,12 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def without_matplotlib(monkeypatch):
-    import vllm_sgl.explain
+    import vllm_sgl.commands.explain
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for name in ("picture", "sheet"):
-        monkeypatch.delitem(sys.modules, f"vllm_sgl.explain.{name}", raising=False)
-        monkeypatch.delattr(vllm_sgl.explain, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"vllm_sgl.commands.explain.{name}", raising=False)
+        monkeypatch.delattr(vllm_sgl.commands.explain, name, raising=False)
 
 
 def refused(capsys, *arguments):

@@ -16,7 +16,7 @@ from tests.support.images import QUESTIONS, random_image
 from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference.reference import confidence, reference, select
 from vllm_sgl import __version__
-from vllm_sgl.prune.top_importance import TopImportance
+from vllm_sgl.prune.top import TopImportance
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(300, 200), (112, 100)]  # 3 x 2 tiles and a thumbnail; one tile without

@@ -8,13 +8,12 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.transformers_utils.processors.internvl import dynamic_preprocess_internvl
 
 from tests.support.images import random_image
-from vllm_sgl.explain.layout import Layout
+from vllm_sgl.families import family_of
 from vllm_sgl.host.image_file import load_image
-from vllm_sgl.host.tiling import Tiling
+from vllm_sgl.visual.layout import tiled
 
 SIDE, CELLS = 112, 4
 GRIDS = [(columns, rows) for columns in range(1, 13) for rows in range(1, 13) if columns * rows <= 12]
-TILING = Tiling(SIDE, CELLS, thumbnail=True, ratios=tuple(sorted(GRIDS, key=np.prod)))
 
 
 def coordinates(width, height):
@@ -27,10 +26,12 @@ def coordinates(width, height):
 @pytest.mark.parametrize(("columns", "rows"), [(1, 1), (3, 2), (1, 5), (6, 1), (4, 3)])
 def test_boxes_are_where_vllm_cuts(columns, rows):
     width, height = columns * SIDE, rows * SIDE
-    assert TILING.grid(width, height) == (columns, rows)
-    layout = Layout(columns, rows, CELLS, thumbnail=columns * rows > 1)
+    layout = tiled(columns, rows, CELLS, thumbnail=columns * rows > 1)
     parts = dynamic_preprocess_internvl(
-        coordinates(width, height), target_ratios=list(TILING.ratios), image_size=SIDE, use_thumbnail=True
+        coordinates(width, height),
+        target_ratios=sorted(GRIDS, key=np.prod),
+        image_size=SIDE,
+        use_thumbnail=True,
     )
     assert len(parts) * CELLS**2 == layout.visual_tokens
     # In a tile tokens run row by row: the mean colour of each token's pixels, in the model's order.
@@ -43,23 +44,23 @@ def test_boxes_are_where_vllm_cuts(columns, rows):
 
 
 def test_maps_put_values_where_their_boxes_are():
-    layout = Layout(columns=3, rows=2, cells=4, thumbnail=True)
+    layout = tiled(columns=3, rows=2, cells=4, thumbnail=True)
     boxes = layout.boxes(12, 8)  # one pixel a token
-    tiles = layout.tile_map(np.arange(layout.visual_tokens))
+    tiles, thumbnail = layout.maps(np.arange(layout.visual_tokens))
     assert tiles.shape == (8, 12)
     assert sorted(tiles.flatten()) == list(range(6 * 16))
     for y, row in enumerate(tiles):
         for x, token in enumerate(row):
             assert boxes[token].tolist() == [x, y, x + 1, y + 1]
-    assert layout.thumbnail_map(np.arange(layout.visual_tokens)).flatten().tolist() == list(range(96, 112))
+    assert thumbnail.flatten().tolist() == list(range(96, 112))
     assert boxes[-1].tolist() == [9, 6, 12, 8]
 
 
 def test_a_single_tile_has_no_thumbnail():
-    layout = Layout(columns=1, rows=1, cells=4, thumbnail=False)
+    layout = tiled(columns=1, rows=1, cells=4, thumbnail=False)
     assert layout.visual_tokens == 16
-    assert layout.thumbnail_map(range(16)) is None
-    assert layout.tile_map(range(16)).flatten().tolist() == list(range(16))
+    (tile,) = layout.maps(range(16))
+    assert tile.flatten().tolist() == list(range(16))
 
 
 @pytest.mark.parametrize("most", [None, 2])
@@ -67,17 +68,16 @@ def test_tiling_is_the_models(qwen2_pair, most):
     """Whatever is set for the processor: the visual tokens are those that vLLM makes placeholders for."""
     settings = {} if most is None else {"mm_processor_kwargs": {"max_dynamic_patch": most}}
     model = EngineArgs(str(qwen2_pair[1]), trust_remote_code=True, **settings).create_model_config()
-    tiling = Tiling.of(model)
+    layout_of = family_of(model).layout_of(model)
     processor = MULTIMODAL_REGISTRY.create_processor(model).info.get_hf_processor()
-    assert (tiling.side, tiling.cells, tiling.thumbnail) == (112, 4, True)
     found = set()
     for size in [(112, 112), (300, 200), (200, 300), (1000, 90), (90, 1000), (301, 207), (5, 5)]:
-        columns, rows = tiling.grid(*size)
-        layout = Layout(columns, rows, tiling.cells, tiling.thumbnail and columns * rows > 1)
+        layout = layout_of(*size)
+        assert (layout.tile_tokens, len(layout.views)) == (16, 1 + (layout.columns * layout.rows > 1))
         assert layout.visual_tokens == processor.get_num_image_tokens(
             image_width=size[0], image_height=size[1]
         )
-        found.add((columns, rows))
+        found.add((layout.columns, layout.rows))
     assert max(columns * rows for columns, rows in found) == (most or 6)
 
 

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from tests.explain.made_up import explanation
-from vllm_sgl.decision import Reason
-from vllm_sgl.explain import picture, pixels
-from vllm_sgl.explain.explanation import Answer
-from vllm_sgl.explain.sheet import fold, font, text_width
+from vllm_sgl.commands.explain import picture, pixels
+from vllm_sgl.commands.explain.explanation import Answer
+from vllm_sgl.commands.explain.sheet import fold, font, text_width
+from vllm_sgl.core import Reason
 
 
 def test_a_tokens_pixels_have_its_value():

@@ -9,9 +9,9 @@ import pytest
 from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs
 from vllm_sgl.config import QueryRows
-from vllm_sgl.decision import Reason
+from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError, RequestAborted
-from vllm_sgl.guide import small
+from vllm_sgl.guide.local import params
 
 QUESTIONS = ("What is written on the sign?", "Read the number.", "How many people are there?", "Who?")
 CHOICES = get_args(QueryRows)
@@ -128,14 +128,14 @@ async def test_prefix_caching_switched_on_does_not_hide_rows(caching):
 async def test_rows_hidden_by_the_prefix_cache_are_noticed(caching, monkeypatch):
     """As if vLLM stopped honouring skip_reading_prefix_cache. The question is long enough for some of
     its rows to lie in full blocks, which are what the cache holds."""
-    make_params = small._guide_params
+    looking = params.looking
 
     def reading_cache(*args, **kwargs):
-        params = make_params(*args, **kwargs)
-        params.skip_reading_prefix_cache = False
-        return params
+        sampling = looking(*args, **kwargs)
+        sampling.skip_reading_prefix_cache = False
+        return sampling
 
-    monkeypatch.setattr(small, "_guide_params", reading_cache)
+    monkeypatch.setattr(params, "looking", reading_cache)
     prompt = caching.render("What is written on the sign next to the door? " * 4, (112, 112))
     assert_right(caching, prompt, await caching.look(prompt))  # nothing cached yet
     with pytest.raises(GuideError, match="prefix-cache hit") as error:

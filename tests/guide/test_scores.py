@@ -7,7 +7,7 @@ from vllm import SamplingParams
 
 from tests.support.engines import Engines, inputs
 from tools.internvl_reference.reference import confidence
-from vllm_sgl.decision import Bypass, Exit, Prune, Reason
+from vllm_sgl.core import Reason
 
 REQUESTS = (
     ([(112, 112)], "What is written on the sign?"),
@@ -48,8 +48,8 @@ async def test_scores_follow_the_formulas(engines, prompts):
         assert report.confidence == pytest.approx(confident, rel=1e-3)
         assert report.consistency == pytest.approx(consistent, rel=1e-2)
         assert report.score == pytest.approx((confident + consistent) / 2, rel=1e-3)
-        assert isinstance(outcome.decision, Exit)
-        answer = outcome.decision.answer
+        assert outcome.report.decision == "exit"
+        answer = outcome.answer
         assert list(answer.token_ids) == expected.tokens
         assert answer.text == engines.reference.tokenizer.decode(expected.tokens, skip_special_tokens=True)
         assert (report.decision, report.kept_tokens) == ("exit", 0)
@@ -80,15 +80,15 @@ async def test_threshold_divides_exit_from_prune(engines, prompts):
     score = (await engines.walk(prompt, max_tokens=6, sgl_exit_threshold=0.0)).report.score
     below = await engines.walk(prompt, max_tokens=6, sgl_exit_threshold=score * 0.999)
     above = await engines.walk(prompt, max_tokens=6, sgl_exit_threshold=min(1, score * 1.001))
-    assert isinstance(below.decision, Exit)
-    assert isinstance(above.decision, Prune)
+    assert below.report.decision == "exit"
+    assert above.report.decision == "prune"
     assert above.report.reason == Reason.LOW_SCORE
     assert above.report.score == pytest.approx(score, rel=1e-4)
 
 
 async def test_unfinished_answer_never_exits(engines, prompts):
     outcome = await engines.walk(prompts[0], max_tokens=64, sgl_exit_threshold=0.0, sgl_guide_tokens=1)
-    assert isinstance(outcome.decision, Prune)
+    assert outcome.report.decision == "prune"
     assert outcome.report.reason == Reason.UNFINISHED
     assert outcome.report.consistency is None
 
@@ -97,7 +97,7 @@ async def test_prompt_without_room_for_the_small_model_is_bypassed(engines):
     prompt = engines.render("Count. " * 100, (112, 112))
     assert len(prompt["prompt_token_ids"]) > engines.guide.context
     outcome = await engines.walk(prompt)
-    assert outcome.decision == Bypass(Reason.TOO_LONG)
+    assert outcome.report.reason == Reason.TOO_LONG
 
 
 async def test_prompt_with_room_for_one_answer_token_is_guided(engines):
@@ -107,10 +107,10 @@ async def test_prompt_with_room_for_one_answer_token_is_guided(engines):
     token = image["prompt_token_ids"][-1]
     prompt = {**image, "prompt_token_ids": [*image["prompt_token_ids"], *[token] * missing]}
     outcome = await engines.walk(prompt, max_tokens=1, sgl_exit_threshold=0.0)
-    assert isinstance(outcome.decision, Exit)
-    assert len(outcome.decision.answer.token_ids) == 1
+    assert outcome.report.decision == "exit"
+    assert len(outcome.answer.token_ids) == 1
     one_more = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], token]}
-    assert (await engines.walk(one_more)).decision == Bypass(Reason.TOO_LONG)
+    assert (await engines.walk(one_more)).report.reason == Reason.TOO_LONG
 
 
 @pytest.mark.parametrize("included", [False, True], ids=["cut off", "included"])

@@ -7,7 +7,7 @@ from tests.offline.conftest import prompt, running
 from tests.support.images import random_image
 from tests.support.rendering import chat_prompt
 from tools.tiny_internvl import SMALL_QWEN2, TinySpec, build_pair
-from vllm_sgl.decision import Facts
+from vllm_sgl.core import Facts
 
 #: So heavy that its prefill of two large images outweighs a guide pass, and of one tile does not.
 HEAVY = TinySpec(

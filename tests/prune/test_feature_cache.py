@@ -7,8 +7,9 @@ import torch
 
 from tests.support.compare import assert_same_answer
 from tests.support.engines import Engines, inputs
-from vllm_sgl.models.features import FeatureCache
-from vllm_sgl.prune.rewrite import prune_prompt, visual_counts
+from vllm_sgl.families.features import FeatureCache
+from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.visual.items import visual_counts
 
 
 def features(rows, value=0.0):
@@ -92,13 +93,13 @@ class Encoded(list):
 
     def __init__(self, monkeypatch, engine):
         model = engine.runner.model
-        encode = model.encode_images
+        encode = model.encode
 
         def counting(**kwargs):
             self.append(len(kwargs["pixel_values_flat"]))
             return encode(**kwargs)
 
-        monkeypatch.setattr(model, "encode_images", counting)
+        monkeypatch.setattr(model, "encode", counting)
 
 
 async def test_one_encoder_run_serves_questions_and_the_consistency_pass(engines, monkeypatch):

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from tools.internvl_reference.reference import select
-from vllm_sgl.prune.top_importance import TopImportance, kept_count
+from vllm_sgl.core import Seen, VisualItem
+from vllm_sgl.prune.base import kept_count
+from vllm_sgl.prune.top import TopImportance
+
+
+def seen(importance):
+    return [Seen(VisualItem("image", len(part)), part) for part in importance]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +45,7 @@ def test_kept_count_is_the_formula_over_a_grid():
     ],
 )
 def test_selection(scores, retention, kept):
-    chosen = TopImportance().select([torch.tensor(part) for part in scores], retention)
+    chosen = TopImportance().select(seen([torch.tensor(part) for part in scores]), retention)
     assert [part.tolist() for part in chosen] == kept
     assert all(part.dtype == torch.int64 for part in chosen)
 
@@ -49,6 +55,6 @@ def test_many_ties_go_to_the_lower_index_as_the_reference_has_it():
     for _ in range(20):
         importance = [torch.randint(0, 4, (n,), generator=generator).float() for n in (300, 16, 1000)]
         for retention in (0.05, 0.09, 0.35, 0.64):
-            ours, theirs = TopImportance().select(importance, retention), select(importance, retention)
+            ours, theirs = TopImportance().select(seen(importance), retention), select(importance, retention)
             assert [part.tolist() for part in ours] == [part.tolist() for part in theirs]
             assert sum(map(len, ours)) == kept_count(retention, 1316)

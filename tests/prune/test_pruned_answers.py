@@ -9,7 +9,8 @@ from tests.support.compare import assert_same_answer
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
 from tools.internvl_reference.reference import select
-from vllm_sgl.prune.rewrite import prune_prompt, tag_images, visual_counts
+from vllm_sgl.prune.rewrite import prune_prompt, tag_items
+from vllm_sgl.visual.items import visual_counts
 
 FAMILIES = ("qwen2", "llama")
 POSITIONS = ("original", "packed")
@@ -90,7 +91,7 @@ async def test_image_that_keeps_everything_beside_a_pruned_one(engines):
 async def test_tagged_but_unpruned_prompt_agrees_with_the_plain_one(engines):
     prompt = engines.render("Read the number.", (300, 200), seed=8)
     everything = [torch.arange(count) for count in visual_counts(prompt)]
-    for variant in (prompt, tag_images(prompt), prune_prompt(prompt, everything)):
+    for variant in (prompt, tag_items(prompt), prune_prompt(prompt, everything)):
         assert_same_answer(await engines.answer_large(variant), expected(engines, prompt, None))
 
 

@@ -7,7 +7,9 @@ import torch
 from vllm.multimodal.inputs import PlaceholderRange
 
 from tests.support.prompts import END, IMG, START, make_prompt
-from vllm_sgl.prune.rewrite import IMAGE, KEPT, LENGTH, PLACES, prune_prompt, tag_images, visual_counts
+from vllm_sgl.prune.rewrite import prune_prompt, tag_items
+from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES
+from vllm_sgl.visual.items import visual_counts
 
 
 def indices(*values):
@@ -45,10 +47,10 @@ def test_fields_for_the_model():
     assert [x.tolist() for x in data(pruned, PLACES)] == [[0, 1, 4, 6], [2]]
     assert [int(x) for x in data(pruned, LENGTH)] == [7, 3]
     assert [x.tolist() for x in data(pruned, "pixel_values_flat")] == [[[1.0] * 3], [[2.0] * 3]]
-    names = data(pruned, IMAGE)
+    names = data(pruned, ITEM)
     assert all(x.dtype == torch.uint8 and x.shape == (16,) for x in names)
     assert not names[0].equal(names[1])
-    for name in (KEPT, PLACES, LENGTH, IMAGE):
+    for name in (KEPT, PLACES, LENGTH, ITEM):
         assert all(entry[name].field.keep_on_cpu for entry in pruned["mm_kwargs"]["image"])
 
 
@@ -81,7 +83,7 @@ def test_input_is_never_changed():
     before = copy.deepcopy(prompt)
     kept = [indices(0, 3), indices(2)]
     prune_prompt(prompt, kept)
-    tag_images(prompt)
+    tag_items(prompt)
     assert prompt["prompt_token_ids"] == before["prompt_token_ids"]
     assert prompt["mm_hashes"] == before["mm_hashes"]
     assert ranges(prompt) == ranges(before)
@@ -126,19 +128,19 @@ def test_same_indices_of_a_longer_image_hash_differently():
 
 def test_tagging_names_images_and_changes_nothing_else():
     prompt = make_prompt()
-    tagged = tag_images(prompt)
+    tagged = tag_items(prompt)
     assert {key: tagged[key] for key in prompt if key != "mm_kwargs"} == {
         key: prompt[key] for key in prompt if key != "mm_kwargs"
     }
-    assert [set(entry) for entry in tagged["mm_kwargs"]["image"]] == [{"pixel_values_flat", IMAGE}] * 2
+    assert [set(entry) for entry in tagged["mm_kwargs"]["image"]] == [{"pixel_values_flat", ITEM}] * 2
 
 
 def test_tag_and_mask_name_an_image_alike_whatever_was_tagged_before():
     plain = make_prompt()
-    names = [x.tolist() for x in data(tag_images(plain), IMAGE)]
-    for prompt in (plain, tag_images(plain)):
+    names = [x.tolist() for x in data(tag_items(plain), ITEM)]
+    for prompt in (plain, tag_items(plain)):
         pruned = prune_prompt(prompt, [indices(1), indices(2)])
-        assert [x.tolist() for x in data(pruned, IMAGE)] == names
+        assert [x.tolist() for x in data(pruned, ITEM)] == names
         assert pruned["mm_hashes"]["image"] == hashes((1,), (2,))
 
 

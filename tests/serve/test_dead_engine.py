@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from vllm_sgl.decision import Reason
+from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError
-from vllm_sgl.guide.small import SmallModelGuide
+from vllm_sgl.guide.local.guide import LocalGuide
+from vllm_sgl.guide.local.passes import Passes
 
 
 class DyingEngine:
@@ -24,16 +25,16 @@ class DyingEngine:
 
 
 async def test_pending_call_fails_when_the_engine_dies():
-    guide = SmallModelGuide(DyingEngine(), attention_rows=1, timeout=30)
+    passes = Passes(DyingEngine(), timeout=30)
     with pytest.raises(GuideError) as caught:
-        await asyncio.wait_for(guide._guarded(guide._collector.take("key")), timeout=10)
+        await asyncio.wait_for(passes.guarded(passes.take(["key"])), timeout=10)
     assert caught.value.reason == Reason.GUIDE_DEAD
 
 
 async def test_dead_engine_is_not_asked():
     engine = DyingEngine()
     engine.errored = True
-    guide = SmallModelGuide(engine, attention_rows=1, timeout=30)
+    guide = LocalGuide(engine, timeout=30)
     with pytest.raises(GuideError) as caught:
         await asyncio.wait_for(guide.look(None, 8), timeout=10)
     assert caught.value.reason == Reason.GUIDE_DEAD

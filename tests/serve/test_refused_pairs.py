@@ -10,11 +10,12 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_sgl import plugin
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.host import engine_args, small_engine
+from vllm_sgl.engine.client import SGLAsyncLLM
+from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.families import ACTIVE_ENV
+from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.patch import unwrap
-from vllm_sgl.models import ACTIVE_ENV
-from vllm_sgl.serve.engine import SGLAsyncLLM
 
 
 class Started(Exception):
@@ -35,7 +36,7 @@ def start(qwen2_pair, monkeypatch):
         config = SGLConfig.parse({"small": str(small), **(sgl or {})})
         arguments = {"max_model_len": 1024, "kv_cache_memory_bytes": 64 << 20, **arguments}
         large_args = EngineArgs(str(large), trust_remote_code=True, dtype="float32", **arguments)
-        engine_args.use_sgl(large_args, config)
+        use_sgl(large_args, config)
         SGLAsyncLLM(large_args.create_engine_config(), None, False)
 
     return start

@@ -7,6 +7,7 @@ by :class:`InProcessEngine`, which steps vLLM's synchronous engine from whicheve
 import asyncio
 import itertools
 from collections import defaultdict, deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,18 @@ from tests.support.images import data_url, random_image
 from tests.support.rendering import chat_prompt
 from tools.internvl_reference.reference import reference
 from vllm_sgl.config import QueryRows, RequestOptions, SGLConfig
-from vllm_sgl.guide.result import GuideResult
-from vllm_sgl.guide.small import GuideRequest, SmallModelGuide
-from vllm_sgl.host import small_engine
-from vllm_sgl.host.engine_args import use_sgl
+from vllm_sgl.core import GuideRequest, GuideResult, Outcome
+from vllm_sgl.engine.asked import Asked
+from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.small import small_config
+from vllm_sgl.families import family_of
+from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.output import abort_output
 from vllm_sgl.host.renderer import keeping_pixels
-from vllm_sgl.pipeline import Outcome, Pipeline
-from vllm_sgl.prune import rewrite
-from vllm_sgl.prune.top_importance import TopImportance
-from vllm_sgl.serve import facts
-from vllm_sgl.serve.context import RequestContext
+from vllm_sgl.pipeline import Pipeline
+from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.rewrite import prune_prompt
 
 _IDS = itertools.count()
 
@@ -124,18 +126,18 @@ class Engines:
             # Engine core and worker in this process; read while configs are made and engines built.
             patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             large_config = engine_args.create_engine_config()
-            self.large_context = large_config.model_config.max_model_len
-            self.small = InProcessEngine(small_engine.small_config(large_config, self.config))
+            self.reader = FactsReader.of(family_of(large_config.model_config), large_config.model_config)
+            self.small = InProcessEngine(small_config(large_config, self.config))
             with keeping_pixels(large_config) as keep:
                 self.large = InProcessEngine(large_config) if with_large else None
                 self.renderer = (
                     self.large.engine.renderer if with_large else renderer_from_config(large_config)
                 )
                 keep(self.renderer)
-        installed = self.small.engine.collective_rpc("sgl_install")
-        rows = sum(worker["layers"] * worker["heads"] for worker in installed)
-        self.guide = SmallModelGuide(self.small, rows, timeout=120)
-        self.pipeline = Pipeline(self.config, self.guide, TopImportance(), rewrite)
+        self.guide = LocalGuide(self.small, timeout=120)
+        with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one
+            pool.submit(asyncio.run, self.guide.start()).result()
+        self.pipeline = Pipeline(self.config, self.guide, policy, prune_prompt)
         self.reference = reference(pair[0])
         self.large_reference = reference(pair[1])
 
@@ -159,11 +161,12 @@ class Engines:
     async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
         """What the server does with a rendered prompt until it is decided; xargs are ``sgl_*`` keys."""
         params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
-        known = facts.read(prompt, params, RequestContext(), None, self.large_context)
+        facts = self.reader.read(prompt, params, Asked(), None)
         id = id or f"request-{next(_IDS)}"
         options = RequestOptions.parse(params.extra_args, self.config)
-        request = GuideRequest(id, prompt, known.visual_tokens, params, known.max_tokens, options.query_rows)
-        return await self.pipeline.walk(request, known, options)
+        items = self.reader.items(prompt)
+        request = GuideRequest(id, prompt, items, params, facts.max_tokens, options.query_rows)
+        return await self.pipeline.walk(request, facts, options)
 
     async def look(
         self, prompt: Any, *, max_tokens: int = 8, id: str | None = None,
@@ -171,9 +174,9 @@ class Engines:
     ) -> GuideResult:  # fmt: skip
         """The guide alone; params are the client's ``SamplingParams``."""
         client = SamplingParams(temperature=0, **params)
-        counts = rewrite.visual_counts(prompt)
+        items = self.reader.items(prompt)
         rows = query_rows or self.config.query_rows
-        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, counts, client, max_tokens, rows)
+        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
         return await self.guide.look(request, max_tokens)
 
     async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from vllm_sgl.guide.collector import Collector
+from vllm_sgl.guide.local.collector import Collector
 
 
 class Workers:

@@ -19,6 +19,7 @@ def test_defaults_are_those_of_the_contract():
         "exit_threshold": None,
         "guide_tokens": 32,
         "query_rows": "prompt+generated",
+        "policy": "top",
         "consistency_retention": 0.05,
         "positions": "original",
         "small_memory": "auto",
@@ -156,7 +157,10 @@ def test_bad_sizes(text):
 
 
 def test_request_without_keys_has_the_servers_settings():
-    settings = {"retention": 0.2, "exit_threshold": 0.7, "guide_tokens": 5, "query_rows": "last_prompt"}
+    settings = {
+        "retention": 0.2, "exit_threshold": 0.7, "guide_tokens": 5, "query_rows": "last_prompt",
+        "policy": "other",
+    }  # fmt: skip
     server = config(**settings)
     for extra in (None, {}, {"other": 5}):
         options = RequestOptions.parse(extra, server)
@@ -169,6 +173,7 @@ def test_request_overrides_the_server():
         "exit_threshold": "off",
         "guide_tokens": 3,
         "query_rows": "generated",
+        "policy": "other",
         "enabled": 0,
     }
     keys = {f"sgl_{name}": value for name, value in asked.items()}

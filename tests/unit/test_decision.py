@@ -1,22 +1,21 @@
 """Who is bypassed, who may exit, and what a client is told. Pure values."""
 
-from types import SimpleNamespace
+import math
 
 import pytest
 
-from vllm_sgl.decision import WIRE_FIELDS, Facts, Reason, Report, why_bypass, why_no_exit
+from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.core import WIRE_FIELDS, Answer, Facts, Reason, Report
+from vllm_sgl.decide.bypass import why_bypass
+from vllm_sgl.decide.early_exit import why_no_exit
 
 FACTS = Facts(visual_tokens=(112, 16), prompt_tokens=150, max_tokens=8)
 
 
 def bypass(facts=FACTS, retention=0.35, exit_threshold=None, enabled=True, small_context=1024):
-    return why_bypass(
-        facts,
-        retention=retention,
-        exit_threshold=exit_threshold,
-        enabled=enabled,
-        small_context=small_context,
-    )
+    asked = {"sgl_retention": retention, "sgl_exit_threshold": exit_threshold, "sgl_enabled": int(enabled)}
+    options = RequestOptions.parse(asked, SGLConfig(small="s"))
+    return why_bypass(facts, options, None, small_context)
 
 
 def facts(**changes):
@@ -63,26 +62,27 @@ def test_no_bypass(arguments):
     assert bypass(**arguments) is None
 
 
-def result(confidence=0.9, finished=True):
-    return SimpleNamespace(confidence=confidence, answer=SimpleNamespace(finished=finished))
+def answer(confidence=0.9, finished=True):
+    logprobs = (math.log(confidence),) * 3 if confidence else ()
+    return Answer("yes", (1, 2, 3)[: len(logprobs)], logprobs, finished, "stop" if finished else "length")
 
 
 @pytest.mark.parametrize(
-    ("facts", "result", "threshold", "reason"),
+    ("facts", "answer", "threshold", "reason"),
     [
-        (FACTS, result(), 0.5, None),
-        (FACTS, result(confidence=0.0), 0.5, None),  # a consistency of 1 would do
-        (FACTS, result(confidence=0.0), 0.0, None),
-        (FACTS, result(confidence=0.9), 0.95, None),
-        (FACTS, result(confidence=0.89), 0.95, Reason.LOW_CONFIDENCE),
-        (FACTS, result(confidence=1.0), 1.0, None),
-        (FACTS, result(finished=False), 0.0, Reason.UNFINISHED),
-        (facts(no_exit=Reason.N), result(finished=False), 0.0, Reason.N),
-        (facts(no_exit=Reason.LORA), result(), 0.0, Reason.LORA),
+        (FACTS, answer(), 0.5, None),
+        (FACTS, answer(confidence=0.0), 0.5, None),  # a consistency of 1 would do
+        (FACTS, answer(confidence=0.0), 0.0, None),
+        (FACTS, answer(confidence=0.9), 0.95, None),
+        (FACTS, answer(confidence=0.89), 0.95, Reason.LOW_CONFIDENCE),
+        (FACTS, answer(confidence=1.0), 1.0, None),
+        (FACTS, answer(finished=False), 0.0, Reason.UNFINISHED),
+        (facts(no_exit=Reason.N), answer(finished=False), 0.0, Reason.N),
+        (facts(no_exit=Reason.LORA), answer(), 0.0, Reason.LORA),
     ],
 )
-def test_why_no_exit(facts, result, threshold, reason):
-    assert why_no_exit(facts, result, threshold) == reason
+def test_why_no_exit(facts, answer, threshold, reason):
+    assert why_no_exit(facts, answer, threshold) == reason
 
 
 def test_wire_fields_are_those_of_the_contract():

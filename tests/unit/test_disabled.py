@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from vllm_sgl.families import FAMILIES
+
 ROOT = Path(__file__).parents[2]
 
 SNAPSHOT = """
@@ -45,6 +47,8 @@ result["engine process"] = changes(register, *silent)
 result["asked"] = changes(register, "--sgl-small", "SMALL")
 print("RESULT", json.dumps(result))
 """
+
+VARIANTS = sorted(f"SGL{architecture}" for architecture in FAMILIES)
 
 ANSWER = """
 import json, sys
@@ -98,7 +102,7 @@ def test_nothing_changes_until_it_is_asked_for():
     found = run(SNAPSHOT)
     assert found["plain"] == [[], []]
     # An engine process of an SGL server knows the model variants; nothing is patched there.
-    assert found["engine process"] == [[], ["SGLInternVLChatModel"]]
+    assert found["engine process"] == [[], VARIANTS]
     patched = ["AsyncLLM.from_vllm_config", "EngineArgs.add_cli_args", "EngineArgs.from_cli_args"]
     assert found["asked"] == [patched, []]
 

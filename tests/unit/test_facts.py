@@ -6,18 +6,23 @@ from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
 from tests.support.prompts import make_prompt
-from vllm_sgl.decision import Facts, Reason
-from vllm_sgl.serve import facts
-from vllm_sgl.serve.context import RequestContext
+from vllm_sgl.core import Facts, Reason, VisualItem
+from vllm_sgl.engine.asked import Asked
+from vllm_sgl.engine.facts import FactsReader
 
 CONTEXT = 64  # of the large model; the prompt has 15 tokens
 
 
-def read(prompt=None, params=None, lora=None, **context):
+READER = FactsReader({"image": "pixel_values_flat"}, CONTEXT, tile_tokens=1)
+
+
+def read(prompt=None, params=None, lora=None, **asked):
     prompt = make_prompt() if prompt is None else prompt
-    return facts.read(
-        prompt, params or SamplingParams(max_tokens=8), RequestContext(**context), lora, CONTEXT
-    )
+    return READER.read(prompt, params or SamplingParams(max_tokens=8), Asked(**asked), lora)
+
+
+def test_items():
+    assert READER.items(make_prompt()) == (VisualItem("image", 5, 1), VisualItem("image", 3, 1))
 
 
 def test_ordinary_request():

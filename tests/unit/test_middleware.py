@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from vllm_sgl.decision import Report
-from vllm_sgl.serve import context
+from vllm_sgl.core import Report
+from vllm_sgl.engine import asked
 from vllm_sgl.serve.middleware import SGLMiddleware
 
 REPORT = Report("prune", visual_tokens=112, kept_tokens=39, confidence=0.5)
@@ -26,7 +26,7 @@ class App:
         more = scope["type"] == "http" and scope["method"] == "POST"
         while more:
             more = (await receive()).get("more_body", False)
-        self.about = context.current.get()
+        self.about = asked.current.get()
         if self.about is not None:
             self.about.report = self.report
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -38,7 +38,7 @@ class App:
 
 async def post(app, *body, method="POST", path="/v1/chat/completions", scope=None):
     """Messages sent to the client; ``app.log`` has the order of both sides."""
-    context.current.set(None)
+    asked.current.set(None)
     parts = list(body or (b"{}",))
     sent = []
 

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_sgl.break_even import Costs
 from vllm_sgl.config import RequestOptions, SGLConfig
-from vllm_sgl.decision import Bypass, Exit, Facts, Prune, Reason
+from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
+from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted
-from vllm_sgl.guide.result import Answer, GuideResult
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.top_importance import TopImportance
+from vllm_sgl.prune.base import policy
 
 IMPORTANCE = [torch.tensor([1.0, 4.0, 3.0, 2.0]), torch.tensor([9.0, 0.0])]
 HALF = [[1, 2], [0]]
@@ -30,6 +29,7 @@ class Request:
     prompt: Any = "prompt"
     id: str = "r1"
     priority: int = 5
+    items: tuple = (VisualItem("image", 4), VisualItem("image", 2))
 
 
 @dataclass
@@ -38,28 +38,25 @@ class FakeGuide:
     agreement: float = 0.5
     context: int = 1024
     fails: BaseException | None = None
-    consistency_fails: BaseException | None = None
+    confirm_fails: BaseException | None = None
+    alive: bool = True
     calls: list = field(default_factory=list)
 
-    async def look(self, request, guide_tokens):
-        self.calls.append(("look", request.prompt, guide_tokens))
+    async def look(self, request, answer_tokens):
+        self.calls.append(("look", request.prompt, answer_tokens))
         if self.fails:
             raise self.fails
         return GuideResult(IMPORTANCE, self.answer)
 
-    async def consistency(self, id, prompt, answer, priority=0):
-        self.calls.append(("consistency", id, prompt, answer.token_ids, priority))
-        if self.consistency_fails:
-            raise self.consistency_fails
+    async def confirm(self, request, result, share):
+        self.calls.append(("confirm", request.id, request.prompt, result.answer.token_ids, share))
+        if self.confirm_fails:
+            raise self.confirm_fails
         return self.agreement
 
 
-class FakeRewriter:
-    def tag_images(self, prompt):
-        return ("tagged", prompt)
-
-    def prune_prompt(self, prompt, kept):
-        return ("pruned", prompt, [part.tolist() for part in kept])
+def fake_rewrite(prompt, kept):
+    return ("pruned", prompt, [part.tolist() for part in kept])
 
 
 FACTS = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8)
@@ -68,15 +65,14 @@ FACTS = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8)
 def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, **asked):
     config = SGLConfig(small="s", **{"retention": 0.5, **(server or {})})
     options = RequestOptions.parse({f"sgl_{key}": value for key, value in asked.items()}, config)
-    pipeline = Pipeline(config, guide or FakeGuide(), TopImportance(), FakeRewriter(), costs)
+    pipeline = Pipeline(config, guide or FakeGuide(), policy, fake_rewrite, costs)
     return asyncio.run(pipeline.walk(request or Request(), facts, options))
 
 
 def test_prune_is_what_happens_by_default():
     guide = FakeGuide()
     outcome = walk(guide)
-    assert isinstance(outcome.decision, Prune)
-    assert [part.tolist() for part in outcome.decision.kept] == HALF
+    assert outcome.answer is None
     assert outcome.prompt == ("pruned", "prompt", HALF)
     assert outcome.max_tokens == 8  # the room that the unpruned prompt leaves
     report = outcome.report
@@ -86,7 +82,7 @@ def test_prune_is_what_happens_by_default():
     assert report.importance is IMPORTANCE
     assert [part.tolist() for part in report.kept] == HALF
     assert report.guide_seconds > 0
-    assert guide.calls == [("look", ("tagged", "prompt"), 32)]
+    assert guide.calls == [("look", "prompt", 32)]
 
 
 #: 2 ms for a guide pass; prefill 1 ms per token: 3 of 6 visual tokens saved pay for it, 1 does not.
@@ -96,10 +92,10 @@ COSTS = Costs(guide=(0.002, 0.0), decode=0.0, prefill=((0, 0.0), (1000, 1.0)))
 def test_a_request_whose_guidance_does_not_pay_is_left_alone():
     guide = FakeGuide()
     outcome = walk(guide, costs=COSTS, retention=0.9)
-    assert outcome.decision == Bypass(Reason.BREAK_EVEN)
+    assert outcome.report.reason == Reason.BREAK_EVEN
     assert (outcome.report.decision, outcome.report.reason) == ("bypass", "below_break_even")
     assert outcome.report.kept_tokens == outcome.report.visual_tokens == 6
-    assert outcome.prompt == "prompt"
+    assert outcome.prompt is None
     assert guide.calls == []
 
 
@@ -111,7 +107,7 @@ def test_a_request_whose_guidance_pays_is_guided(asked):
 def test_an_exit_that_the_request_rules_out_saves_nothing():
     facts = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8, no_exit=Reason.N)
     outcome = walk(facts=facts, costs=COSTS, retention=0.9, exit_threshold=0.9)
-    assert outcome.decision == Bypass(Reason.BREAK_EVEN)
+    assert outcome.report.reason == Reason.BREAK_EVEN
 
 
 def test_other_reasons_come_before_the_costs():
@@ -131,31 +127,29 @@ def test_other_reasons_come_before_the_costs():
 def test_an_answer_that_nothing_needs_is_one_token_long(rows, threshold, tokens):
     guide = FakeGuide()
     walk(guide, query_rows=rows, exit_threshold=threshold)
-    assert guide.calls[0] == ("look", ("tagged", "prompt"), tokens)
+    assert guide.calls[0] == ("look", "prompt", tokens)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.5])
 def test_exit_at_or_above_the_threshold(threshold):
     guide = FakeGuide()
     outcome = walk(guide, exit_threshold=threshold)
-    assert outcome.decision == Exit(guide.answer)
+    assert outcome.answer is guide.answer
     report = outcome.report
     assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == ("exit", None, 6, 0)
     assert (report.score, report.consistency) == (pytest.approx(0.5), 0.5)
     assert report.kept is None
 
 
-def test_consistency_pass_sees_the_tagged_prompt_with_its_own_retention():
+def test_consistency_pass_has_a_retention_of_its_own():
     guide = FakeGuide()
     walk(guide, server={"consistency_retention": 0.2}, exit_threshold=0.5)
-    shown = ("pruned", ("tagged", "prompt"), [[], [0]])
-    assert guide.calls[1] == ("consistency", "r1", shown, (7, 2), 5)
+    assert guide.calls[1] == ("confirm", "r1", "prompt", (7, 2), 0.2)
 
 
 def test_low_score_prunes():
     outcome = walk(FakeGuide(agreement=0.1), exit_threshold=0.31)
-    assert isinstance(outcome.decision, Prune)
-    assert (outcome.decision.reason, outcome.report.reason) == (Reason.LOW_SCORE, Reason.LOW_SCORE)
+    assert (outcome.report.decision, outcome.report.reason) == ("prune", Reason.LOW_SCORE)
     assert outcome.report.score == pytest.approx(0.3)
     assert outcome.report.kept_tokens == 3
 
@@ -208,8 +202,7 @@ BYPASS = [
 def test_bypassed_request_never_reaches_the_guide(reason, facts, asked):
     guide = FakeGuide()
     outcome = walk(guide, facts, **asked)
-    assert outcome.decision == Bypass(reason)
-    assert outcome.prompt == "prompt"
+    assert outcome.prompt is outcome.answer is None
     assert (outcome.report.decision, outcome.report.reason) == ("bypass", reason)
     assert outcome.report.visual_tokens == outcome.report.kept_tokens == sum(facts.visual_tokens)
     assert outcome.report.guide_seconds is None
@@ -219,25 +212,25 @@ def test_bypassed_request_never_reaches_the_guide(reason, facts, asked):
 def test_bypass_needs_no_guide_request():
     """The server makes none for a prompt that it cannot read."""
     config = SGLConfig(small="s")
-    pipeline = Pipeline(config, FakeGuide(), TopImportance(), FakeRewriter())
+    pipeline = Pipeline(config, FakeGuide(), policy, fake_rewrite)
     facts = Facts(bypass=Reason.UNRENDERED_PROMPT)
     outcome = asyncio.run(pipeline.walk(None, facts, RequestOptions.parse(None, config)))
-    assert (outcome.decision, outcome.prompt) == (Bypass(Reason.UNRENDERED_PROMPT), None)
+    assert (outcome.report.reason, outcome.prompt) == (Reason.UNRENDERED_PROMPT, None)
 
 
 def test_full_retention_still_exits_but_never_prunes():
     exits = walk(retention=1.0, exit_threshold=0.5)
-    assert isinstance(exits.decision, Exit)
+    assert exits.report.decision == "exit"
     stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5)
-    assert isinstance(stays.decision, Prune)
-    assert stays.prompt == "prompt"  # the very prompt: nothing was rewritten
+    assert stays.report.decision == "prune"
+    assert stays.prompt is None  # nothing was rewritten
     assert (stays.report.visual_tokens, stays.report.kept_tokens) == (6, 6)
 
 
 @pytest.mark.parametrize("asked", [{}, {"exit_threshold": 0.0}], ids=["prune", "exit"])
 def test_shadow_decides_and_reports_but_leaves_the_prompt_alone(asked):
     plain, shadow = walk(**asked), walk(server={"shadow": True}, **asked)
-    assert shadow.prompt == "prompt"
+    assert shadow.prompt is shadow.answer is None
     assert shadow.report.decision == plain.report.decision
     assert shadow.report.kept_tokens == plain.report.kept_tokens
     assert shadow.report.score == plain.report.score
@@ -247,12 +240,11 @@ FAILURES = (Reason.GUIDE_FAILED, Reason.GUIDE_DEAD, Reason.GUIDE_TIMEOUT)
 
 
 @pytest.mark.parametrize("reason", FAILURES)
-@pytest.mark.parametrize("where", ["fails", "consistency_fails"])
+@pytest.mark.parametrize("where", ["fails", "confirm_fails"])
 def test_failing_guide_falls_back_to_the_large_model(reason, where, caplog):
     guide = FakeGuide(**{where: GuideError(reason, "broken wire")})
     outcome = walk(guide, exit_threshold=0.0)
-    assert outcome.decision == Bypass(reason)
-    assert outcome.prompt == "prompt"
+    assert outcome.prompt is outcome.answer is None
     report = outcome.report
     assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == (
         "bypass", reason, 6, 6,
@@ -281,6 +273,5 @@ def test_request_overrides_the_servers_settings():
     outcome = walk(
         guide, server={"exit_threshold": 0.9, "guide_tokens": 4}, exit_threshold="off", guide_tokens=9
     )
-    assert isinstance(outcome.decision, Prune)
-    assert outcome.report.reason is None
-    assert guide.calls == [("look", ("tagged", "prompt"), 9)]
+    assert (outcome.report.decision, outcome.report.reason) == ("prune", None)
+    assert guide.calls == [("look", "prompt", 9)]

@@ -64,17 +64,17 @@ def test_missing_config_file_is_vllms_to_report(tmp_path):
 
 @pytest.mark.parametrize("active", [False, True])
 def test_variants_are_registered_where_a_parent_process_says_so(monkeypatch, active):
-    from vllm_sgl import models
+    from vllm_sgl import families
 
     registered = []
-    monkeypatch.setattr(models, "register_variants", lambda: registered.append(1))
+    monkeypatch.setattr(families, "register_variants", lambda: registered.append(1))
     monkeypatch.setattr("sys.argv", ["vllm", "serve", "MODEL"])
-    monkeypatch.delenv(models.ACTIVE_ENV, raising=False)
+    monkeypatch.delenv(families.ACTIVE_ENV, raising=False)
     if active:
-        monkeypatch.setenv(models.ACTIVE_ENV, "1")
+        monkeypatch.setenv(families.ACTIVE_ENV, "1")
     plugin.register()
     assert bool(registered) is active
-    assert (models.ACTIVE_ENV in os.environ) is active
+    assert (families.ACTIVE_ENV in os.environ) is active
 
 
 def test_worker_processes_are_not_patched(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vllm_sgl.guide.recorder import Recorder, query_rows
+from vllm_sgl.guide.local.recorder import Recorder, query_rows
 
 HEADS, HEAD_DIM, BLOCK, LAYERS = 2, 4, 8, 3
 CPU = torch.device("cpu")
@@ -147,7 +147,7 @@ def test_rows_skipped_by_a_cache_hit_show_in_the_count(engine, recorder):
 
 
 def test_step_in_which_nothing_counts_calls_no_kernel(engine, recorder, monkeypatch):
-    monkeypatch.setattr("vllm_sgl.guide.recorder.attention_mass", None)
+    monkeypatch.setattr("vllm_sgl.guide.local.recorder.attention_mass", None)
     sequence = Sequence(7, 10, range(2, 10))
     engine.step(("a", sequence, 0, 6), (None, sequence, 0, 10))
     assert recorder.take("a").rows == 0

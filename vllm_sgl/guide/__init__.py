@@ -1,1 +1,1 @@
-"""The small model: one greedy, watched pass over a request gives importance, answer and confidence."""
+"""Who looks at a request first: importance, an answer, and how sure of it the guide is."""

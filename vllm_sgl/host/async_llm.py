@@ -13,6 +13,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
 
+__all__ = ["AsyncLLM", "install"]
+
 
 def install(engine_client: Callable[[], type]) -> None:
     """Build an engine client of ours wherever a config carries SGL settings; idempotent.

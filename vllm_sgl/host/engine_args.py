@@ -15,19 +15,23 @@ from vllm.engine.arg_utils import EngineArgs
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
-from vllm_sgl.models import UseVariant, activate
 
 _FIX = "vllm_sgl/host/engine_args.py"
 
 
-def install(add_flags: Callable[[Any], Any], fold: Callable[[Namespace], SGLConfig | None]) -> None:
+def install(
+    add_flags: Callable[[Any], Any],
+    fold: Callable[[Namespace], SGLConfig | None],
+    use_sgl: Callable[[EngineArgs, SGLConfig], None],
+) -> None:
     """Add flags to every parser made from now on, and read them; idempotent.
 
     add_flags: adds them to a parser and returns it. fold: moves them from parsed arguments into
-    ``additional_config`` and returns the settings, None where SGL is off.
+    ``additional_config`` and returns the settings, None where SGL is off. use_sgl: makes engine arguments
+    those of an SGL large engine.
     """
     wrap(EngineArgs, "add_cli_args", ("parser",), _FIX, partial(_adding_flags, add_flags))
-    wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, partial(_folding_flags, fold))
+    wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, partial(_folding_flags, fold, use_sgl))
 
 
 def _adding_flags(add_flags: Any, add_cli_args: Any) -> Any:
@@ -37,7 +41,7 @@ def _adding_flags(add_flags: Any, add_cli_args: Any) -> Any:
     return add_cli_args_and_ours
 
 
-def _folding_flags(fold: Any, from_cli_args: Any) -> Any:
+def _folding_flags(fold: Any, use_sgl: Any, from_cli_args: Any) -> Any:
     def from_cli_args_and_ours(cls: type, args: Namespace) -> Any:
         config = fold(args)
         if config is not None:
@@ -72,13 +76,3 @@ def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
                 f"SGL runs one small engine inside one server process; received {flag} {count}: use 1, and "
                 "start one server per replica behind a load balancer"
             )
-
-
-def use_sgl(engine_args: EngineArgs, config: SGLConfig) -> None:
-    """Make engine arguments those of an SGL large engine: its model variant, its settings on board."""
-    activate()
-    engine_args.hf_overrides = UseVariant(config.positions, then=engine_args.hf_overrides)
-    engine_args.additional_config = {
-        **(engine_args.additional_config or {}),
-        "sgl": config.model_dump(),
-    }

@@ -59,7 +59,7 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int, fixed_k
     elif asked == "auto":
         small_kv = max(one, min(SMALL_SEQUENCES * one, SMALL_KV_MOST[kind]))
     else:
-        share = int(asked * device_total) if isinstance(asked, float) else asked
+        share = int(asked * device_total) if isinstance(asked, float) else int(asked)
         small_kv = share - fixed
     small_total = fixed + small_kv
     # On a CPU the user may have fixed the large engine's KV cache; it is his to size then.

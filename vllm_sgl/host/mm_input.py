@@ -1,6 +1,5 @@
 """vLLM's rendered multi-modal input (``vllm.inputs.engine.MultiModalInput``): reading and building it."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,20 +11,7 @@ from vllm.multimodal.inputs import (
     PlaceholderRange,
 )
 
-__all__ = ["MultiModalKwargsItems", "PlaceholderRange", "embed_mask", "visual_positions", "with_fields"]
-
-
-def embed_mask(place: PlaceholderRange) -> torch.Tensor:
-    """Which of a placeholder's positions are visual tokens (others are markers); bool [length]."""
-    if place.is_embed is None:
-        return torch.ones(place.length, dtype=torch.bool)
-    return place.is_embed
-
-
-def visual_positions(placeholders: Iterable[PlaceholderRange]) -> torch.Tensor:
-    """Prompt positions of all visual tokens, ascending; int64 [visual tokens]."""
-    parts = [embed_mask(place).nonzero().flatten() + place.offset for place in placeholders]
-    return torch.cat(parts).sort().values
+__all__ = ["MultiModalKwargsItems", "PlaceholderRange", "with_fields"]
 
 
 def with_fields(item: Any, **tensors: torch.Tensor) -> MultiModalKwargsItem:

@@ -1,9 +1,9 @@
 """Whether two models make a pair: one rendered prompt must serve both."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from vllm.config import ModelConfig
-from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.tokenizers import cached_tokenizer_from_config
 
 _PROBE = [
@@ -12,14 +12,18 @@ _PROBE = [
     {"role": "assistant", "content": "A sign."},
     {"role": "user", "content": "What does it say? 12"},
 ]
-#: How an image becomes tiles and a tile visual tokens; all must agree.
-_TILING = (
-    "image_size", "min_dynamic_patch", "max_dynamic_patch", "dynamic_image_size", "use_thumbnail",
-)  # fmt: skip
 
 
-def check_pair(large: ModelConfig, small: ModelConfig) -> None:
+def check_pair(
+    large: ModelConfig,
+    small: ModelConfig,
+    large_vision: Mapping[str, object],
+    small_vision: Mapping[str, object],
+) -> None:
     """Refuse a pair that cannot share a rendered prompt.
+
+    Args:
+        large_vision, small_vision: what each model's family says about its vision input.
 
     Raises:
         ValueError: naming what differs: tokenizer, chat template or image tiling.
@@ -35,9 +39,11 @@ def check_pair(large: ModelConfig, small: ModelConfig) -> None:
         _refuse(large, small, "tokenizer", f"they encode {text!r} differently")
     if (a := _rendered(ours)) != (b := _rendered(theirs)):
         _refuse(large, small, "chat template", f"they render a conversation as {a!r} and {b!r}")
-    if (a := _tiling(large)) != (b := _tiling(small)):
-        different = {key: (a[key], b[key]) for key in a if a[key] != b[key]}
-        _refuse(large, small, "image tiling", f"(large, small): {different}")
+    if large_vision != small_vision:
+        names = {**large_vision, **small_vision}
+        pairs = {name: (large_vision.get(name), small_vision.get(name)) for name in names}
+        unequal = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        _refuse(large, small, "image tiling", f"(large, small): {unequal}")
 
 
 def _refuse(large: ModelConfig, small: ModelConfig, what: str, detail: str) -> None:
@@ -52,9 +58,3 @@ def _rendered(tokenizer: Any) -> str | None:
     if not getattr(tokenizer, "chat_template", None):
         return None
     return tokenizer.apply_chat_template(_PROBE, tokenize=False, add_generation_prompt=True)
-
-
-def _tiling(config: ModelConfig) -> dict[str, Any]:
-    processor = MULTIMODAL_REGISTRY.create_processor(config).info.get_hf_processor()
-    facts = {name: getattr(processor.image_processor, name, None) for name in _TILING}
-    return {**facts, "visual tokens per tile": processor.image_seq_length}

@@ -1,6 +1,7 @@
 """The second ``AsyncLLM``: the small model's engine, built from the large engine's config."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from vllm import AsyncEngineArgs
@@ -11,17 +12,19 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
-from vllm_sgl.guide.worker import GuideWorkerExtension
 from vllm_sgl.host import cpu
-from vllm_sgl.models import UseVariant
 
 logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
-_EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
-
-def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
+def small_config(
+    large: VllmConfig, config: SGLConfig, variant: Callable[[Any], Any], worker_extension: str
+) -> VllmConfig:
     """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
+
+    Args:
+        variant: vLLM's ``hf_overrides``, which choose the model's class.
+        worker_extension: dotted name of the class that listens to attention in the workers.
 
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model.
@@ -41,9 +44,9 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         # vLLM's default for an engine without a server is 2,048: less than one large image.
         "max_num_batched_tokens": scheduler.max_num_batched_tokens,
         "scheduling_policy": scheduler.policy,
-        "hf_overrides": UseVariant(config.positions),
+        "hf_overrides": variant,
         "additional_config": {CONFIG_KEY: config.model_dump()},
-        "worker_extension_cls": _EXTENSION,
+        "worker_extension_cls": worker_extension,
         # A guide request must compute every query row, and the processor cache would hold back pixels
         # that this engine has not seen.
         "enable_prefix_caching": False,
@@ -75,12 +78,6 @@ def start_small(config: VllmConfig) -> AsyncLLM:
     engine = AsyncLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
     logger.info("SGL: guide engine runs in process %s", ", ".join(map(str, engine_pids(engine))))
     return engine
-
-
-async def attention_rows(engine: AsyncLLM) -> int:
-    """Start the capture in every worker; layers x heads over all of them."""
-    installed = await engine.collective_rpc("sgl_install")
-    return sum(worker["layers"] * worker["heads"] for worker in installed)
 
 
 def engine_pids(engine: AsyncLLM) -> list[int]:

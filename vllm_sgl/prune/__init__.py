@@ -1,1 +1,1 @@
-"""From importance to fewer visual tokens: which to keep (a policy per file), and the rewritten prompt."""
+"""Which visual tokens stay: policies, one per file, and the rewritten prompt."""

@@ -1,1 +1,1 @@
-"""SGL inside ``vllm serve``: flags, the engine client, response fields, metrics."""
+"""SGL over HTTP: flags on the command line, keys and reports of requests."""

@@ -7,7 +7,10 @@ search; responses get their ``sgl`` spliced in before the closing brace, every o
 import json
 from typing import Any
 
-from vllm_sgl.serve import context
+from vllm_sgl.engine import asked
+
+#: An ASGI event, or the scope of a connection.
+Message = dict[str, Any]
 
 #: Anything that ends a stream, in vLLM's chat, completion, Responses and Messages formats.
 _LAST_MARKS = (b'"finish_reason":"', b'"choices":[]', b"response.completed", b"message_stop")
@@ -20,12 +23,12 @@ class SGLMiddleware:
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["method"] == "POST":
-            about = context.RequestContext()
-            context.current.set(about)
+            about = asked.Asked()
+            asked.current.set(about)
             await self._app(scope, _Reading(receive, about), _Reporting(send, about))
         elif scope["path"].endswith("/health"):
             await self._app(scope, receive, _telling_health(scope, send))
@@ -36,13 +39,13 @@ class SGLMiddleware:
 class _Reading:
     """``receive`` that notes what the body asks for."""
 
-    def __init__(self, receive: Any, about: context.RequestContext) -> None:
+    def __init__(self, receive: Any, about: asked.Asked) -> None:
         self._receive = receive
         self._about = about
         self._chunks: list[bytes] = []
 
-    async def __call__(self) -> dict:
-        message = await self._receive()
+    async def __call__(self) -> Message:
+        message: Message = await self._receive()
         if message["type"] == "http.request":
             self._chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
@@ -54,26 +57,26 @@ class _Reading:
         if not any(mark in body for mark in _ASKS):
             return
         try:
-            asked = json.loads(body)
+            wanted = json.loads(body)
         except ValueError:
             return  # vLLM answers 400 in its own words
-        if isinstance(asked, dict):
-            wants_tools = asked.get("tools") or asked.get("functions")
-            self._about.tools = bool(wants_tools) and asked.get("tool_choice") != "none"
-            self._about.beam_search = bool(asked.get("use_beam_search"))
+        if isinstance(wanted, dict):
+            tools = wanted.get("tools") or wanted.get("functions")
+            self._about.tools = bool(tools) and wanted.get("tool_choice") != "none"
+            self._about.beam_search = bool(wanted.get("use_beam_search"))
 
 
 class _Reporting:
     """``send`` that adds the report to a JSON body, or to the last chunk of a stream."""
 
-    def __init__(self, send: Any, about: context.RequestContext) -> None:
+    def __init__(self, send: Any, about: asked.Asked) -> None:
         self._send = send
         self._about = about
         self._kind: str | None = None
-        self._start: dict = {}
+        self._start: Message = {}
         self._held: list[bytes] = []
 
-    async def __call__(self, message: dict) -> None:
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif message["type"] == "http.response.body" and self._kind == "json":
@@ -83,7 +86,7 @@ class _Reporting:
         else:
             await self._send(message)
 
-    async def _begin(self, message: dict) -> None:
+    async def _begin(self, message: Message) -> None:
         kinds = {b"application/json": "json", b"text/event-stream": "stream"}
         content = dict(message["headers"]).get(b"content-type", b"").partition(b";")[0].strip()
         if message["status"] == 200:
@@ -93,7 +96,7 @@ class _Reporting:
         else:
             await self._send(message)
 
-    async def _json(self, message: dict) -> None:
+    async def _json(self, message: Message) -> None:
         self._held.append(message.get("body", b""))
         if message.get("more_body", False):
             return
@@ -103,7 +106,7 @@ class _Reporting:
         await self._send({**self._start, "headers": headers})
         await self._send({**message, "body": body})
 
-    async def _stream(self, message: dict) -> None:
+    async def _stream(self, message: Message) -> None:
         body = message.get("body", b"")
         if self._held and body.strip() not in (b"", b"data: [DONE]"):
             await self._release(splice=False)
@@ -132,10 +135,10 @@ class _Reporting:
         return end[:-1] + comma + b'"sgl":' + report + b"}" + body[len(end) :]
 
 
-def _telling_health(scope: dict, send: Any) -> Any:
+def _telling_health(scope: Message, send: Any) -> Any:
     """The server is healthy without its guide; a header tells."""
 
-    async def send_with_header(message: dict) -> None:
+    async def send_with_header(message: Message) -> None:
         if message["type"] == "http.response.start":
             engine = getattr(scope["app"].state, "engine_client", None)
             alive = getattr(engine, "guide_alive", False)

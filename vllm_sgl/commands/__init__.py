@@ -1,0 +1,1 @@
+"""What ``vllm-sgl`` can do beside serving, one subcommand a folder."""

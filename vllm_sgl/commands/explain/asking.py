@@ -1,0 +1,191 @@
+"""Asking one question in every way that is to be explained, over one start of both engines."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from vllm import RequestOutput, SamplingParams
+from vllm.exceptions import VLLMClientError
+
+from vllm_sgl.commands.explain.errors import UsageError
+from vllm_sgl.commands.explain.explanation import Answer, Explanation, Pruned, SeenImage
+from vllm_sgl.core import GuideRequest, GuideResult
+from vllm_sgl.decide import score
+from vllm_sgl.engine.offline import LLM
+from vllm_sgl.families import family_of
+from vllm_sgl.guide.base import Guide
+from vllm_sgl.host import image_file
+from vllm_sgl.visual.layout import LayoutOf
+
+#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
+#: nobody is served meanwhile, so that a slow machine may take its time.
+_DEFAULTS = {
+    "enforce_eager": True,
+    "sgl_on_error": "fail",
+    "sgl_break_even": "off",
+    "sgl_guide_timeout": 600,
+}
+
+
+def load_image(path: Path) -> Image.Image:
+    """An RGB image, as a server would load it.
+
+    Raises:
+        UsageError: for a file that is missing, or no image.
+    """
+    try:
+        return image_file.load_image(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected an image file such as PNG or JPEG, received: {error}") from error
+
+
+def explain(
+    large: str,
+    small: str,
+    images: Sequence[tuple[str, Image.Image]],
+    question: str,
+    *,
+    retentions: Sequence[float],
+    exit_threshold: float | None,
+    max_tokens: int,
+    arguments: Mapping[str, Any],
+) -> Explanation:
+    """Start both engines, ask, stop them.
+
+    Args:
+        images: (name, RGB image), in the order of the prompt.
+        retentions: shares of visual tokens to keep, each in (0, 1).
+        max_tokens: the longest answer.
+        arguments: more arguments of :class:`vllm_sgl.LLM`.
+
+    Raises:
+        UsageError: for a pair that does not start, or a question that the small model cannot take.
+    """
+    look = OneLook()
+    try:
+        llm = LLM(large, sgl_small=small, wrap_guide=look.wrap, **{**_DEFAULTS, **arguments})
+    except (OSError, TypeError, ValueError, VLLMClientError) as error:
+        raise UsageError(f"the pair does not start: {error}") from error
+    try:
+        plain, scored, *outputs = _ask(
+            llm,
+            _conversation((image for _, image in images), question),
+            [
+                {"sgl_enabled": 0},
+                {"sgl_exit_threshold": 0},  # the score is worked out where an exit is possible
+                *({"sgl_retention": share, "sgl_exit_threshold": "off"} for share in retentions),
+                *([] if exit_threshold is None else [{"sgl_exit_threshold": exit_threshold}]),
+            ],
+            max_tokens,
+        )
+        if scored.sgl.decision == "bypass":
+            raise UsageError(
+                f"the small model cannot look at this question ({scored.sgl.reason}): give fewer or smaller "
+                "images, or models with a longer context"
+            )
+        pruned = outputs[: len(retentions)]
+        decided = outputs[len(retentions)].sgl if exit_threshold is not None else None
+        said = look.result.answer
+        layout_of = family_of(llm.model_config).layout_of(llm.model_config)
+        return Explanation(
+            large=large,
+            small=small,
+            question=question,
+            query_rows=llm.llm_engine.sgl_config.query_rows,
+            positions=llm.llm_engine.sgl_config.positions,
+            images=_seen(images, layout_of, look.result.importance),
+            small_answer=Answer(said.text, len(said.token_ids), said.finish_reason == "stop"),
+            large_answer=_answer(plain),
+            pruned=[
+                Pruned(share, [indices.numpy() for indices in output.sgl.kept], _answer(output))
+                for share, output in zip(retentions, pruned, strict=True)
+            ],
+            confidence=score.confidence(said.logprobs),
+            consistency=scored.sgl.consistency,
+            score=scored.sgl.score,
+            exit_threshold=exit_threshold,
+            decision=decided and decided.decision,
+            reason=decided and decided.reason,
+        )
+    finally:
+        llm.shutdown()
+
+
+class OneLook:
+    """A :class:`vllm_sgl.guide.base.Guide` that looks once, whoever asks: one importance explains every
+    retention, to the last bit."""
+
+    def wrap(self, guide: Guide) -> "OneLook":
+        self._guide = guide
+        self._look: asyncio.Task[GuideResult] | None = None
+        return self
+
+    @property
+    def context(self) -> int:
+        return self._guide.context
+
+    @property
+    def alive(self) -> bool:
+        return self._guide.alive
+
+    @property
+    def result(self) -> GuideResult:
+        """What was seen, after the first request."""
+        assert self._look is not None
+        return self._look.result()
+
+    async def start(self) -> None:
+        await self._guide.start()
+
+    async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
+        if self._look is None:
+            self._look = asyncio.create_task(self._guide.look(request, answer_tokens))
+        return await self._look
+
+    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
+        return await self._guide.confirm(request, result, share)
+
+    async def abort(self, request_id: str) -> None:
+        await self._guide.abort(request_id)
+
+    def stop(self) -> None:
+        self._guide.stop()
+
+
+def _conversation(images: Iterable[Image.Image], question: str) -> list[dict[str, Any]]:
+    content = [{"type": "image_pil", "image_pil": image} for image in images]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+
+
+def _ask(
+    llm: LLM, conversation: list[dict[str, Any]], settings: Sequence[dict[str, Any]], max_tokens: int
+) -> list[RequestOutput]:
+    params = [SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=keys) for keys in settings]
+    try:
+        outputs: list[RequestOutput] = llm.chat([conversation] * len(params), params, use_tqdm=False)
+    except VLLMClientError as error:
+        raise UsageError(f"the question cannot be asked: {error}") from error
+    return outputs
+
+
+def _answer(output: RequestOutput) -> Answer:
+    completion = output.outputs[0]
+    return Answer(completion.text, len(completion.token_ids), completion.finish_reason == "stop")
+
+
+def _seen(
+    images: Sequence[tuple[str, Image.Image]], layout_of: LayoutOf, importance: Sequence[torch.Tensor]
+) -> list[SeenImage]:
+    seen = []
+    for (name, image), scores in zip(images, importance, strict=True):
+        layout = layout_of(*image.size)
+        if layout.visual_tokens != len(scores):
+            raise RuntimeError(
+                f"{name}: expected {layout.visual_tokens} visual tokens for {image.size}, the engine reports "
+                f"{len(scores)}: adapt layout_of() of the model's family in vllm_sgl/families/"
+            )
+        seen.append(SeenImage(name, image, layout, scores.numpy()))
+    return seen

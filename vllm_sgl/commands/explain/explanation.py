@@ -1,0 +1,130 @@
+"""What there is to explain about one question. The fields of the JSON:
+
+large, small, question   as they were given
+query_rows               whose attention makes up importance, as in --query-rows
+positions                position ids of kept visual tokens: "original" or "packed"
+images                   one entry per image:
+    path, width, height  the file; its size in pixels
+    columns, rows        its grid of tiles
+    thumbnail            whether a thumbnail of the whole image follows the tiles
+    tokens_per_tile      visual tokens of each tile, and of the thumbnail
+    visual_tokens        of the whole image; an index counts tiles row by row, the thumbnail last, and
+                         inside each of them tokens row by row
+    boxes                what each visual token sees: [x0, y0, x1, y1] in pixels
+    importance           of each visual token: attention of the small model, summed
+small_answer             {text, tokens, finished}: finished is false for an answer cut at its length limit
+large_answer             the same, of the large model with every visual token
+pruned                   one entry per retention:
+    retention            share of visual tokens that the large model kept, of all images together
+    kept_tokens          their number, max(1, floor(retention * visual tokens))
+    kept                 per image, ascending indices of its kept visual tokens
+    answer               {text, tokens, finished} of the large model with these
+confidence               of the small model in its answer, [0, 1]
+consistency              of that answer, [0, 1]; null where it was cut before the request's own limit
+score                    the mean of both, or null
+exit_threshold           as it was given, or null
+decision, reason         what a server with this threshold does: "exit" or "prune", and why it does not
+                         exit; null without a threshold
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from vllm_sgl.visual.layout import Layout
+
+
+@dataclass(frozen=True)
+class Answer:
+    """tokens: how many, the end token included. finished: not cut at the length limit."""
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class SeenImage:
+    """importance: float32 [visual tokens]."""
+
+    path: str
+    pixels: "Image.Image"
+    layout: "Layout"
+    importance: "np.ndarray"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """kept: one ascending int64 array of kept indices per image."""
+
+    retention: float
+    kept: "Sequence[np.ndarray]"
+    answer: Answer
+
+    @property
+    def kept_tokens(self) -> int:
+        return sum(map(len, self.kept))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Field by field in the module's docstring."""
+
+    large: str
+    small: str
+    question: str
+    query_rows: str
+    positions: str
+    images: Sequence[SeenImage]
+    small_answer: Answer
+    large_answer: Answer
+    pruned: Sequence[Pruned]
+    confidence: float
+    consistency: float | None
+    score: float | None
+    exit_threshold: float | None
+    decision: str | None
+    reason: str | None
+
+    @property
+    def visual_tokens(self) -> int:
+        return sum(image.layout.visual_tokens for image in self.images)
+
+    def as_json(self) -> dict[str, Any]:
+        plain = {
+            "images": [_image(image) for image in self.images],
+            "small_answer": asdict(self.small_answer),
+            "large_answer": asdict(self.large_answer),
+            "pruned": [_pruned(pruned) for pruned in self.pruned],
+        }
+        return {name: plain.get(name, value) for name, value in vars(self).items()}
+
+
+def _image(image: SeenImage) -> dict[str, Any]:
+    width, height = image.pixels.size
+    layout = image.layout
+    return {
+        "path": image.path,
+        "width": width,
+        "height": height,
+        "columns": layout.columns,
+        "rows": layout.rows,
+        "thumbnail": len(layout.views) > 1,
+        "tokens_per_tile": layout.tile_tokens,
+        "visual_tokens": layout.visual_tokens,
+        "boxes": layout.boxes(width, height).tolist(),
+        "importance": image.importance.tolist(),
+    }
+
+
+def _pruned(pruned: Pruned) -> dict[str, Any]:
+    return {
+        "retention": pruned.retention,
+        "kept_tokens": pruned.kept_tokens,
+        "kept": [indices.tolist() for indices in pruned.kept],
+        "answer": asdict(pruned.answer),
+    }

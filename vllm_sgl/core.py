@@ -1,0 +1,176 @@
+"""What passes from room to room, typed. Plain values: importable without torch and without vLLM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from vllm import SamplingParams
+    from vllm.inputs import MultiModalInput
+
+    from vllm_sgl.config import QueryRows
+
+#: A prompt as vLLM's renderer hands it to an engine.
+RenderedPrompt: TypeAlias = "MultiModalInput"
+#: One ascending int64 tensor of kept indices per item, relative to the item's own visual tokens.
+Kept: TypeAlias = "Sequence[torch.Tensor]"
+Decision = Literal["bypass", "exit", "prune"]
+
+
+class Reason:
+    """Why a request was bypassed, or why it did not exit. These strings are part of the contract."""
+
+    # bypass: the small model never runs
+    DISABLED = "disabled"
+    NO_IMAGE = "no_image"
+    UNSUPPORTED_MODALITY = "unsupported_modality"
+    IMAGE_EMBEDDINGS = "image_embeddings"
+    PROMPT_LOGPROBS = "prompt_logprobs"
+    BEAM_SEARCH = "beam_search"
+    UNRENDERED_PROMPT = "unrendered_prompt"
+    TOO_LONG = "too_long_for_small"
+    NOTHING_TO_DO = "retention_1_without_exit"
+    BREAK_EVEN = "below_break_even"
+    # bypass: the small model failed
+    GUIDE_FAILED = "guide_failed"
+    GUIDE_DEAD = "guide_dead"
+    GUIDE_TIMEOUT = "guide_timeout"
+    # no exit: the request rules it out
+    N = "n"
+    LOGPROBS = "logprobs"
+    TOOLS = "tools"
+    STRUCTURED_OUTPUT = "structured_output"
+    LORA = "lora"
+    # no exit: the small model's answer does
+    UNFINISHED = "unfinished"
+    LOW_CONFIDENCE = "low_confidence"
+    LOW_SCORE = "low_score"
+
+
+@dataclass(frozen=True)
+class VisualItem:
+    """One image or video of a prompt.
+
+    modality: vLLM's name for its kind.
+    visual_tokens: how many of its placeholder's positions are visual tokens.
+    tile_tokens: visual tokens of each of its tiles, where tiles are encoded one by one and their tokens
+        follow one another; None where it is encoded as a whole.
+    """
+
+    modality: str
+    visual_tokens: int
+    tile_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An item and what the guide saw in it. importance: float32 [visual tokens]."""
+
+    item: VisualItem
+    importance: "torch.Tensor"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the decision needs to know of a request, read off it once.
+
+    visual_tokens: number of visual tokens per image, in prompt order.
+    prompt_tokens: length of the rendered prompt.
+    max_tokens: the most tokens the request may generate, None for no limit.
+    bypass: the reason to leave the request alone, if there is one.
+    no_exit: the reason that rules an early exit out, if there is one.
+    """
+
+    visual_tokens: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    max_tokens: int | None = None
+    bypass: str | None = None
+    no_exit: str | None = None
+
+
+@dataclass(frozen=True)
+class GuideRequest:
+    """What a guide is to look at.
+
+    prompt: as it was rendered for the large model.
+    items: its images and videos, in prompt order.
+    params: the client's own. max_tokens: the most tokens that the client allows.
+    query_rows: which rows of attention count for importance.
+    """
+
+    id: str
+    prompt: RenderedPrompt
+    items: tuple[VisualItem, ...]
+    params: "SamplingParams"
+    max_tokens: int
+    query_rows: "QueryRows"
+    priority: int = 0
+
+    @property
+    def visual_tokens(self) -> tuple[int, ...]:
+        """Visual tokens of each item."""
+        return tuple(item.visual_tokens for item in self.items)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The small model's greedy answer.
+
+    token_ids and logprobs have one entry per generated token, the end token included. finished: the
+    answer ended by itself, or is as long as the request's own max_tokens.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finished: bool
+    finish_reason: str | None
+    stop_reason: int | str | None = None
+
+
+@dataclass(frozen=True)
+class GuideResult:
+    """importance: one float32 tensor [visual tokens] per item, in prompt order (see method in
+    :mod:`vllm_sgl.guide.local.recorder`)."""
+
+    importance: "Sequence[torch.Tensor]"
+    answer: Answer
+
+
+@dataclass
+class Report:
+    """The ``sgl`` object of a response. Offline it also carries the two lists of tensors."""
+
+    decision: Decision
+    reason: str | None = None
+    visual_tokens: int = 0
+    kept_tokens: int = 0
+    score: float | None = None
+    confidence: float | None = None
+    consistency: float | None = None
+    guide_seconds: float | None = None
+    importance: "Sequence[torch.Tensor] | None" = field(default=None, repr=False)
+    kept: "Kept | None" = field(default=None, repr=False)
+
+    def as_dict(self) -> Mapping[str, str | int | float | None]:
+        """The values that go over the wire: everything but the tensors."""
+        return {name: getattr(self, name) for name in WIRE_FIELDS}
+
+
+WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request: the report, and what follows from it.
+
+    answer: the small model's, where it is all there is; the large model never runs.
+    prompt: what the large model is to be given instead of the prompt that came; None where that one stands.
+    max_tokens: of a pruned prompt, the room for an answer that the unpruned one leaves.
+    """
+
+    report: Report
+    answer: Answer | None = None
+    prompt: "RenderedPrompt | None" = None
+    max_tokens: int | None = None

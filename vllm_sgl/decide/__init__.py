@@ -1,0 +1,1 @@
+"""Bypass, exit or prune: pure rules over values."""

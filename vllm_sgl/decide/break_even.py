@@ -1,0 +1,70 @@
+"""When guidance pays: what it costs against what it saves, in seconds measured on this machine.
+
+    guidance = P_S(N) + V_S(N) + D_S        saving = P_L(n) - P_L(n - N + R*N)
+
+N visual tokens of a prompt of n; V vision encoder, P prefill, D decode; S small, L large (the cost model of
+arXiv 2412.03324's method; the large model's own V and D are the same with and without pruning). Where an exit
+is possible nobody can know its chance beforehand, so the whole prefill counts as what may be saved.
+
+Pure. Costs are measured once, when a server starts: as long as it runs, the same request gets the same
+treatment.
+"""
+
+from dataclasses import dataclass
+
+from vllm_sgl.core import Facts
+from vllm_sgl.prune.base import kept_count
+
+#: Tokens of an answer to a question about an image, as far as the cost is concerned: a few words. The limit
+#: that a request sets is mostly far above what is generated.
+TYPICAL_ANSWER = 8
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of unloaded passes.
+
+    guide: small model's pass over an image up to its first token, by visual tokens: two numbers, of none and
+        of each visual token.
+    decode: small model, per further token.
+    prefill: large model, text prompts of increasing length: (tokens, seconds), ascending, two or more.
+    """
+
+    guide: tuple[float, float]
+    decode: float
+    prefill: tuple[tuple[int, float], ...]
+
+    def guidance(self, visual_tokens: int, answer_tokens: int) -> float:
+        """Seconds that the small model takes."""
+        base, each = self.guide
+        return base + each * visual_tokens + self.decode * (min(answer_tokens, TYPICAL_ANSWER) - 1)
+
+    def large_prefill(self, tokens: int) -> float:
+        """Seconds of the large model's prefill, between and beyond measured lengths along straight lines."""
+        pairs = list(zip(self.prefill, self.prefill[1:], strict=False))
+        (x0, y0), (x1, y1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
+        return y0 + (tokens - x0) * (y1 - y0) / (x1 - x0)
+
+    def pays(self, facts: Facts, retention: float, exit_possible: bool, guide_tokens: int) -> bool:
+        """Whether guiding a request may save more than it costs.
+
+        Args:
+            exit_possible: whether the small model's answer may be all there is.
+            guide_tokens: the most tokens that the small model generates.
+        """
+        visual = sum(facts.visual_tokens)
+        saving = self.large_prefill(facts.prompt_tokens)
+        if not exit_possible:
+            saving -= self.large_prefill(facts.prompt_tokens - visual + kept_count(retention, visual))
+        limits = [guide_tokens] if facts.max_tokens is None else [guide_tokens, facts.max_tokens]
+        return saving > self.guidance(visual, min(limits))
+
+    def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
+        """The fewest visual tokens from which on guidance pays, up to `most`; None where it does not."""
+        found = None
+        for visual in range(most, 0, -1):
+            facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)
+            if not self.pays(facts, retention, exit_possible, guide_tokens):
+                break
+            found = visual
+        return found

@@ -1,0 +1,23 @@
+"""Whether the small model's answer may be all there is (arXiv 2412.03324, section 3.3)."""
+
+from vllm_sgl.core import Answer, Facts, Reason
+from vllm_sgl.decide import score
+
+
+def may_exit(facts: Facts, threshold: float | None) -> bool:
+    """Whether the request allows it and somebody asked for it."""
+    return threshold is not None and facts.no_exit is None
+
+
+def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
+    """The reason why no consistency pass is worth running, or None where an exit is still possible.
+
+    The score is the mean of confidence and consistency, so a consistency of 1 bounds it from above.
+    """
+    if facts.no_exit is not None:
+        return facts.no_exit
+    if not answer.finished:
+        return Reason.UNFINISHED
+    if score.exit_score(score.confidence(answer.logprobs), 1.0) < threshold:
+        return Reason.LOW_CONFIDENCE
+    return None

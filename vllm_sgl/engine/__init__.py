@@ -1,0 +1,1 @@
+"""Both engines as one client: start-up, memory, the walk of every request."""

@@ -1,0 +1,202 @@
+"""The engine client of an SGL server: vLLM's ``AsyncLLM`` for the large model, guided by a small one."""
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.config import VllmConfig
+from vllm.exceptions import VLLMValidationError
+from vllm.outputs import RequestOutput
+
+from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.core import GuideRequest, Outcome
+from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.engine import asked, costs
+from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.engine.metrics import metrics
+from vllm_sgl.engine.small import start_small
+from vllm_sgl.errors import RequestAborted
+from vllm_sgl.families import family_of
+from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.local.guide import LocalGuide
+from vllm_sgl.host import cpu, renderer
+from vllm_sgl.host.async_llm import AsyncLLM
+from vllm_sgl.host.engine_args import refuse_replicas
+from vllm_sgl.host.output import abort_output, exit_output
+from vllm_sgl.pipeline import Pipeline
+from vllm_sgl.prune.base import check_policy, policy
+from vllm_sgl.prune.rewrite import prune_prompt
+
+logger = logging.getLogger("vllm.vllm_sgl.engine")
+
+
+class SGLAsyncLLM(AsyncLLM):
+    """Answers every request as ``AsyncLLM`` does, after the guide had its say.
+
+    The small engine is started first, so that the large one measures what is left of the device.
+
+    wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
+    costs: of both models' passes, once measured; None with ``break_even="off"``.
+    """
+
+    wrap_guide: Callable[[Guide], Guide] | None = None
+    costs: Costs | None = None
+    _ended = False
+
+    def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
+        config = SGLConfig.of(vllm_config.additional_config)
+        assert config is not None, "an SGL engine client without SGL settings"
+        check_policy(config.policy)
+        _refuse_unsupported(vllm_config, kwargs.get("client_count"))
+        cpu.share_cores()
+        self.sgl_config = config
+        self._local_guide = LocalGuide(start_small(vllm_config, config), config.guide_timeout)
+        self._guide: Guide = self._local_guide
+        self._ready: asyncio.Task[Pipeline] | None = None
+        self._guiding: set[str] = set()
+        self._reader = FactsReader.of(family_of(vllm_config.model_config), vllm_config.model_config)
+        try:
+            with renderer.keeping_pixels(vllm_config) as keep:
+                # In place of the one that vLLM chose for an engine that is alone.
+                kwargs["executor_class"] = cpu.executor_class(vllm_config)
+                super().__init__(vllm_config, *args, **kwargs)
+                keep(self.renderer)
+        except BaseException:
+            self._local_guide.stop()
+            raise
+        metrics().watch(lambda: self.guide_alive)
+        logger.info(
+            "SGL: the large engine keeps its settings but two: its vision encoder runs without CUDA graphs "
+            "(they would bypass the pruning), and processed images are cached in this process instead of "
+            "being sent to the engine once (a rewritten prompt needs its pixels)"
+        )
+
+    @property
+    def guide_alive(self) -> bool:
+        """Whether the small engine can guide; a server without it answers unguided."""
+        return self._local_guide.alive
+
+    def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **kwargs: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """As ``AsyncLLM.generate``; outputs carry a report as ``.sgl``.
+
+        Raises:
+            VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args`` (a 400 over HTTP).
+        """
+        try:
+            options = RequestOptions.parse(sampling_params.extra_args, self.sgl_config)
+            check_policy(options.policy)
+        except ValueError as error:
+            raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
+        return self._generate(prompt, sampling_params, request_id, options, kwargs)
+
+    async def _generate(
+        self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
+        kwargs: dict[str, Any],
+    ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
+        about = asked.current.get() or asked.Asked()
+        try:
+            outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
+        except RequestAborted:
+            yield abort_output(request_id, prompt)
+            return
+        if about.report is None:  # beam search makes many engine requests of one client request
+            metrics().observe(outcome.report)
+        about.report = outcome.report
+        if outcome.answer is not None:
+            output = exit_output(request_id, prompt, outcome.answer)
+            output.sgl = outcome.report
+            yield output
+            return
+        given = prompt if outcome.prompt is None else outcome.prompt
+        if outcome.prompt is not None:  # vLLM would measure the room for an answer from the pruned prompt
+            params = params.clone()
+            params.max_tokens = outcome.max_tokens
+        async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
+            async for output in outputs:
+                if outcome.prompt is not None:
+                    output.prompt_token_ids = prompt["prompt_token_ids"]
+                output.sgl = outcome.report
+                yield output
+
+    async def _walk(
+        self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
+        about: asked.Asked, kwargs: dict[str, Any],
+    ) -> Outcome:  # fmt: skip
+        pipeline = await self._pipeline()
+        facts = self._reader.read(prompt, params, about, kwargs.get("lora_request"))
+        request = None
+        if facts.bypass is None:
+            assert facts.max_tokens is not None
+            request = GuideRequest(
+                request_id, prompt, self._reader.items(prompt), params, facts.max_tokens, options.query_rows,
+                priority=kwargs.get("priority", 0),
+            )  # fmt: skip
+        self._guiding.add(request_id)
+        try:
+            return await pipeline.walk(request, facts, options)
+        finally:
+            self._guiding.discard(request_id)
+
+    async def get_supported_tasks(self) -> Any:
+        # A server asks before it serves: a guide that cannot work fails here. So does every request, and
+        # among them those that measure costs for the pipeline.
+        if asyncio.current_task() is not self._ready:
+            await self._pipeline()
+        return await super().get_supported_tasks()
+
+    async def _pipeline(self) -> Pipeline:
+        """The walk, over a guide that has been started."""
+        if self._ready is None:
+            self._ready = asyncio.create_task(self._start())
+        return await asyncio.shield(self._ready)
+
+    async def _start(self) -> Pipeline:
+        config, local = self.sgl_config, self._local_guide
+        await local.start()
+        if config.break_even == "auto":
+            self.costs = await costs.measure(self, super().generate, local, self._reader, config)
+        if self.wrap_guide is not None:
+            self._guide = self.wrap_guide(local)
+        return Pipeline(config, self._guide, policy, prune_prompt, self.costs)
+
+    async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
+        ids = [request_id] if isinstance(request_id, str) else list(request_id)
+        for guided in self._guiding.intersection(ids):
+            await self._guide.abort(guided)
+        await super().abort(ids, internal)
+
+    def get_num_unfinished_requests(self) -> int:
+        return int(super().get_num_unfinished_requests()) + len(self._guiding)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        if self._ended:  # and called again by __del__, at the interpreter's end without modules
+            return
+        self._ended = True
+        guide = getattr(self, "_local_guide", None)
+        if guide is None or sys.is_finalizing():  # no new threads at the interpreter's end
+            super().shutdown(timeout)
+            if guide is not None:
+                guide.stop()
+            return
+        # Side by side: each waits some seconds for its processes.
+        both = threading.Thread(target=guide.stop, name="sgl-guide-stop")
+        both.start()
+        super().shutdown(timeout)
+        both.join()
+
+
+def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
+    refuse_replicas(client_count, config.parallel_config.data_parallel_size)
+    if getattr(config.lora_config, "enable_tower_connector_lora", False):
+        raise ValueError(
+            "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens "
+            "from the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve "
+            "without --sgl-small"
+        )

@@ -1,0 +1,98 @@
+"""Reading off an engine request what the decision and the guide need to know."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.config import ModelConfig
+
+from vllm_sgl.core import Facts, Reason, RenderedPrompt, VisualItem
+from vllm_sgl.engine.asked import Asked
+from vllm_sgl.families.base import Family
+from vllm_sgl.visual.items import modalities, placed_items
+
+
+class FactsReader:
+    """Reads requests of one large model.
+
+    Args:
+        max_model_len: the large model's context. Prompt and answer must fit it unpruned, because kept tokens
+            keep their positions; a prompt that does not is left to vLLM to refuse.
+        tile_tokens: as :meth:`vllm_sgl.families.base.Family.tile_tokens`.
+    """
+
+    def __init__(
+        self, pixel_fields: Mapping[str, str], max_model_len: int, tile_tokens: int | None = None
+    ) -> None:
+        self._pixel_fields = pixel_fields
+        self._max_model_len = max_model_len
+        self._tile_tokens = tile_tokens
+
+    @classmethod
+    def of(cls, family: Family, model: ModelConfig) -> "FactsReader":
+        return cls(family.pixel_fields, model.max_model_len, family.tile_tokens(model))
+
+    def items(self, prompt: RenderedPrompt) -> tuple[VisualItem, ...]:
+        """The images and videos of a prompt, in prompt order."""
+        return tuple(
+            VisualItem(item.modality, item.visual_tokens, self._tile_tokens) for item in placed_items(prompt)
+        )
+
+    def read(self, prompt: Any, params: SamplingParams, asked: Asked, lora: object) -> Facts:
+        """Facts of one request.
+
+        Args:
+            prompt: what ``AsyncLLM.generate`` was given.
+            lora: the request's adapter, None without one.
+        """
+        reason = self._why_not_ours(prompt)
+        if reason not in (None, Reason.IMAGE_EMBEDDINGS) or prompt["type"] != "multimodal":
+            return Facts(bypass=_first_asked(asked, params) or reason)
+        tokens = len(prompt["prompt_token_ids"])
+        room = self._max_model_len - tokens
+        if room < 1:
+            return Facts(bypass=Reason.TOO_LONG)
+        return Facts(
+            visual_tokens=tuple(item.visual_tokens for item in placed_items(prompt)),
+            prompt_tokens=tokens,
+            max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+            bypass=_first_asked(asked, params) or reason,
+            no_exit=_why_no_exit(params, asked, lora),
+        )
+
+    def _why_not_ours(self, prompt: Any) -> str | None:
+        if isinstance(prompt, AsyncGenerator) or not isinstance(prompt, Mapping) or "type" not in prompt:
+            return Reason.UNRENDERED_PROMPT
+        if prompt["type"] == "token":
+            return Reason.NO_IMAGE
+        if prompt["type"] != "multimodal":
+            return Reason.IMAGE_EMBEDDINGS if prompt["type"] == "embeds" else Reason.UNSUPPORTED_MODALITY
+        found = modalities(prompt)
+        if not found:
+            return Reason.NO_IMAGE
+        if not found <= self._pixel_fields.keys():
+            return Reason.UNSUPPORTED_MODALITY
+        for modality in found:
+            field = self._pixel_fields[modality]
+            if any(item is None or field not in item for item in prompt["mm_kwargs"][modality]):
+                return Reason.IMAGE_EMBEDDINGS
+        return None
+
+
+def _first_asked(asked: Asked, params: SamplingParams) -> str | None:
+    if asked.beam_search:
+        return Reason.BEAM_SEARCH
+    if params.prompt_logprobs is not None or params.prompt_logprob_token_ids is not None:
+        return Reason.PROMPT_LOGPROBS
+    return None
+
+
+def _why_no_exit(params: SamplingParams, asked: Asked, lora: object) -> str | None:
+    ruled_out = (
+        (params.n > 1, Reason.N),
+        (params.logprobs is not None or params.logprob_token_ids is not None, Reason.LOGPROBS),
+        (asked.tools, Reason.TOOLS),
+        (params.structured_outputs is not None, Reason.STRUCTURED_OUTPUT),
+        (lora is not None, Reason.LORA),
+    )
+    return next((reason for is_so, reason in ruled_out if is_so), None)

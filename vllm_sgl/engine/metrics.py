@@ -1,0 +1,51 @@
+"""Prometheus metrics on vLLM's own ``/metrics``; their names start with ``sgl:``.
+
+vLLM unregisters every ``vllm:`` collector when an engine starts, so ours are not named like that.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from vllm_sgl.core import Report
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SCORES = tuple(i / 20 for i in range(1, 21))
+
+
+class Metrics:
+    """Counts reports, one per request."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._requests = Counter(
+            "sgl:requests", "Requests by decision and reason.", ["decision", "reason"], registry=registry
+        )
+        self._tokens = Counter(
+            "sgl:visual_tokens", "Visual tokens seen, and kept for the large model.", ["kind"],
+            registry=registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "sgl:guide_seconds", "Time from request to decision.", buckets=_SECONDS, registry=registry
+        )
+        self._score = Histogram("sgl:score", "Early-exit score S.", buckets=_SCORES, registry=registry)
+        self._alive = Gauge("sgl:guide_up", "1 while the small engine lives.", registry=registry)
+
+    def observe(self, report: Report) -> None:
+        self._requests.labels(report.decision, report.reason or "").inc()
+        self._tokens.labels("seen").inc(report.visual_tokens)
+        self._tokens.labels("kept").inc(report.kept_tokens)
+        if report.guide_seconds is not None:
+            self._seconds.observe(report.guide_seconds)
+        if report.score is not None:
+            self._score.observe(report.score)
+
+    def watch(self, alive: Callable[[], bool]) -> None:
+        """alive: called on every scrape."""
+        self._alive.set_function(lambda: float(alive()))
+
+
+@cache
+def metrics() -> Metrics:
+    """The process's one instance: a registry takes each name once."""
+    return Metrics()

@@ -1,0 +1,48 @@
+"""The model families: one file each holds everything this project knows of it. Listed here, loaded on use."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig
+
+    from vllm_sgl.families.base import Family
+
+#: Set in a server's or LLM's environment, so that the plugin registers the variants in its engine processes.
+ACTIVE_ENV = "SGL_VLLM_ACTIVE"
+
+#: vLLM's architecture -> the family's file. Its variant, ``SGL`` + the architecture, is a class in that file.
+FAMILIES = {
+    "InternVLChatModel": "internvl",
+    "InternVLForConditionalGeneration": "internvl_hf",
+}
+
+
+def variant_name(architecture: str) -> str:
+    """The name under which a family's variant is registered; a variant's own name is that already."""
+    return architecture if architecture.startswith("SGL") else f"SGL{architecture}"
+
+
+def known_architecture(names: list[str]) -> str | None:
+    """The first of a config's architectures that has a family, under vLLM's name; None where none has."""
+    plain = (name.removeprefix("SGL") for name in names)
+    return next((name for name in plain if name in FAMILIES), None)
+
+
+def family_of(model: "ModelConfig") -> "Family":
+    """The family of a model that :class:`vllm_sgl.families.variant.UseVariant` has let through."""
+    architecture = known_architecture(model.hf_config.architectures)
+    assert architecture is not None, model.hf_config.architectures
+    family: Family = import_module(f"{__name__}.{FAMILIES[architecture]}").FAMILY
+    return family
+
+
+def register_variants() -> None:
+    """Tell vLLM's model registry about the variants; idempotent."""
+    from vllm import ModelRegistry
+
+    known = ModelRegistry.get_supported_archs()
+    for architecture, file in FAMILIES.items():
+        name = variant_name(architecture)
+        if name not in known:
+            ModelRegistry.register_model(name, f"{__name__}.{file}:{name}")

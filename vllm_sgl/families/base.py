@@ -1,0 +1,30 @@
+"""What a model family is: the part of it that is not the model's own code."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from vllm.config import ModelConfig
+
+from vllm_sgl.visual.layout import LayoutOf
+
+
+class Family(Protocol):
+    """One per file of this folder, as ``FAMILY``; beside it the variant, a class ``SGL<Architecture>``.
+
+    pixel_fields: for each modality that can be guided, the item's field that holds its pixels. An item
+        without it came as embeddings.
+    """
+
+    pixel_fields: ClassVar[Mapping[str, str]]
+
+    def vision_facts(self, model: ModelConfig) -> dict[str, object]:
+        """What two models must agree in to share one rendered prompt, by names that say what it is."""
+        ...
+
+    def layout_of(self, model: ModelConfig) -> LayoutOf:
+        """Where the visual tokens of an image of a given size lie, as this model's processor is set."""
+        ...
+
+    def tile_tokens(self, model: ModelConfig) -> int | None:
+        """Visual tokens of each tile, where a model encodes tiles one by one; None where it does not."""
+        ...

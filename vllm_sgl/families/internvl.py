@@ -1,0 +1,72 @@
+"""InternVL in its own chat format: InternVL2, 2.5, 3 and 3.5 (``OpenGVLab/InternVL*``)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from vllm.config import ModelConfig
+from vllm.model_executor.models.internvl import InternVLChatModel
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.transformers_utils.processors.internvl import calculate_internvl_targets
+
+from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
+
+#: How an image becomes tiles; the names of the image processor's attributes.
+_TILING = (
+    "image_size", "min_dynamic_patch", "max_dynamic_patch", "dynamic_image_size", "use_thumbnail",
+)  # fmt: skip
+
+
+class InternVL:
+    """Images are stretched to a grid of square tiles, and followed by a thumbnail where that has several."""
+
+    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values_flat"}
+
+    def vision_facts(self, model: ModelConfig) -> dict[str, object]:
+        processor = _processor(model)
+        facts = {name: getattr(processor.image_processor, name, None) for name in _TILING}
+        return {**facts, "visual tokens per tile": processor.image_seq_length}
+
+    def layout_of(self, model: ModelConfig) -> LayoutOf:
+        processor = _processor(model)
+        side: int = processor.image_processor.image_size
+        cells = math.isqrt(processor.image_seq_length)
+        thumbnail: bool = processor.image_processor.use_thumbnail
+        # A thumbnail is no part of the grid, and vLLM would count it in.
+        ratios = list(processor.resolve_target_ratios(use_thumbnail=False))
+
+        def layout(width: int, height: int) -> Layout:
+            _, across, down = calculate_internvl_targets(
+                orig_width=width, orig_height=height, target_ratios=ratios, image_size=side,
+                use_thumbnail=False,
+            )  # fmt: skip
+            columns, rows = across // side, down // side
+            return tiled(columns, rows, cells, thumbnail and columns * rows > 1)
+
+        return layout
+
+    def tile_tokens(self, model: ModelConfig) -> int:
+        tokens: int = _processor(model).image_seq_length
+        return tokens
+
+
+FAMILY = InternVL()
+
+
+def _processor(model: ModelConfig) -> Any:
+    return MULTIMODAL_REGISTRY.create_processor(model).info.get_hf_processor()
+
+
+class SGLInternVLChatModel(Pruned, InternVLChatModel):
+    """``InternVLChatModel`` that keeps only chosen visual tokens, at their original positions."""
+
+    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        counts = kwargs.pop("image_num_patches").flatten()
+        tiles = kwargs.pop("pixel_values_flat").split(counts.tolist())
+        return {
+            **kwargs,
+            "pixel_values_flat": torch.cat([tiles[index] for index in which]),
+            "image_num_patches": counts[list(which)],
+        }

@@ -1,0 +1,70 @@
+"""InternVL in transformers' own format: InternVL3 and 3.5, repositories whose names end in ``-hf``."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+from vllm.config import ModelConfig
+from vllm.model_executor.models.interns1 import InternS1ForConditionalGeneration
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
+
+#: How an image becomes tiles; the names of the image processor's attributes.
+_TILING = ("size", "min_patches", "max_patches", "crop_to_patches")
+
+
+class InternVLHF:
+    """Tiled as in InternVL's chat format; the processor is transformers'."""
+
+    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
+
+    def vision_facts(self, model: ModelConfig) -> dict[str, object]:
+        processor, settings = _processor(model)
+        tiling = {name: settings.get(name, getattr(processor.image_processor, name)) for name in _TILING}
+        return {**tiling, "size": dict(tiling["size"]), "visual tokens per tile": processor.image_seq_length}
+
+    def layout_of(self, model: ModelConfig) -> LayoutOf:
+        processor, settings = _processor(model)
+        images = processor.image_processor
+        least, most = (settings.get(name, getattr(images, name)) for name in ("min_patches", "max_patches"))
+        tile = images.size["height"], images.size["width"]
+        cells = math.isqrt(processor.image_seq_length)
+
+        def layout(width: int, height: int) -> Layout:
+            tiles = images.get_number_of_image_patches(height, width, settings)
+            columns, rows = (
+                get_optimal_tiled_canvas((height, width), tile, least, most) if tiles > 1 else (1, 1)
+            )
+            return tiled(columns, rows, cells, thumbnail=tiles > columns * rows)
+
+        return layout
+
+    def tile_tokens(self, model: ModelConfig) -> int:
+        tokens: int = _processor(model)[0].image_seq_length
+        return tokens
+
+
+FAMILY = InternVLHF()
+
+
+def _processor(model: ModelConfig) -> tuple[Any, dict[str, Any]]:
+    """The processor, and what a user set for it."""
+    info = MULTIMODAL_REGISTRY.create_processor(model).info
+    return info.get_hf_processor(), dict(info.ctx.get_merged_mm_kwargs({}))
+
+
+class SGLInternVLForConditionalGeneration(Pruned, InternS1ForConditionalGeneration):
+    """vLLM's class of this format that keeps only chosen visual tokens, at their original positions."""
+
+    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        counts = kwargs.pop("image_num_patches").flatten()
+        tiles = kwargs.pop("pixel_values").split(counts.tolist())
+        return {
+            **kwargs,
+            "pixel_values": torch.cat([tiles[index] for index in which]),
+            "image_num_patches": counts[list(which)],
+        }

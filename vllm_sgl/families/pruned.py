@@ -1,0 +1,115 @@
+"""What every SGL variant adds to a vision-language model of vLLM: kept features, original positions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from vllm.config import VllmConfig
+from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.families.features import FeatureCache
+from vllm_sgl.kernels.gather_visual import gather_visual
+from vllm_sgl.visual.fields import FIELDS, ITEM, KEPT, LENGTH, PLACES
+
+
+class Pruned:
+    """Mixin, first in the bases: ``class SGLTheModel(Pruned, TheModel)``."""
+
+    #: vLLM's marker for models that place their own position ids (``SupportsMRoPE``).
+    supports_mrope = True
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+        config = SGLConfig.of(vllm_config.additional_config)
+        self._features = FeatureCache(config.feature_cache if config else 0)
+        #: Whether the model places position ids in more than one dimension by itself.
+        self._own_positions = hasattr(super(), "get_mrope_input_positions")
+
+    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        """The model's own keyword arguments for some of a batch's items, in the order of ``which``."""
+        raise NotImplementedError
+
+    def encode(self, **kwargs: object) -> Sequence[torch.Tensor]:
+        """Features of each item of a batch, [visual tokens, hidden] each: the model's own encoder."""
+        features: Sequence[torch.Tensor] = super().embed_multimodal(**kwargs)  # type: ignore[misc]
+        return features
+
+    def embed_multimodal(self, **kwargs: Any) -> Sequence[torch.Tensor]:
+        """Kept vision features of each item of a batch; the encoder runs only for items not seen lately.
+
+        Keyword arguments are the model's own plus the fields of :mod:`vllm_sgl.visual.fields`.
+        """
+        fields = {name: kwargs.pop(name, None) for name in FIELDS}
+        names, kept = fields[ITEM], fields[KEPT]
+        if names is None:
+            return self.encode(**kwargs)
+        keys = [bytes(name.tolist()) for name in names]
+        cached = {key: self._features.get(key) for key in dict.fromkeys(keys)}
+        found = {key: features for key, features in cached.items() if features is not None}
+        new = [key for key in cached if key not in found]
+        if new:
+            wanted = (
+                kwargs if len(new) == len(keys) else self.pick([keys.index(key) for key in new], **kwargs)
+            )
+            for key, features in zip(new, self.encode(**wanted), strict=True):
+                found[key] = features
+                self._features.put(key, features)
+        every = [found[key] for key in keys]
+        if kept is None:
+            return every
+        return [gather_visual(features, indices) for features, indices in zip(every, kept, strict=True)]
+
+    def get_mrope_input_positions(
+        self, input_tokens: list[int], mm_features: list[MultiModalFeatureSpec]
+    ) -> tuple[torch.Tensor, int]:
+        """Original position ids of a (pruned) prompt: kept tokens keep theirs, what follows continues
+        from the unpruned length (arXiv 2412.03324, section 3.2).
+
+        The model is asked for the positions of the whole prompt, and the columns of what is left of it are
+        picked: a range for models whose positions have one dimension, the model's own for the others.
+
+        Returns:
+            positions: int64 [3, tokens].
+            delta: what decode adds to a sequence index.
+        """
+        columns: list[torch.Tensor] = []
+        whole: list[MultiModalFeatureSpec] = []
+        begin = origin = 0  # in the pruned prompt, and in the whole one
+
+        def text(length: int) -> None:
+            nonlocal begin, origin
+            columns.append(torch.arange(origin, origin + length))
+            begin, origin = begin + length, origin + length
+
+        for feature in sorted(mm_features, key=lambda f: f.mm_position.offset):
+            place, item = feature.mm_position, feature.data
+            text(place.offset - begin)
+            if item is not None and PLACES in item:
+                inside, length = item[PLACES].data, int(item[LENGTH].data)
+            else:
+                inside, length = torch.arange(place.length), place.length
+            whole.append(replace(feature, mm_position=PlaceholderRange(offset=origin, length=length)))
+            columns.append(origin + inside)
+            begin, origin = begin + place.length, origin + length
+        text(len(input_tokens) - begin)
+        positions, delta = self._whole_positions(origin, whole)
+        return positions[:, torch.cat(columns)].contiguous(), delta + origin - len(input_tokens)
+
+    def _whole_positions(
+        self, tokens: int, mm_features: list[MultiModalFeatureSpec]
+    ) -> tuple[torch.Tensor, int]:
+        """[3, tokens] and delta, of a prompt of which nothing is missing."""
+        if not self._own_positions:
+            return torch.arange(tokens).expand(3, -1), 0
+        positions, delta = super().get_mrope_input_positions([0] * tokens, mm_features)  # type: ignore[misc]
+        return positions, delta
+
+    def forward(
+        self, input_ids: torch.Tensor | None, positions: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        # With original positions the runner carries three rows. Where the model's own are 1-D they are equal.
+        if positions.dim() == 2 and not self._own_positions:
+            positions = positions[0]
+        return super().forward(input_ids, positions, *args, **kwargs)  # type: ignore[misc]

@@ -1,0 +1,59 @@
+"""Choosing the SGL variant of a model."""
+
+import os
+from typing import Any
+
+from vllm.transformers_utils.config import uses_mrope
+
+from vllm_sgl.families import ACTIVE_ENV, FAMILIES, known_architecture, register_variants, variant_name
+
+
+def activate() -> None:
+    """Register the variants here and in every engine process started from here."""
+    os.environ[ACTIVE_ENV] = "1"
+    register_variants()
+
+
+class UseVariant:
+    """``hf_overrides`` of vLLM: swaps the architecture for its SGL variant; picklable.
+
+    positions: "original" makes vLLM carry a position tensor of its own per request (three equal rows where
+        the model does not use M-RoPE itself), so that kept tokens can keep their ids.
+    then: the user's own ``hf_overrides``, a dict or a callable, applied first.
+
+    Raises:
+        ValueError: when called with the config of a model that has no variant.
+    """
+
+    def __init__(self, positions: str, then: Any = None) -> None:
+        self.positions = positions
+        self.then = then
+
+    def __call__(self, config: Any) -> Any:
+        if callable(self.then):
+            config = self.then(config)
+        else:
+            _update(config, self.then or {})
+        names = config.architectures or []
+        if names == [""]:  # vLLM first asks with an empty config whether the model type changes
+            return config
+        known = known_architecture(names)
+        if known is None:
+            raise ValueError(
+                f"SGL supports the vision-language architectures {', '.join(FAMILIES)}; received "
+                f"{names or 'none'}: choose a pair of such models, or serve without --sgl-small"
+            )
+        config.architectures = [variant_name(known)]
+        if self.positions == "original" and not uses_mrope(config):
+            config.mrope_section = [0, 0, 0]
+        return config
+
+
+def _update(config: Any, values: dict[str, Any]) -> None:
+    """Set values on a config; a dict meant for a nested config updates that one."""
+    for key, value in values.items():
+        nested = getattr(config, key, None)
+        if isinstance(value, dict) and hasattr(nested, "update") and not isinstance(nested, dict):
+            _update(nested, value)
+        else:
+            setattr(config, key, value)

@@ -1,0 +1,56 @@
+"""What a guide is. Importable without torch and without vLLM."""
+
+from typing import Protocol
+
+from vllm_sgl.core import GuideRequest, GuideResult
+
+
+class Guide(Protocol):
+    """Looks at requests before the large model does. A wrapper takes a guide and is one.
+
+    Importance and answers that leave a guide are in the large model's tokens, whatever the guide's own are.
+    """
+
+    @property
+    def context(self) -> int:
+        """The most tokens, prompt and answer, that it takes."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked at all."""
+        ...
+
+    async def start(self) -> None:
+        """Get ready for the first request.
+
+        Raises:
+            NotImplementedError: where this guide cannot work on this machine or with this model.
+        """
+        ...
+
+    async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
+        """Answer greedily, with at most that many tokens, and tell how important each visual token is.
+
+        Raises:
+            GuideError: when the guide fails, is dead, is too slow, or what it saw does not add up.
+            RequestAborted: when the request was aborted by its id.
+        """
+        ...
+
+    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
+        """Consistency: how far the guide stands by its answer when it is shown only this share of the
+        visual tokens, the most important ones by ``result`` (arXiv 2412.03324, section 3.3); in [0, 1].
+
+        Raises:
+            GuideError, RequestAborted: as :meth:`look`.
+        """
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """Give a request up, wherever it is."""
+        ...
+
+    def stop(self) -> None:
+        """End for good, with everything that it started."""
+        ...

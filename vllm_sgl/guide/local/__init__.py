@@ -1,0 +1,1 @@
+"""The guide in this process: a second vLLM engine with the small model, whose attention is watched."""

@@ -1,0 +1,107 @@
+"""The small model at work: one greedy pass that is watched, and the consistency pass."""
+
+import uuid
+from functools import partial
+from typing import Any
+
+from vllm import SamplingParams
+
+from vllm_sgl.core import GuideRequest, GuideResult, RenderedPrompt, Seen
+from vllm_sgl.decide import score
+from vllm_sgl.guide.local import params
+from vllm_sgl.guide.local.answers import read_answer
+from vllm_sgl.guide.local.collector import Collector
+from vllm_sgl.guide.local.mass import importance
+from vllm_sgl.guide.local.passes import Passes
+from vllm_sgl.guide.local.recorder import query_rows
+from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
+from vllm_sgl.prune.rewrite import prune_prompt, tag_items
+from vllm_sgl.prune.top import TopImportance
+from vllm_sgl.visual.items import visual_end
+
+
+class LocalGuide:
+    """A :class:`vllm_sgl.guide.base.Guide` over an ``AsyncLLM`` of the small model, which shares the large
+    model's tokenizer, chat template and image tiling: one rendered prompt serves both.
+
+    Args:
+        engine: the small engine, its workers extended by ``GuideWorkerExtension``.
+        timeout: seconds before a pass counts as failed.
+    """
+
+    def __init__(self, engine: Any, timeout: float) -> None:
+        self._engine = engine
+        self._passes = Passes(engine, timeout)
+        self._collector = Collector(self._passes.take)
+        self._heads = 0
+
+    @property
+    def context(self) -> int:
+        most: int = self._engine.model_config.max_model_len
+        return most
+
+    @property
+    def alive(self) -> bool:
+        return self._passes.alive
+
+    async def start(self) -> None:
+        """Install the capture in every worker, and run both passes once on a few text tokens: vLLM compiles
+        its log-probability code on first use, which takes seconds that no request should wait for."""
+        installed = await self._engine.collective_rpc("sgl_install")
+        self._heads = sum(worker["layers"] * worker["heads"] for worker in installed)
+        prompt = {"type": "token", "prompt_token_ids": [0, 0]}
+        await self._passes.run(prompt, params.looking(SamplingParams(), 2), "sgl-warm-up-guide", 0)
+        await self._passes.run(prompt, params.forcing(), "sgl-warm-up-consistency", 0)
+
+    async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
+        return await self._passes.guarded(self._look(request, answer_tokens))
+
+    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
+        return await self._passes.guarded(self._confirm(request, result, share))
+
+    async def abort(self, request_id: str) -> None:
+        await self._engine.abort([_look_id(request_id), _confirm_id(request_id)])
+
+    def stop(self) -> None:
+        self._engine.shutdown()
+
+    async def _look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
+        key, prompt_end = uuid.uuid4().hex, len(request.prompt["prompt_token_ids"])
+        # One token is left free: the consistency pass generates one after the answer.
+        most = min(answer_tokens, request.max_tokens, self.context - prompt_end - 1)
+        rows_until = partial(query_rows, request.query_rows, visual_end(request.prompt), prompt_end)
+        due = rows_until(prompt_end + most)
+        sampling = params.looking(request.params, most, {TRACK_KEY: key, ROWS_KEY: [due.start, due.stop]})
+        tagged = tag_items(request.prompt)
+        try:
+            output = await self._passes.run(tagged, sampling, _look_id(request.id), request.priority)
+        except BaseException:
+            self._collector.discard(key)
+            raise
+        completion = output.outputs[0]
+        recorded = await self._collector.take(key)
+        # The last token is never fed back; where no row is left, one stands in.
+        rows = len(rows_until(prompt_end + len(completion.token_ids) - 1)) or 1
+        mass = importance(recorded, rows, self._heads, request.visual_tokens)
+        return GuideResult(mass, read_answer(self._engine.get_tokenizer(), request, completion))
+
+    async def _confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
+        """One forward pass, teacher-forced."""
+        seen = [Seen(*pair) for pair in zip(request.items, result.importance, strict=True)]
+        shown = prune_prompt(request.prompt, TopImportance().select(seen, share))
+        asked, answer = shown["prompt_token_ids"], result.answer.token_ids
+        forced: RenderedPrompt = {**shown, "prompt_token_ids": [*asked, *answer]}
+        output = await self._passes.run(forced, params.forcing(), _confirm_id(request.id), request.priority)
+        logprobs = [
+            entry[token].logprob
+            for entry, token in zip(output.prompt_logprobs[len(asked) :], answer, strict=True)
+        ]
+        return score.consistency(logprobs)
+
+
+def _look_id(request_id: str) -> str:
+    return f"sgl-guide-{request_id}"
+
+
+def _confirm_id(request_id: str) -> str:
+    return f"sgl-consistency-{request_id}"

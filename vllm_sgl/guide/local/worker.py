@@ -1,0 +1,74 @@
+"""The guide's side inside the small engine's workers: listens to attention, hands sums out on request.
+
+Loaded through vLLM's ``worker_extension_cls``; the methods are called with ``collective_rpc``.
+"""
+
+from functools import partial
+from typing import Any
+
+from vllm_sgl.guide.local.recorder import Recorder, Tracked
+
+#: Keys in a guide request's ``extra_args``: its name for the recorder, and start and stop of the range of
+#: query rows that count.
+TRACK_KEY = "sgl_track"
+ROWS_KEY = "sgl_rows"
+
+
+class GuideWorkerExtension:
+    """Mixed into vLLM's worker. Every name starts with ``sgl_``, so that none collides."""
+
+    def sgl_install(self) -> dict[str, int]:
+        """Start listening. Returns this worker's ``layers`` and attention ``heads`` per layer.
+
+        Raises:
+            NotImplementedError: for an attention backend, KV cache or model runner that cannot be read.
+        """
+        from vllm_sgl.host import attention
+        from vllm_sgl.host.runner import batch_view
+
+        runner = self.model_runner  # type: ignore[attr-defined]
+        layers = attention.decoder_layers(runner)
+        attention.use_readable_layout(runner)
+        self._sgl_recorder = Recorder()
+        self._sgl_view = batch_view(runner)
+        for layer in layers:
+            attention.key_cache_view(layer, layer.kv_cache)  # refuse now, not in a request
+            attention.listen(layer, self._sgl_listen)
+        return {"layers": len(layers), "heads": layers[0].num_heads}
+
+    def sgl_take(self, keys: list[str]) -> list[dict[str, Any] | None]:
+        """Hand out and forget finished requests: mass as float32 bytes, counted rows, total mass."""
+        taken = (self._sgl_recorder.take(key) for key in keys)
+        return [
+            entry and {"mass": entry.mass.numpy().tobytes(), "rows": entry.rows, "total": entry.total}
+            for entry in taken
+        ]
+
+    def _sgl_listen(self, layer: Any, query: Any, kv_cache: Any, metadata: Any) -> None:
+        from vllm_sgl.host.attention import key_cache_view
+
+        recorder = self._sgl_recorder
+        if not recorder.is_current(metadata):
+            self._sgl_begin(metadata, query.device)
+        recorder.add_layer(
+            query.view(-1, layer.num_heads, layer.head_size),
+            key_cache_view(layer, kv_cache),
+            metadata.block_table,
+            metadata.seq_lens,
+            metadata.query_start_loc,
+            layer.impl.scale,
+        )
+
+    def _sgl_begin(self, metadata: Any, device: Any) -> None:
+        from vllm_sgl.visual.items import visual_positions
+
+        recorder, batch = self._sgl_recorder, self._sgl_view.batch()
+        tracked: list[Tracked | None] = []
+        for owner in batch.owners:
+            key = owner.extra_args.get(TRACK_KEY)
+            if key is None:
+                tracked.append(None)
+                continue
+            positions = partial(visual_positions, owner.placeholders)
+            tracked.append(recorder.track(key, positions, range(*owner.extra_args[ROWS_KEY]), device))
+        recorder.begin(metadata, tracked, batch.query_lens, batch.seq_lens, device)

@@ -1,0 +1,1 @@
+"""What a visual token is and where it lies: no model, no engine."""

@@ -1,0 +1,17 @@
+"""The fields that travel on an image or video of a prompt, from the rewriter to the model.
+
+They are vLLM's own kind of tensors, batched over items and kept on the CPU. A batch of items has all of them
+or none: vLLM batches items with equal fields.
+"""
+
+#: uint8 [16]: names the item, whatever its mask, so that its vision features are reused.
+ITEM = "sgl_item"
+#: int64 [k]: ascending indices of the kept visual tokens among the item's own.
+KEPT = "sgl_kept"
+#: int64 [length]: where each remaining position of the placeholder was inside the unpruned one.
+PLACES = "sgl_places"
+#: int64 scalar: how long the unpruned placeholder was.
+LENGTH = "sgl_length"
+
+#: All of them, for those who have to take them off again.
+FIELDS = (ITEM, KEPT, PLACES, LENGTH)
