@@ -13,7 +13,7 @@ from transformers import (
 from tools.tiny_internvl import TinyShape
 
 from .checkpoint import TinyFamily, TokenIds, text_config
-from .qwen2_vl import CHAT_TEMPLATE, MAX_TOKENS, MERGE, SPECIAL_TOKENS, size_limits, token_ids
+from .qwen2_vl import CHAT_TEMPLATE, MERGE, SPECIAL_TOKENS, size_limits, token_ids
 
 PATCH = 16
 GRID = 8
@@ -48,7 +48,8 @@ def processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
     common = {"patch_size": PATCH, "merge_size": MERGE, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     images = Qwen2VLImageProcessor(**common, size=size_limits(PATCH))
     # The limits of a video are on all of its frames together.
-    frames = {"shortest_edge": 4 * (PATCH * MERGE) ** 2, "longest_edge": 8 * MAX_TOKENS * (PATCH * MERGE) ** 2}
+    limits = size_limits(PATCH)
+    frames = {**limits, "longest_edge": 8 * limits["longest_edge"]}
     return Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(**common, size=frames), CHAT_TEMPLATE)
 
 

@@ -25,9 +25,7 @@ _TOWER_GAINS = (
 )
 
 
-def random_weights(
-    model: PreTrainedModel, shape: TinyShape, tokenizer: Tokenizer
-) -> dict[str, torch.Tensor]:
+def random_weights(model: PreTrainedModel, shape: TinyShape, tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
     """All tensors of the checkpoint under transformers' names, in ``shape.dtype``.
 
     Args:

@@ -80,9 +80,7 @@ def is_plain_text(piece: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def write(
-    tokenizer: Tokenizer, directory: Path, max_length: int, chat_template: str = CHAT_TEMPLATE
-) -> None:
+def write(tokenizer: Tokenizer, directory: Path, max_length: int, chat_template: str = CHAT_TEMPLATE) -> None:
     """Write the files that `AutoTokenizer.from_pretrained` reads."""
     tokenizer.save(str(directory / "tokenizer.json"))
     others = [token for token in special_tokens(tokenizer) if token not in (PAD, IM_END)]
