@@ -49,4 +49,4 @@ class Qwen2VL(Reference):
 class Qwen3VL(Qwen2VL):
     def features(self, image: Patches) -> list[torch.Tensor]:
         output = self._encode(image)
-        return [output.pooler_output[0], *output.deepstack_features]
+        return [output.pooler_output[0], *(layer[0] for layer in output.deepstack_features)]
