@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .reference import Reference
+from tools.reference import Reference
 
 
 @torch.inference_mode()

@@ -1,13 +1,14 @@
 """Small random-weight InternVL checkpoints, made on the spot for tests, demos and benchmarks."""
 
 from .checkpoint import build, build_pair
-from .spec import LARGE_LLAMA, LARGE_QWEN2, SMALL_LLAMA, SMALL_QWEN2, TinySpec
+from .spec import LARGE_LLAMA, LARGE_QWEN2, SMALL_LLAMA, SMALL_QWEN2, TinyShape, TinySpec
 
 __all__ = [
     "LARGE_LLAMA",
     "LARGE_QWEN2",
     "SMALL_LLAMA",
     "SMALL_QWEN2",
+    "TinyShape",
     "TinySpec",
     "build",
     "build_pair",

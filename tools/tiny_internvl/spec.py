@@ -1,12 +1,12 @@
-"""What a tiny InternVL looks like: sizes, tiling and the scale of its random weights."""
+"""What a tiny vision-language model looks like: sizes, tiling and the scale of its random weights."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True)
-class TinySpec:
-    """Shape and temperament of one checkpoint.
+class TinyShape:
+    """Sizes and temperament of one checkpoint, of whatever family.
 
     The last six fields shape the random weights. An untrained model with ordinary initialisation
     has nearly uniform attention and a nearly uniform next-token distribution, which would let a
@@ -14,7 +14,7 @@ class TinySpec:
     """
 
     name: str
-    decoder: Literal["qwen2", "llama"]
+    _: KW_ONLY
     hidden: int
     layers: int
     heads: int
@@ -24,9 +24,6 @@ class TinySpec:
     vit_hidden: int = 64
     vit_layers: int = 2
     vit_heads: int = 2
-    image_size: int = 112
-    patch_size: int = 14
-    max_dynamic_patch: int = 6
     max_position_embeddings: int = 2048
     seed: int = 0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -55,6 +52,20 @@ class TinySpec:
             raise ValueError(
                 f"{self.name}: heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
             )
+
+
+@dataclass(frozen=True)
+class TinySpec(TinyShape):
+    """An InternVL in chat format: its decoder, and how it tiles."""
+
+    decoder: Literal["qwen2", "llama"]
+    _: KW_ONLY
+    image_size: int = 112
+    patch_size: int = 14
+    max_dynamic_patch: int = 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.image_size % (2 * self.patch_size):
             raise ValueError(
                 f"{self.name}: image_size ({self.image_size}) must be a multiple of twice the "

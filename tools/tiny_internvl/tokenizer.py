@@ -1,6 +1,7 @@
-"""A small byte-level BPE tokenizer with InternVL's special tokens and ChatML template."""
+"""A small byte-level BPE tokenizer with a family's special tokens (InternVL's by default) and ChatML."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -37,11 +38,14 @@ One two three four five six seven eight nine ten. 0 1 2 3 4 5 6 7 8 9 10 20 30 2
 """
 
 
-def train(text: str = TRAINING_TEXT, merges: int | None = MERGES) -> Tokenizer:
+def train(
+    text: str = TRAINING_TEXT, merges: int | None = MERGES, special: Sequence[str] = SPECIAL_TOKENS
+) -> Tokenizer:
     """Train the tokenizer. The result depends on nothing but the arguments.
 
     Args:
         merges: how many; None makes every word of the text one token and every digit a token of its own.
+        special: special tokens; ``PAD`` and ``IM_END`` among them.
     """
     tokenizer = Tokenizer(models.BPE())
     # vLLM looks for the tokens of "<image>" inside the tokens of the prompt, so no merge
@@ -60,8 +64,14 @@ def train(text: str = TRAINING_TEXT, merges: int | None = MERGES) -> Tokenizer:
     tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
     assert merges is None or tokenizer.get_vocab_size() == 256 + merges, "the training text is too short"
     # Added after training, so that special tokens get the last ids, as in InternVL.
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in SPECIAL_TOKENS])
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in special])
     return tokenizer
+
+
+def special_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Special tokens, by ascending id."""
+    added = tokenizer.get_added_tokens_decoder()
+    return [added[index].content for index in sorted(added) if added[index].special]
 
 
 def is_plain_text(piece: str) -> bool:
@@ -70,21 +80,18 @@ def is_plain_text(piece: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def write(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
+def write(tokenizer: Tokenizer, directory: Path, max_length: int, chat_template: str = CHAT_TEMPLATE) -> None:
     """Write the files that `AutoTokenizer.from_pretrained` reads."""
     tokenizer.save(str(directory / "tokenizer.json"))
-    special = {
-        "eos_token": IM_END,
-        "pad_token": PAD,
-        "additional_special_tokens": [IM_START, IMG_START, IMG_END, IMG_CONTEXT],
-    }
+    others = [token for token in special_tokens(tokenizer) if token not in (PAD, IM_END)]
+    special = {"eos_token": IM_END, "pad_token": PAD, "additional_special_tokens": others}
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": False,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_length,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": chat_template,
         **special,
     }
     (directory / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import torch
 from tokenizers import Tokenizer
 
-from .spec import TinySpec
-from .tokenizer import IM_END, SPECIAL_TOKENS, is_plain_text
+from .spec import TinyShape, TinySpec
+from .tokenizer import IM_END, is_plain_text, special_tokens
 
 Named = Iterator[tuple[str, torch.Tensor]]
 
 
-class _Source:
+class Source:
     """Draws each tensor from its own generator, so a tensor depends on its name and the seed only.
 
     Adding a layer or a field then leaves every other tensor as it was.
@@ -38,7 +38,7 @@ class _Source:
             yield f"{name}.bias", self.normal(f"{name}.bias", size, std=0.1)
 
 
-def _vision(spec: TinySpec, source: _Source) -> Named:
+def _vision(spec: TinySpec, source: Source) -> Named:
     width, patch = spec.vit_hidden, spec.patch_size
     root = "vision_model.embeddings"
     name = f"{root}.class_embedding"
@@ -63,19 +63,18 @@ def _vision(spec: TinySpec, source: _Source) -> Named:
             yield f"{layer}.{scale}", 0.5 + source.normal(f"{layer}.{scale}", width, std=0.05)
 
 
-def _connector(spec: TinySpec, source: _Source) -> Named:
+def _connector(spec: TinySpec, source: Source) -> Named:
     shuffled = 4 * spec.vit_hidden
     yield from source.norm("mlp1.0", shuffled, bias=True)
     yield from source.linear("mlp1.1", spec.hidden, shuffled, gain=2.0)
     yield from source.linear("mlp1.3", spec.hidden, spec.hidden, gain=spec.visual_scale / 1.3)
 
 
-def _decoder(spec: TinySpec, source: _Source, vocabulary: int) -> Named:
+def _decoder(spec: TinySpec, source: Source, vocabulary: int) -> Named:
     hidden, kv = spec.hidden, spec.kv_heads * spec.head_dim
     qkv_bias = spec.decoder == "qwen2"
-    name, share = "language_model.model.embed_tokens.weight", spec.shared_direction
-    own = source.normal(name, vocabulary, hidden, std=(1 - share**2) ** 0.5)
-    yield name, own + source.normal("shared_direction", 1, hidden, std=share)
+    name = "language_model.model.embed_tokens.weight"
+    yield name, text_embeddings(name, spec, source, vocabulary)
     for index in range(spec.layers):
         layer = f"language_model.model.layers.{index}"
         attention, mlp, residual = f"{layer}.self_attn", f"{layer}.mlp", spec.residual_scale
@@ -94,25 +93,32 @@ def _decoder(spec: TinySpec, source: _Source, vocabulary: int) -> Named:
     yield from source.norm("language_model.model.norm", hidden, bias=False)
 
 
-def _output_rows(spec: TinySpec, source: _Source, tokenizer: Tokenizer) -> torch.Tensor:
+def text_embeddings(name: str, spec: TinyShape, source: Source, vocabulary: int) -> torch.Tensor:
+    """The input embedding [vocabulary, hidden]."""
+    share = spec.shared_direction
+    own = source.normal(name, vocabulary, spec.hidden, std=(1 - share**2) ** 0.5)
+    return own + source.normal("shared_direction", 1, spec.hidden, std=share)
+
+
+def output_rows(name: str, spec: TinyShape, source: Source, tokenizer: Tokenizer) -> torch.Tensor:
     """The output embedding [vocabulary, hidden]: printable text likely, the end token by choice."""
-    vocabulary = tokenizer.get_vocab()
+    vocabulary, special = tokenizer.get_vocab(), special_tokens(tokenizer)
     relative = torch.full((len(vocabulary), 1), 0.1)
     for piece, index in vocabulary.items():
-        if piece not in SPECIAL_TOKENS and is_plain_text(piece):
+        if piece not in special and is_plain_text(piece):
             relative[index] = 1.0
     relative[vocabulary[IM_END]] = spec.eos_scale
-    name = "language_model.lm_head.weight"
     rows = source.normal(name, len(vocabulary), spec.hidden, std=spec.logit_scale)
     return rows * spec.hidden**-0.5 * relative
 
 
 def random_weights(spec: TinySpec, tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
     """All tensors of the checkpoint, in `spec.dtype`."""
-    source = _Source(spec.seed)
+    source = Source(spec.seed)
     weights = dict(_vision(spec, source))
     weights |= dict(_connector(spec, source))
     weights |= dict(_decoder(spec, source, tokenizer.get_vocab_size()))
-    weights["language_model.lm_head.weight"] = _output_rows(spec, source, tokenizer)
+    name = "language_model.lm_head.weight"
+    weights[name] = output_rows(name, spec, source, tokenizer)
     dtype = getattr(torch, spec.dtype)
     return {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
