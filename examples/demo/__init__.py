@@ -6,6 +6,6 @@ Every question is asked with SGL off, with pruning, and with pruning and early e
 draws what the small model looked at. Pictures and the server's log go to --out.
 """
 
-from .settings import EXIT_THRESHOLD, LARGE, RETENTION, SMALL
+from .shipped import EXIT_THRESHOLD, LARGE, RETENTION, SMALL
 
 __all__ = ["EXIT_THRESHOLD", "LARGE", "RETENTION", "SMALL"]

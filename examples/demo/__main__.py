@@ -9,7 +9,7 @@ from . import __doc__ as description
 from .asker import Asker
 from .explained import explain
 from .picture_questions import EXAMPLES, EXPLAINED, WARM_UP, PictureQuestion, sign_question
-from .settings import LARGE, SHIPPED_ARGS, SMALL
+from .shipped import LARGE, SHIPPED_ARGS, SMALL
 from .table import ask_everything
 from .vllm_serve import serving
 

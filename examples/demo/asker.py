@@ -11,7 +11,7 @@ from typing import Any
 import openai
 
 from .picture_questions import PictureQuestion
-from .settings import MAX_TOKENS
+from .shipped import MAX_TOKENS
 
 
 class Asker:

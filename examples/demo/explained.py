@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .picture_questions import PictureQuestion
-from .settings import EXIT_THRESHOLD
+from .shipped import EXIT_THRESHOLD
 from .vllm_serve import environment
 
 

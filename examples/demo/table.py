@@ -8,7 +8,7 @@ from benchmarks.accuracy.metrics import exact_match
 
 from .asker import Asker
 from .picture_questions import PictureQuestion
-from .settings import SETTINGS
+from .shipped import SETTINGS
 
 REPEATS = 5
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from examples.demo import LARGE, SMALL, __main__, picture_questions, table
-from examples.demo.settings import SHIPPED_ARGS
+from examples.demo.shipped import SHIPPED_ARGS
 from examples.demo.vllm_serve import environment, flags
 
 
