@@ -14,16 +14,16 @@ from pathlib import Path
 from benchmarks import report as reporting
 from benchmarks.serving.session import ROOT, BenchmarkError
 
-from . import importance, kernels, peaks, serve
-from .session import Section, Session
+from . import importance, native_kernels, peaks, speed
+from .section import Check, Section
 
-Run = Callable[[Session], Section]
+Run = Callable[[Check], Section]
 #: One stage after the other; the parts of a stage side by side, because none of them takes times.
 #: (name for --only, name in the report, what to run)
 STAGES: list[list[tuple[str, str, Run]]] = [
-    [("kernels", "kernel tests", kernels.test), ("importance", "importance", importance.run)],
-    [("kernels", "kernel benchmark", kernels.measure)],
-    [("serve", "serve", serve.run)],
+    [("kernels", "kernel tests", native_kernels.test), ("importance", "importance", importance.run)],
+    [("kernels", "kernel benchmark", native_kernels.measure)],
+    [("serve", "serve", speed.run)],
     [("memory", "memory", peaks.run)],
 ]
 _PRINTING = threading.Lock()
@@ -36,19 +36,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        session = Session(arguments.smoke, work, began + arguments.seconds)
+        check = Check(arguments.smoke, work, began + arguments.seconds)
         try:
-            session.prepare()
+            check.prepare()
         except BenchmarkError as error:
             print(error)
             return 1
-        report = {**session.describe(), "smoke": arguments.smoke, "sections": {}}
+        report = {**check.describe(), "smoke": arguments.smoke, "sections": {}}
         reporting.print_environment(report)
         for stage in STAGES:
             wanted = [(name, run) for only, name, run in stage if only in arguments.only]
             # A smoke run has no cores to spare for two at once.
             with ThreadPoolExecutor(1 if arguments.smoke else len(stage)) as pool:
-                for name, found in pool.map(lambda part: (part[0], _run(session, *part)), wanted):
+                for name, found in pool.map(lambda part: (part[0], _run(check, *part)), wanted):
                     report["sections"][name] = found
                     _write(report, arguments)
     report["seconds"] = time.monotonic() - began
@@ -58,17 +58,17 @@ def main() -> int:
     return 0 if set(states.values()) == {"ok"} else 1
 
 
-def _run(session: Session, name: str, run: Callable[[Session], Section]) -> dict:
+def _run(check: Check, name: str, run: Callable[[Check], Section]) -> dict:
     """One section to its end, whatever happens in it."""
     began = time.monotonic()
     print(f"... {name}", flush=True)
     try:
-        section = run(session)
+        section = run(check)
     except BenchmarkError as error:
         section = Section(failures=[str(error)])
     except Exception:
         section = Section(failures=[traceback.format_exc()])
-    session.found[name] = section
+    check.found[name] = section
     state = "failed" if section.failures else "ok"
     seconds = time.monotonic() - began
     failures = (f"FAILED {failure}" for failure in section.failures)

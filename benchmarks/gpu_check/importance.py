@@ -14,7 +14,7 @@ from os import cpu_count
 
 from tools.tiny_internvl import LARGE_QWEN2, SMALL_QWEN2, build_pair
 
-from .session import Section, Session
+from .section import Check, Section
 
 _SECONDS = 200
 #: Per dtype: most relative error of any request, sum |a - b| / sum b over its visual tokens, and least share
@@ -50,23 +50,23 @@ GPU = [
 SMOKE = [Combination(None, "float32", 1, False)]
 
 
-def run(session: Session) -> Section:
+def run(check: Check) -> Section:
     section = Section()
-    combinations = SMOKE if session.smoke else GPU
+    combinations = SMOKE if check.smoke else GPU
     for dtype in dict.fromkeys(c.dtype for c in combinations):
         pair = (replace(SMALL_QWEN2, dtype=dtype), replace(LARGE_QWEN2, dtype=dtype))
-        build_pair(session.work / dtype, *pair)
+        build_pair(check.work / dtype, *pair)
     with ThreadPoolExecutor(max(1, min(len(combinations), (cpu_count() or 2) // 2))) as pool:
-        for row, why in pool.map(lambda one: _row(session, one), combinations):
+        for row, why in pool.map(lambda one: _row(check, one), combinations):
             section.rows.append(row)
             section.expect(row["ok"], f"{row['combination']}: {why}")
     return section
 
 
-def _row(session: Session, one: Combination) -> tuple[dict, str]:
+def _row(check: Check, one: Combination) -> tuple[dict, str]:
     """A row, and why it is not ok."""
-    log, result = f"importance-{one.name}.log", session.work / f"importance-{one.name}.json"
-    pair = session.work / one.dtype
+    log, result = f"importance-{one.name}.log", check.work / f"importance-{one.name}.json"
+    pair = check.work / one.dtype
     asked = {
         "small": str(pair / SMALL_QWEN2.name), "large": str(pair / LARGE_QWEN2.name), "dtype": one.dtype,
         "backend": one.backend, "graphs": one.graphs, "result": str(result),
@@ -76,13 +76,13 @@ def _row(session: Session, one: Combination) -> tuple[dict, str]:
         # Side by side: neither fight for the cores nor for one cache folder.
         "OMP_NUM_THREADS": "1",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        "VLLM_CACHE_ROOT": str(session.work / "cache" / one.name),
+        "VLLM_CACHE_ROOT": str(check.work / "cache" / one.name),
     }
     command = [sys.executable, "-m", "benchmarks.gpu_check.importance_child", json.dumps(asked)]
-    code = session.run(command, log, _SECONDS, environment)
+    code = check.run(command, log, _SECONDS, environment)
     row: dict = {"combination": one.name, "relative_error": None, "top_agreement": None, "ok": False}
     if code or not result.exists():
-        return row, f"exit {code}, see {log}\n{session.tail(log)}"
+        return row, f"exit {code}, see {log}\n{check.tail(log)}"
     row |= json.loads(result.read_text())
     most, least = TOLERANCE[one.dtype]
     row["ok"] = row["relative_error"] <= most and row["top_agreement"] >= least

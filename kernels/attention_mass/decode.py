@@ -16,6 +16,7 @@ import triton.language as tl
 from .tiles import (
     LOG2_E,
     NO_MAXIMUM,
+    SMALL_INPUTS,
     choose_splits,
     counted_rows,
     key_offsets,
@@ -42,7 +43,7 @@ def first_at_least(index_ptr, count, position):
     return low
 
 
-@triton.jit(do_not_specialize=["stride_scores"])
+@triton.jit(do_not_specialize=["stride_table", "stride_scores"], do_not_specialize_on_alignment=SMALL_INPUTS)
 def decode_scores(
     q_ptr, k_ptr, table_ptr, seq_lens_ptr, query_starts_ptr, first_row_ptr, index_ptr, index_starts_ptr,
     scores_ptr, maxima_ptr, sums_ptr, others_ptr, scale_log2,
@@ -107,7 +108,10 @@ def decode_scores(
     tl.store(others_ptr + out, others, mask=valid)
 
 
-@triton.jit(do_not_specialize=["requests", "stride_scores"])
+@triton.jit(
+    do_not_specialize=["requests", "stride_scores"],
+    do_not_specialize_on_alignment=["query_starts_ptr", "first_row_ptr", "index_starts_ptr"],
+)
 def decode_sums(
     scores_ptr, maxima_ptr, sums_ptr, others_ptr, query_starts_ptr, first_row_ptr, index_starts_ptr,
     mass_ptr, total_ptr, requests, stride_scores,
@@ -149,16 +153,24 @@ def decode_sums(
 
 def launch(
     query, key_cache, block_table, seq_lens, query_start_loc, first_row, index, index_start_loc, scale, mass,
-    total,
+    total, splits=None,
 ):  # fmt: skip
-    """Shapes as in :func:`..naive.attention_mass`; ``mass`` [lanes, J], of which the first lane is used."""
+    """Shapes as in :func:`..naive.attention_mass`; ``mass`` [lanes, J], of which the first lane is used.
+
+    splits: default as the batch needs.
+    """
     heads, head_dim = query.shape[1:]
     kv_heads, block_size = key_cache.shape[1:3]
     requests, group = len(first_row), heads // kv_heads
     block_n, block_d = 64, max(16, triton.next_power_of_2(head_dim))
-    splits = choose_splits(requests * kv_heads, block_table.shape[1] * block_size, block_n, query.device)
+    if splits is None:
+        capacity = block_table.shape[1] * block_size
+        splits = choose_splits(requests * kv_heads, capacity, block_n, query.device)
     kept = torch.empty(heads, index.shape[0], dtype=torch.float32, device=query.device)
-    maxima, sums, others = torch.empty(3, requests, heads, splits, dtype=torch.float32, device=query.device)
+    # Three allocations, because the parts of one are not always aligned.
+    maxima, sums, others = (
+        torch.empty(requests, heads, splits, dtype=torch.float32, device=query.device) for _ in range(3)
+    )
     decode_scores[requests, kv_heads, splits](
         query, key_cache, block_table, seq_lens, query_start_loc, first_row, index, index_start_loc,
         kept, maxima, sums, others, scale * LOG2_E,

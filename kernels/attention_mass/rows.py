@@ -4,8 +4,9 @@ Both kernels recompute the scores, as FlashAttention's backward pass does (arXiv
 keys is never in memory. Query heads that share a K head are packed with the rows into one tile: packed
 row p is row p // group of head p % group.
 
-``do_not_specialize`` names what changes from batch to batch: Triton would compile again where such a
-number is 1 or a multiple of 16, in the middle of serving.
+Triton compiles again where a number is 1 or a multiple of 16, or a pointer is no multiple of 16, that was
+not before. ``do_not_specialize`` names the numbers that change from batch to batch; pointers to
+``SMALL_INPUTS`` are not assumed to be aligned.
 """
 
 import torch
@@ -15,6 +16,7 @@ import triton.language as tl
 from .tiles import (
     LOG2_E,
     NO_MAXIMUM,
+    SMALL_INPUTS,
     choose_splits,
     counted_rows,
     key_offsets,
@@ -28,7 +30,7 @@ from .tiles import (
 OTHER_PROGRAMS = 4
 
 
-@triton.jit(do_not_specialize=["max_rows"])
+@triton.jit(do_not_specialize=["max_rows", "stride_table"], do_not_specialize_on_alignment=SMALL_INPUTS)
 def row_statistics(
     q_ptr, k_ptr, table_ptr, seq_lens_ptr, query_starts_ptr, first_row_ptr, maxima_ptr, sums_ptr,
     scale_log2, max_rows,
@@ -97,7 +99,10 @@ def nth_other(index_ptr, count, n):
     return n + low
 
 
-@triton.jit(do_not_specialize=["max_rows", "requests", "index_tiles", "stride_mass"])
+@triton.jit(
+    do_not_specialize=["max_rows", "requests", "index_tiles", "stride_table", "stride_mass"],
+    do_not_specialize_on_alignment=SMALL_INPUTS,
+)
 def column_sums(
     q_ptr, k_ptr, table_ptr, seq_lens_ptr, query_starts_ptr, first_row_ptr, index_ptr, index_starts_ptr,
     maxima_ptr, sums_ptr, mass_ptr, total_ptr, scale_log2, max_rows, requests, index_tiles,
@@ -168,17 +173,23 @@ def column_sums(
 
 def launch(
     query, key_cache, block_table, seq_lens, query_start_loc, first_row, index, index_start_loc, scale, mass,
-    total, max_rows,
+    total, max_rows, splits=None,
 ):  # fmt: skip
-    """Shapes as in :func:`..naive.attention_mass`; ``mass`` [lanes, J]."""
+    """Shapes as in :func:`..naive.attention_mass`; ``mass`` [lanes, J].
+
+    splits: default as the batch needs.
+    """
     tokens, heads, head_dim = query.shape
     kv_heads, block_size = key_cache.shape[1:3]
     requests, lanes = len(first_row), len(mass)
     block_m, block_n, block_d = tile_shape(head_dim, query.element_size())
     row_tiles = requests * triton.cdiv(max_rows * (heads // kv_heads), block_m)
     capacity = block_table.shape[1] * block_size
-    splits = choose_splits(row_tiles * kv_heads, capacity, block_n, query.device)
-    maxima, sums = torch.empty(2, tokens, heads, splits, dtype=torch.float32, device=query.device)
+    splits = splits or choose_splits(row_tiles * kv_heads, capacity, block_n, query.device)
+    # Two allocations, because the halves of one are not always aligned.
+    maxima, sums = (
+        torch.empty(tokens, heads, splits, dtype=torch.float32, device=query.device) for _ in range(2)
+    )
     strides = (*query.stride(), *key_cache.stride(), block_table.stride(0))
     shared = {
         "GROUP": heads // kv_heads, "KV_HEADS": kv_heads, "HEAD_DIM": head_dim, "BLOCK_SIZE": block_size,

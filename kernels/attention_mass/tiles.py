@@ -12,6 +12,11 @@ NO_MAXIMUM = tl.constexpr(-1.0e30)
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 #: Into how many pieces the keys of a request may be cut. Few choices, because each is compiled by itself.
 SPLIT_CHOICES = (1, 4, 16)
+#: Arguments that are read a few numbers at a time, so that their alignment gains nothing: it is left open,
+#: and none of them is a reason to compile again.
+SMALL_INPUTS = [
+    "table_ptr", "seq_lens_ptr", "query_starts_ptr", "first_row_ptr", "index_ptr", "index_starts_ptr",
+]  # fmt: skip
 #: Programs to aim for on each multiprocessor. Not tuned on a GPU yet, like the tile sizes.
 PROGRAMS_PER_MULTIPROCESSOR = 4
 

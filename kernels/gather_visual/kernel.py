@@ -1,4 +1,4 @@
-"""Triton version for CUDA GPUs: gather, cast and placement in one pass over the kept rows."""
+"""Triton version for CUDA GPUs: gather and cast in one pass over the kept rows, no host synchronisation."""
 
 import torch
 import triton
@@ -12,44 +12,33 @@ BLOCK = 1024
 
 @triton.jit
 def gather_rows(
-    features_ptr, kept_ptr, out_ptr, rows_ptr, hidden,
-    stride_features, stride_hidden, stride_out, stride_out_hidden,
-    HAS_ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    features_ptr, kept_ptr, out_ptr, hidden, stride_features, stride_hidden, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Grid: (k, hidden / BLOCK)."""
-    i = tl.program_id(0)
+    """Grid: (k, hidden / BLOCK). The rows of ``out`` lie one behind the other."""
+    i = tl.program_id(0).to(tl.int64)
     source = tl.load(kept_ptr + i).to(tl.int64)
-    target = i.to(tl.int64)
-    if HAS_ROWS:
-        target = tl.load(rows_ptr + i).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < hidden
     values = tl.load(features_ptr + source * stride_features + columns * stride_hidden, mask=mask)
-    out = out_ptr + target * stride_out + columns * stride_out_hidden
-    tl.store(out, values.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + i * hidden + columns, values.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 def gather_visual(
-    features: torch.Tensor,
-    kept: torch.Tensor,
-    out: torch.Tensor | None = None,
-    rows: torch.Tensor | None = None,
-    dtype: torch.dtype | None = None,
+    features: torch.Tensor, kept: torch.Tensor, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
-    """As :func:`kernels.gather_visual.naive.gather_visual`; indices must be in range, none is checked.
-
-    Indices on the CPU are copied to the device, which is a host synchronisation unless they are pinned.
-    """
-    check(features, kept, out, rows, dtype)
+    """As :func:`kernels.gather_visual.naive.gather_visual`."""
+    check(features, kept)
     count, hidden = len(kept), features.shape[1]
-    if out is None:
-        out = torch.empty(count, hidden, dtype=dtype or features.dtype, device=features.device)
-    if count == 0 or hidden == 0:
-        return out
-    kept = kept.to(features.device, non_blocking=True)
-    target = kept if rows is None else rows.to(features.device, non_blocking=True)
-    gather_rows[count, triton.cdiv(hidden, BLOCK)](
-        features, kept, out, target, hidden, *features.stride(), *out.stride(),
-        HAS_ROWS=rows is not None, BLOCK=BLOCK, num_warps=4,
-    )  # fmt: skip
+    out = torch.empty(count, hidden, dtype=dtype or features.dtype, device=features.device)
+    if out.numel():
+        gather_rows[count, triton.cdiv(hidden, BLOCK)](
+            features, _on(features.device, kept), out, hidden, *features.stride(), BLOCK=BLOCK, num_warps=4
+        )
     return out
+
+
+def _on(device: torch.device, kept: torch.Tensor) -> torch.Tensor:
+    """``kept`` on the device. A copy out of pageable memory would make the host wait for the device."""
+    if device.type == "cuda" and kept.device.type == "cpu":
+        kept = kept.pin_memory()
+    return kept.to(device, non_blocking=True)

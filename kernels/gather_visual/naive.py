@@ -4,62 +4,40 @@ import torch
 
 
 def gather_visual(
-    features: torch.Tensor,
-    kept: torch.Tensor,
-    out: torch.Tensor | None = None,
-    rows: torch.Tensor | None = None,
-    dtype: torch.dtype | None = None,
+    features: torch.Tensor, kept: torch.Tensor, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Rows ``kept`` of ``features``, in that order.
 
-        out[rows[i]] = features[kept[i]]    cast to the dtype of ``out``
+        out[i] = features[kept[i]]    cast to ``dtype``
 
     Args:
-        features: [visual tokens, hidden], any dtype and device.
-        kept: [k] int64, indices into the rows; on any device.
-        out: [k or more, hidden], where to write, for example ``inputs_embeds``; any dtype and row stride,
-            no memory in common with ``features``. Default: a new tensor [k, hidden].
-        rows: [k] int64, different rows of ``out``; on any device. Default: 0 .. k - 1.
-        dtype: of the new tensor; default: that of ``features``. Not together with ``out``.
+        features: [visual tokens, hidden], any float dtype, strides and device.
+        kept: [k] int64, numbers of rows, on any device. On the CPU, where vLLM keeps them, their range is
+            checked; on a GPU it is not, because the host would have to wait for them.
+        dtype: of the result; default: that of ``features``.
 
     Returns:
-        ``out``; a copy of its own where none was given.
+        [k, hidden] on the device of ``features``, a copy of its own.
 
     Raises:
         ValueError: arguments that do not fit each other.
     """
-    check(features, kept, out, rows, dtype)
+    check(features, kept)
     chosen = features.index_select(0, kept.to(features.device))
-    if out is None:
-        return chosen if dtype is None else chosen.to(dtype)
-    if rows is None:
-        out[: len(kept)] = chosen
-    else:
-        out[rows.to(out.device)] = chosen.to(out.dtype)
-    return out
+    return chosen if dtype is None else chosen.to(dtype)
 
 
-def check(features, kept, out, rows, dtype) -> None:
-    """Shared with the kernel."""
-    if out is None:
-        if rows is not None:
-            raise ValueError("rows says where to write in out; received rows without out")
-        return
-    if dtype is not None:
-        raise ValueError(f"out decides the dtype; received both out ({out.dtype}) and dtype={dtype}")
-    if out.dim() != 2 or out.shape[1] != features.shape[1] or out.device != features.device:
+def check(features: torch.Tensor, kept: torch.Tensor) -> None:
+    """Shared with the kernel. Reads nothing that is on a GPU."""
+    if features.dim() != 2 or kept.dim() != 1 or kept.dtype != torch.int64:
         raise ValueError(
-            f"expected out [rows, {features.shape[1]}] on {features.device}; received {tuple(out.shape)} "
-            f"on {out.device}"
+            "expected features [visual tokens, hidden] and kept [k] int64; received "
+            f"{tuple(features.shape)} and {tuple(kept.shape)} {kept.dtype}"
         )
-    if rows is None and len(out) < len(kept):
-        raise ValueError(f"out has {len(out)} rows, too few for {len(kept)} kept tokens")
-    if rows is not None and rows.shape != kept.shape:
-        raise ValueError(
-            f"expected one row for each of {len(kept)} kept tokens; received {tuple(rows.shape)}"
-        )
-    if out.untyped_storage().data_ptr() == features.untyped_storage().data_ptr() and len(kept):
-        raise ValueError(
-            "out shares memory with features: rows would be read after they were overwritten; "
-            "write into another tensor"
-        )
+    if kept.device.type == "cpu" and len(kept):
+        low, high = (int(bound) for bound in kept.aminmax())
+        if low < 0 or high >= len(features):
+            raise ValueError(
+                f"expected kept rows between 0 and {len(features) - 1}; received {low} to {high}: the "
+                "features are not those of the image that the rows were chosen for"
+            )

@@ -4,14 +4,17 @@ Except that Triton's interpreter cuts bits off on the way to bfloat16, where a G
 nearest: there, one unit in the last place is allowed.
 """
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
-from tests.kernels.conftest import INTERPRETED
-from vllm_sgl.kernels.gather_visual.kernel import gather_visual
+from tests.kernels.conftest import INTERPRETED, NATIVE
+from vllm_sgl.kernels.gather_visual.kernel import _on, gather_visual
 from vllm_sgl.kernels.gather_visual.naive import gather_visual as naive
 
 pytestmark = pytest.mark.usefixtures("poisoned_scratch")
+FUNCTIONS = pytest.mark.parametrize("function", [gather_visual, naive], ids=["kernel", "naive"])
 KEPT = [0, 3, 4, 11, 29]
 
 
@@ -30,50 +33,62 @@ def features(device, hidden=1500, dtype=torch.float16):
     return rows.to(dtype).to(device)[:, :hidden]
 
 
+@pytest.mark.parametrize("where", ["features'", "cpu"])
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("hidden", [16, 1500])
-def test_new_tensor(dtype, hidden, device):
-    kept = torch.tensor(KEPT, device=device)
-    got = gather_visual(features(device, hidden), kept, dtype=dtype)
-    expected = naive(features(device, hidden), kept, dtype=dtype)
+@pytest.mark.parametrize("hidden", [1, 16, 1024, 1500, 3000])
+def test_kept_rows(hidden, dtype, where, device):
+    kept = torch.tensor(KEPT, device="cpu" if where == "cpu" else device)
+    got = gather_visual(features(device, hidden), kept, dtype)
+    expected = naive(features(device, hidden), kept, dtype)
     assert got.dtype == (dtype or torch.float16)
+    assert got.device.type == device.type
     assert_same(got, expected)
 
 
-@pytest.mark.parametrize("rows", [None, [7, 2, 3, 9, 0]], ids=["in-order", "placed"])
-def test_into_input_embeddings(rows, device):
-    kept = torch.tensor(KEPT)  # on the CPU, as vLLM keeps it
-    rows = None if rows is None else torch.tensor(rows)
-    outs = [torch.full((10, 1600), 5.0, dtype=torch.bfloat16, device=device) for _ in range(2)]
-    for function, out in zip((gather_visual, naive), outs, strict=True):
-        window = out[:, 50:1550]
-        assert function(features(device, dtype=torch.float32), kept, window, rows) is window
-    assert_same(*outs)
-    assert (outs[0] == 5.0).all(1).sum() == 5, "rows that no token belongs to were written"
+def test_columns_apart(device):
+    """Features whose columns do not lie side by side."""
+    transposed = features(device, 40).t().contiguous().t()
+    assert_same(gather_visual(transposed, torch.tensor(KEPT)), naive(transposed, torch.tensor(KEPT)))
 
 
-def test_nothing_kept(device):
-    assert gather_visual(features(device), torch.zeros(0, dtype=torch.int64)).shape == (0, 1500)
+@pytest.mark.parametrize(("rows", "hidden"), [(0, 1500), (5, 0)])
+def test_nothing_to_move(rows, hidden, device):
+    kept = torch.tensor(KEPT[:rows], dtype=torch.int64)
+    assert gather_visual(features(device, hidden), kept).shape == (rows, hidden)
 
 
-@pytest.mark.parametrize("function", [gather_visual, naive], ids=["kernel", "naive"])
+@FUNCTIONS
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("shape", "kept", "text"),
     [
-        ({"rows": torch.tensor(KEPT)}, "without out"),
-        ({"out": torch.zeros(5, 1500), "dtype": torch.float32}, "out decides"),
-        ({"out": torch.zeros(5, 1499)}, "1500"),
-        ({"out": torch.zeros(4, 1500)}, "too few"),
-        ({"out": torch.zeros(5, 1500), "rows": torch.tensor([1])}, "one row for each"),
+        ((5, 6, 7), torch.tensor([1]), r"received \(5, 6, 7\)"),
+        ((5, 6), torch.tensor([[1]]), r"and \(1, 1\)"),
+        ((5, 6), torch.tensor([True] * 5), "torch.bool"),
+        ((5, 6), torch.tensor([0, 5]), "between 0 and 4; received 0 to 5"),
+        ((5, 6), torch.tensor([-1, 2]), "received -1 to 2"),
+        ((0, 6), torch.tensor([0]), "received 0 to 0"),
     ],
 )
-def test_arguments_that_do_not_fit(function, arguments, text):
+def test_arguments_that_do_not_fit(function, shape, kept, text):
     with pytest.raises(ValueError, match=text):
-        function(features("cpu"), torch.tensor(KEPT), **arguments)
+        function(torch.zeros(shape), kept)
 
 
-@pytest.mark.parametrize("function", [gather_visual, naive], ids=["kernel", "naive"])
-def test_shared_memory_is_refused(function):
-    visual = torch.zeros(8, 4)
-    with pytest.raises(ValueError, match="shares memory"):
-        function(visual, torch.tensor([4, 5]), out=visual[:2])
+def test_indices_go_to_a_gpu_through_pinned_memory():
+    """What a GPU is not needed for: out of pageable memory the copy would make the host wait."""
+    kept, gpu = Mock(device=torch.device("cpu")), torch.device("cuda")
+    assert _on(gpu, kept) is kept.pin_memory.return_value.to.return_value
+    kept.pin_memory.return_value.to.assert_called_once_with(gpu, non_blocking=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not NATIVE, reason="needs a CUDA GPU")
+def test_the_host_does_not_wait(device):
+    """Rows chosen on the CPU, in pageable memory, as they come with a request."""
+    visual, kept = features(device), torch.tensor(KEPT)
+    gather_visual(visual, kept)  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        gather_visual(visual, kept)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vllm_sgl.kernels.attention_mass import attention_mass
+from vllm_sgl.kernels.attention_mass import attention_mass, warm_up
 from vllm_sgl.kernels.compact_kv import compact_kv
 from vllm_sgl.kernels.gather_visual import gather_visual
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(not find_spec("triton"), reason="needs triton: pip install triton")
@@ -27,6 +29,28 @@ def test_kernels_compile(tmp_path):
     )
     print(result.stdout)
     assert result.returncode == 0, result.stdout + result.stderr[-20000:]
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="needs triton: pip install triton")
+def test_no_variant_is_compiled_after_the_warm_up():
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.variants"],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    print(result.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr[-4000:]
+    assert result.stdout.count("12 variants, of which batches used 12") == 7
+
+
+def test_nothing_to_warm_up_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("vllm_sgl.kernels._triton._has_triton", lambda: False)
+    warm_up(torch.zeros(1, 2, 16, 8), heads=2, lanes=1)
+    with pytest.raises(ImportError, match="attention_mass on meta"):
+        warm_up(torch.zeros(1, 2, 16, 8, device="meta"), heads=2, lanes=1)
 
 
 def test_without_triton(monkeypatch):

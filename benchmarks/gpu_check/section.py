@@ -1,8 +1,8 @@
-"""What all sections share, and what a section gives back."""
+"""One run of all sections, and what a section gives back."""
 
 from dataclasses import dataclass, field
 
-from benchmarks.serving import session as serving
+from benchmarks.serving.session import Session
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Section:
 
 
 @dataclass
-class Session(serving.Session):
+class Check(Session):
     """found: sections that have run; a later one may build on an earlier one's rows."""
 
     found: dict[str, Section] = field(default_factory=dict)

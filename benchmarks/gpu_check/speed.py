@@ -12,8 +12,8 @@ from benchmarks.serving.load import Reply, ask, bodies, median
 from benchmarks.serving.pair import Measured, measured
 from benchmarks.serving.session import BenchmarkError
 
-from .plan import GPU, SMOKE, Plan
-from .session import Section, Session
+from .section import Check, Section
+from .workload import GPU, SMOKE, Workload
 
 #: name -> the request's `vllm_xargs`. R = 1 without an exit is a bypass: the guide never runs.
 SETTINGS = {
@@ -27,19 +27,19 @@ LOADED = ("R = 1", "R = 0.35", "R = 0.09")
 _STOP_BEFORE = 60  # seconds that the end of the guided side and the report may take
 
 
-def run(session: Session) -> Section:
-    section, plan = Section(), SMOKE if session.smoke else GPU
-    plan.pair.write(session.work)
-    with measured(session, plan.pair, "plain") as plain:
+def run(check: Check) -> Section:
+    section, load = Section(), SMOKE if check.smoke else GPU
+    load.pair.write(check.work)
+    with measured(check, load.pair, "plain") as plain:
         started = {"plain": plain.server.seconds}
         # The guided side starts two engines.
         keep = _STOP_BEFORE + 2.5 * plain.server.seconds
-        section.rows += _measure(session, section, plan, plain, {"plain": None}, ("plain",), keep)
+        section.rows += _measure(check, section, load, plain, {"plain": None}, ("plain",), keep)
     section.sides.append(plain)
     try:
-        with measured(session, plan.pair, "guided") as guided:
+        with measured(check, load.pair, "guided") as guided:
             started["guided"] = guided.server.seconds
-            section.rows += _measure(session, section, plan, guided, SETTINGS, LOADED, _STOP_BEFORE)
+            section.rows += _measure(check, section, load, guided, SETTINGS, LOADED, _STOP_BEFORE)
         section.sides.append(guided)
     except BenchmarkError as error:  # the plain side's figures are kept
         section.failures.append(str(error))
@@ -48,15 +48,15 @@ def run(session: Session) -> Section:
         row["latency_ratio"] = _ratio(base["latency_s"], row["latency_s"])
         row["throughput_ratio"] = _ratio(row["requests_per_s"], base["requests_per_s"])
     section.notes.append(f"seconds to start: {started}; ratios above 1 are faster than plain vLLM")
-    pair = plan.pair
+    pair = load.pair
     section.notes.append(f"{pair.large.name} guided by {pair.small.name}, {pair.visual_tokens} tokens")
     return section
 
 
 def _measure(
-    session: Session,
+    check: Check,
     section: Section,
-    plan: Plan,
+    load: Workload,
     on: Measured,
     settings: dict,
     loaded: Sequence[str],
@@ -74,9 +74,9 @@ def _measure(
     def send(name: str, how_many: int, clients: int) -> tuple[list[Reply], float]:
         some = [next(seeds) for _ in range(how_many)]
         replies, seconds = ask(
-            on.server, bodies(some, plan.pair.image, plan.max_tokens, settings[name]), clients
+            on.server, bodies(some, load.pair.image, load.max_tokens, settings[name]), clients
         )
-        wrong = dict.fromkeys(filter(None, (_wrong(plan, settings[name], reply) for reply in replies)))
+        wrong = dict.fromkeys(filter(None, (_wrong(load, settings[name], reply) for reply in replies)))
         if wrong:
             red.add(name)
             section.failures += [f"{on.side}, {name}: {text}" for text in list(wrong)[:2]]
@@ -87,17 +87,17 @@ def _measure(
     for name, row in rows.items():
         reply = send(name, 2, 1)[0][-1]
         row |= {"prompt_tokens": reply.usage["prompt_tokens"], "kept": (reply.sgl or {}).get("kept_tokens")}
-        send(name, plan.clients // 2, plan.clients)
-    for _ in range(plan.latency_repeats):
+        send(name, load.clients // 2, load.clients)
+    for _ in range(load.latency_repeats):
         for name in settings:
             latencies[name] += send(name, 1, 1)[0]
     longest = 0.0
-    for _ in range(plan.rounds):
+    for _ in range(load.rounds):
         for name in loaded:
-            if name in red or (rates[name] and session.left() < keep + 2 * longest):
+            if name in red or (rates[name] and check.left() < keep + 2 * longest):
                 continue
-            _, seconds = send(name, plan.requests, plan.clients)
-            rates[name].append(plan.requests / seconds)
+            _, seconds = send(name, load.requests, load.clients)
+            rates[name].append(load.requests / seconds)
             longest = max(longest, seconds)
     for name, row in rows.items():
         times, guide = latencies[name], [(r.sgl or {}).get("guide_seconds") for r in latencies[name]]
@@ -108,11 +108,11 @@ def _measure(
     return list(rows.values())
 
 
-def _wrong(plan: Plan, options: dict | None, reply: Reply) -> str | None:
+def _wrong(load: Workload, options: dict | None, reply: Reply) -> str | None:
     """How a reply differs from what was asked for; options: the request's own, None for plain vLLM."""
-    total, usage, sgl = plan.pair.visual_tokens, reply.usage, reply.sgl
-    if usage["completion_tokens"] != plan.max_tokens:
-        return f"{usage['completion_tokens']} answer tokens, expected {plan.max_tokens}"
+    total, usage, sgl = load.pair.visual_tokens, reply.usage, reply.sgl
+    if usage["completion_tokens"] != load.max_tokens:
+        return f"{usage['completion_tokens']} answer tokens, expected {load.max_tokens}"
     if usage["prompt_tokens"] <= total:
         return f"{usage['prompt_tokens']} prompt tokens, expected more than {total}"
     if options is None:

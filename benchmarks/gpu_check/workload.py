@@ -11,7 +11,7 @@ from benchmarks.true_size import INTERNVL2, TrueSize
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workload:
     """The pair, and how many clients, requests and rounds."""
 
     pair: Pair
@@ -22,7 +22,7 @@ class Plan:
     max_tokens: int = 32
 
 
-GPU = Plan(TRUE, clients=16, latency_repeats=5, requests=32, rounds=2)
+GPU = Workload(TRUE, clients=16, latency_repeats=5, requests=32, rounds=2)
 
 
 def _shrunk(size: TrueSize, layers: int) -> TrueSize:
@@ -37,7 +37,7 @@ def _shrunk(size: TrueSize, layers: int) -> TrueSize:
     return replace(size, vision=vision, decoder=decoder, image_size=112, max_dynamic_patch=2)
 
 
-SMOKE = Plan(
+SMOKE = Workload(
     Pair(
         large=_shrunk(INTERNVL2["26B"], 3), small=_shrunk(INTERNVL2["2B"], 2), dtype="float32",
         image=(224, 112), max_model_len=512, large_kv=64 << 20, small_kv=32 << 20, max_num_seqs=8,

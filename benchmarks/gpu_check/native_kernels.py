@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 from benchmarks.serving.session import ROOT
 
-from .session import Section, Session
+from .section import Check, Section
 
 _TEST_SECONDS, _BENCHMARK_SECONDS = 200, 90
 _CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/kernels.py` measured them
@@ -15,16 +15,16 @@ _CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/ke
 _PYTEST = ("-q", "-o", "addopts=", "-o", "pythonpath=", "--import-mode=append")
 
 
-def test(session: Session) -> Section:
+def test(check: Check) -> Section:
     """Run the kernel tests."""
     section = Section()
-    report = session.work / "kernel-tests.xml"
+    report = check.work / "kernel-tests.xml"
     files = sorted(str(path) for path in (ROOT / "tests/kernels").glob("test_*_kernel.py"))
     command = [sys.executable, "-m", "pytest", *_PYTEST, f"--junitxml={report}", *files]
-    if session.smoke:
+    if check.smoke:
         command += ["-k", "gather"]
-    environment = {"TRITON_INTERPRET": "1"} if session.smoke else {}
-    code = session.run(command, "kernel-tests.log", _TEST_SECONDS, environment)
+    environment = {"TRITON_INTERPRET": "1"} if check.smoke else {}
+    code = check.run(command, "kernel-tests.log", _TEST_SECONDS, environment)
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     if report.exists():
         for suite in ElementTree.parse(report).iter("testsuite"):
@@ -33,18 +33,18 @@ def test(session: Session) -> Section:
     section.rows.append({"what": "kernel tests", "exit": code, **counts})
     section.expect(
         code == 0 and counts["tests"] > 0 and not counts["skipped"],
-        f"kernel tests: exit {code}, {counts}\n{session.tail('kernel-tests.log')}",
+        f"kernel tests: exit {code}, {counts}\n{check.tail('kernel-tests.log')}",
     )
     return section
 
 
-def measure(session: Session) -> Section:
+def measure(check: Check) -> Section:
     """Run `benchmarks/kernels.py`; alone on the device, so that its figures mean something."""
     section = Section()
-    result = session.work / "kernel-benchmark.json"
+    result = check.work / "kernel-benchmark.json"
     command = [sys.executable, "-m", "benchmarks.kernels", "--json", str(result)]
-    code = session.run(command, "kernel-benchmark.log", _BENCHMARK_SECONDS)
-    section.expect(code == 0, f"benchmarks/kernels.py: exit {code}\n{session.tail('kernel-benchmark.log')}")
+    code = check.run(command, "kernel-benchmark.log", _BENCHMARK_SECONDS)
+    section.expect(code == 0, f"benchmarks/kernels.py: exit {code}\n{check.tail('kernel-benchmark.log')}")
     if result.exists():
         found = json.loads(result.read_text())
         section.rows += found["rows"]

@@ -1,0 +1,87 @@
+"""``vllm serve`` with SGL as a child process, started as a user would."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 600
+
+
+@contextmanager
+def serving(large: str, small: str, engine_args: Mapping[str, Any], log: Path) -> Iterator[str]:
+    """``vllm serve`` while the block runs; gives the API's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [
+        "serve",
+        large,
+        "--sgl-small",
+        small,
+        "--sgl-break-even=off",  # pruning pays for a large model; here both are tiny
+        *flags(engine_args),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
+    print("$ vllm", *command, flush=True)
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.cli.main", *command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(large),
+        )
+    try:
+        wait_for(server, f"http://127.0.0.1:{port}/health", log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def wait_for(server: subprocess.Popen, health: str, log: Path) -> None:
+    """Until the server answers.
+
+    Raises:
+        SystemExit: it ended, or took too long.
+    """
+    began = time.monotonic()
+    while (seconds := time.monotonic() - began) < START_SECONDS:
+        if server.poll() is not None:
+            raise SystemExit(f"\nthe server ended at its start; the end of {log}:\n{log.read_text()[-3000:]}")
+        try:
+            urllib.request.urlopen(health, timeout=2).close()
+        except (urllib.error.URLError, TimeoutError):
+            print(f"\rstarting both engines, up to a minute or two ... {seconds:.0f} s", end="", flush=True)
+            time.sleep(1)
+        else:
+            print(f"\nup; its log is {log}\n", flush=True)
+            return
+    raise SystemExit(f"\nno answer within {START_SECONDS} s; see {log}")
+
+
+def flags(engine_args: Mapping[str, Any]) -> Iterator[str]:
+    """Engine arguments as a command line."""
+    for name, value in engine_args.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{flag}" if value else f"--no-{flag}"
+        else:
+            yield f"--{flag}"
+            yield value if isinstance(value, str) else json.dumps(value)
+
+
+def environment(model: str) -> dict[str, str] | None:
+    """For child processes: a model on disk needs no network."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1"} if Path(model).is_dir() else None
