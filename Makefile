@@ -31,6 +31,7 @@ lint: install ## check style, formatting and who may import what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_imports.py
+	$(BIN)/python tools/check_links.py
 
 format: install ## fix what `make lint` can fix by itself
 	$(BIN)/ruff check --fix .
