@@ -77,9 +77,10 @@ def wrong_link(target: str, page: Path, root: Path) -> str | None:
 
 
 def wrong_path(target: str, page: Path, root: Path) -> str | None:
-    first, slash, _ = target.partition("/")
-    is_ours = target.endswith("/") or Path(target).suffix in SUFFIXES or (root / first).is_dir()
-    if not slash or not _PATH.fullmatch(target) or not is_ours or f"{first}/" in _ignored(root):
+    first, slash, rest = target.partition("/")
+    is_ours = Path(target).suffix in SUFFIXES or (root / first).is_dir() or not rest
+    is_path = (bool(slash) and is_ours) or target.endswith(".py")
+    if not is_path or not _PATH.fullmatch(target) or f"{first}/" in _ignored(root):
         return None
     for folder in (page.parent, *(root / name for name in BEGINNINGS)):
         if any(found.is_dir() or not target.endswith("/") for found in folder.glob(target.rstrip("/"))):

@@ -15,7 +15,13 @@ SCRIPT = Path(__file__).parents[2] / "tools" / "check_links.py"
 def findings(tmp_path):
     """Writes README.md into a made-up repository and returns what the check says of it."""
     (tmp_path / ".gitignore").write_text("demo-out/\n")
-    for file in ("docs/serving.md", "docs/two words.md", "vllm_sgl/guide/base.py", "models/curve.png"):
+    for file in (
+        "docs/serving.md",
+        "docs/two words.md",
+        "vllm_sgl/core.py",
+        "vllm_sgl/guide/base.py",
+        "models/curve.png",
+    ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     (tmp_path / "docs" / "serving.md").write_text("# Serving `vllm_xargs`, *well*\n\n## Keys\n\n## Keys\n")
@@ -42,6 +48,7 @@ BROKEN = [
     ("`vllm_sgl/gone.py`", "path: vllm_sgl/gone.py: no such file or folder"),
     ("`guide/gone.py: Guide`", "path: guide/gone.py: no such file or folder"),
     ("`gone/base.py`", "path: gone/base.py: no such file or folder"),
+    ("`gone.py`", "path: gone.py: no such file or folder"),
     ("`gone/`", "path: gone/: no such file or folder"),
     ("`docs/serving.md/`", "path: docs/serving.md/: no such file or folder"),
     ("`docs/gone`", "path: docs/gone: no such file or folder"),
@@ -56,7 +63,7 @@ SOUND = [
     "# Über `x`: 2 + 2\n\n[a](#über-x-2--2)",
     "[a](https://example.org/gone.md) [b](mailto:a@example.org) <https://example.org>",
     "![a](models/curve.png)",
-    "`docs/serving.md` `guide/base.py` `guide/` `vllm_sgl/guide` `docs/*.md` `models/*`",
+    "`core.py` `docs/serving.md` `guide/base.py` `guide/` `vllm_sgl/guide` `docs/*.md` `models/*`",
     "`demo-out/` `demo-out/explain.png`",
     "`OpenGVLab/InternVL2-26B` `/v1/chat/completions` `text/event-stream` `1/2` `a / b` `config.json`",
     "```\n[a](gone.md) `docs/gone.md`\n```",
