@@ -77,8 +77,8 @@ def wrong_link(target: str, page: Path, root: Path) -> str | None:
 
 
 def wrong_path(target: str, page: Path, root: Path) -> str | None:
-    first, slash, rest = target.partition("/")
-    is_ours = Path(target).suffix in SUFFIXES or (root / first).is_dir() or not rest
+    first, slash, _ = target.partition("/")
+    is_ours = target.endswith("/") or Path(target).suffix in SUFFIXES or (root / first).is_dir()
     is_path = (bool(slash) and is_ours) or target.endswith(".py")
     if not is_path or not _PATH.fullmatch(target) or f"{first}/" in _ignored(root):
         return None

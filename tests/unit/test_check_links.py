@@ -49,6 +49,7 @@ BROKEN = [
     ("`guide/gone.py: Guide`", "path: guide/gone.py: no such file or folder"),
     ("`gone/base.py`", "path: gone/base.py: no such file or folder"),
     ("`gone.py`", "path: gone.py: no such file or folder"),
+    ("`gone/deeper/`", "path: gone/deeper/: no such file or folder"),
     ("`gone/`", "path: gone/: no such file or folder"),
     ("`docs/serving.md/`", "path: docs/serving.md/: no such file or folder"),
     ("`docs/gone`", "path: docs/gone: no such file or folder"),
