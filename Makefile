@@ -33,6 +33,7 @@ lint: install ## check style, formatting, types and who may import what
 	$(BIN)/python tools/check_imports.py
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/python tools/check_links.py
 
 format: install ## fix what `make lint` can fix by itself
 	$(BIN)/ruff check --fix .

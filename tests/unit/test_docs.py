@@ -1,0 +1,135 @@
+"""What the documentation says of the code is so: flags, keys, fields, reasons, metrics, messages."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from markdown_it import MarkdownIt
+from prometheus_client import CollectorRegistry
+
+from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.core import WIRE_FIELDS, Reason
+from vllm_sgl.engine.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+class Cell(NamedTuple):
+    """text: without markup. code: what of it is in backticks, one string each."""
+
+    text: str
+    code: list[str]
+
+
+def tables(page: Path, heading: str) -> Iterator[list[Cell]]:
+    """Every row, but the heading, of a page's tables whose first column has this heading."""
+    rows: list[list[Cell]] = []
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+    for opening, inside in pairwise(tokens):
+        if opening.type == "table_open":
+            rows = []
+        elif opening.type == "tr_open":
+            rows.append([])
+        elif opening.type in ("th_open", "td_open"):
+            code = [part.content for part in inside.children if part.type == "code_inline"]
+            rows[-1].append(Cell("".join(part.content for part in inside.children), code))
+        elif opening.type == "table_close" and rows[0][0].text == heading:
+            yield from rows[1:]
+
+
+def first_codes(page: str, heading: str) -> list[str]:
+    """What the first column's cells name."""
+    return [row[0].code[0] for row in tables(DOCS / page, heading)]
+
+
+def test_the_table_of_flags_is_that_of_the_settings():
+    named = [flag.split()[0] for flag in first_codes("serving.md", "flag")]
+    assert sorted(named) == sorted("--sgl-" + name.replace("_", "-") for name in SGLConfig.model_fields)
+
+
+def test_defaults_of_flags():
+    expected = SGLConfig(small="S")
+    for flag, default, _ in tables(DOCS / "serving.md", "flag"):
+        name = flag.code[0].split()[0].removeprefix("--sgl-").replace("-", "_")
+        if SGLConfig.model_fields[name].is_required():
+            assert default.text == ""
+            continue
+        value = json.loads(default.text) if default.text.startswith("{") else default.text
+        assert getattr(SGLConfig.parse({"small": "S", name: value}), name) == getattr(expected, name), name
+
+
+def test_the_table_of_keys_is_that_of_a_request():
+    keys = ["sgl_" + name for name in RequestOptions.model_fields]
+    assert sorted(first_codes("serving.md", "key")) == sorted(keys)
+
+
+def test_the_table_of_response_fields_is_that_of_the_report():
+    assert sorted(first_codes("serving.md", "field")) == sorted(WIRE_FIELDS)
+
+
+def test_the_example_of_a_report_has_every_field():
+    (example,) = re.findall(
+        r"```json\n(\{\"decision\".*?\})\n```", (DOCS / "serving.md").read_text(), re.DOTALL
+    )
+    report = json.loads(example)
+    assert sorted(report) == sorted(WIRE_FIELDS)
+    assert report["score"] == pytest.approx((report["confidence"] + report["consistency"]) / 2)
+    assert report["kept_tokens"] == int(SGLConfig(small="S").retention * report["visual_tokens"])
+
+
+def test_the_table_of_reasons_is_complete():
+    reasons = [value for name, value in vars(Reason).items() if name.isupper()]
+    assert sorted(first_codes("serving.md", "reason")) == sorted(reasons)
+
+
+def test_the_table_of_metrics_is_complete():
+    registry = CollectorRegistry()
+    Metrics(registry)
+    there = {
+        family.name + "_total" * (family.type == "counter"): family.type for family in registry.collect()
+    }
+    said = {row[0].code[0]: row[1].text.split(",")[0] for row in tables(DOCS / "serving.md", "metric")}
+    assert said == there
+
+
+def texts() -> Iterator[str]:
+    """Every string of the package, with a gap where a value is put in."""
+    for file in (ROOT / "vllm_sgl").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                yield "".join(parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def messages() -> list[str]:
+    return [code for row in tables(DOCS / "troubleshooting.md", "message") for code in row[0].code]
+
+
+def test_quoted_messages_are_printed_by_the_code():
+    known = list(texts())
+    for message in messages():
+        pattern = re.compile(".*".join(map(re.escape, message.split("..."))), re.DOTALL)
+        assert any(pattern.search(text) for text in known), message
+
+
+def test_there_are_messages():
+    assert len(messages()) > 15
+
+
+@pytest.mark.parametrize(("page", "most"), [("README.md", 150), ("docs/structure.md", 60)])
+def test_pages_stay_short(page, most):
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= most
+
+
+def test_every_page_is_reached_from_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in sorted(DOCS.glob("*.md")):
+        assert f"(docs/{page.name})" in readme
