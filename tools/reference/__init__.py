@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from .chat_internvl import ChatInternVL
+from .internvl_hf import InternVLHF
 from .llava_onevision import LlavaOnevision
 from .qwen_vl import Qwen2VL, Qwen3VL
 from .reference import Generated, Positions, QueryRows, Reference, confidence, select
@@ -13,6 +14,7 @@ __all__ = ["Generated", "Positions", "QueryRows", "Reference", "confidence", "re
 
 FAMILIES: dict[str, type[Reference]] = {
     "internvl_chat": ChatInternVL,
+    "internvl": InternVLHF,
     "llava_onevision": LlavaOnevision,
     "qwen2_vl": Qwen2VL,
     "qwen2_5_vl": Qwen2VL,

@@ -1,0 +1,12 @@
+"""InternVL in transformers' own format."""
+
+import torch
+
+from .reference import Reference
+
+
+class InternVLHF(Reference):
+    """An image is its tiles: float [tiles, 3, height, width], the thumbnail included."""
+
+    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [self.model.model.get_image_features(image.float()).pooler_output.flatten(0, 1)]
