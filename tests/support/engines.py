@@ -50,6 +50,7 @@ class InProcessEngine:
 
     def __init__(self, vllm_config: Any) -> None:
         self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
+        self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self._outputs: defaultdict[str, deque] = defaultdict(deque)
 

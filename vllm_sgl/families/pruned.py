@@ -22,6 +22,8 @@ class Pruned:
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+        if vllm_config.compilation_config.cudagraph_mm_encoder:
+            raise RuntimeError("encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/encoder_graphs.py")
         config = SGLConfig.of(vllm_config.additional_config)
         self._features = FeatureCache(config.feature_cache if config else 0)
         #: Whether the model places position ids in more than one dimension by itself.

@@ -17,6 +17,9 @@ Listener = Callable[[Attention, torch.Tensor, torch.Tensor, Any], None]
 _FORWARD = ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "output")
 #: CPU cache layouts whose K is stored transposed inside a block ("amx" packs tiles instead).
 _CPU_TRANSPOSED = ("vec", "vec16")
+#: Values of ``kv_cache_dtype`` that store K as it is. Everything else is quantised, in one way or another.
+_PLAIN = ("auto", "float16", "bfloat16", "float32")
+_READABLE = {torch.float16, torch.bfloat16, torch.float32}
 _K_FIRST_HALF = ("FLASH_ATTN", "TRITON_ATTN")
 
 
@@ -38,10 +41,13 @@ def decoder_layers(runner: Any) -> list[Attention]:
             "the small model must use full attention in every layer; it has KV cache groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
-    if "fp8" in str(runner.cache_config.cache_dtype):
+    stored = {layer.kv_cache.dtype for layer in layers}
+    if runner.cache_config.cache_dtype not in _PLAIN or not stored <= _READABLE:
         raise NotImplementedError(
-            "the guide reads K from the small model's cache and cannot read an fp8 one; "
-            f"received kv_cache_dtype={runner.cache_config.cache_dtype!r}: use 'auto' for the small model"
+            "the guide reads K from the small model's cache, which must hold plain floating-point numbers; "
+            f"received kv_cache_dtype={runner.cache_config.cache_dtype!r}, stored as "
+            f"{', '.join(map(str, stored))}: use 'auto' for the small model, for example with "
+            '--sgl-small-args \'{"kv_cache_dtype": "auto"}\''
         )
     return layers
 
