@@ -13,6 +13,13 @@ from vllm_sgl.families.features import FeatureCache
 from vllm_sgl.kernels.gather_visual import gather_visual
 from vllm_sgl.visual.fields import FIELDS, ITEM, KEPT, LENGTH, PLACES
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.model_executor.models.interfaces:SupportsMRoPE.supports_mrope",
+    "vllm.model_executor.models.interfaces:SupportsMRoPE.get_mrope_input_positions"
+    "(input_tokens, mm_features)",
+)
+
 
 class Pruned:
     """Mixin, first in the bases: ``class SGLTheModel(Pruned, TheModel)``."""

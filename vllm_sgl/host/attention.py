@@ -11,6 +11,31 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.compilation_config.static_forward_context",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.kv_cache_config.kv_cache_groups.kv_cache_spec",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.cache_config.cache_dtype",
+    "vllm.v1.worker.utils:AttentionGroup.metadata_builders",
+    "vllm.v1.worker.utils:AttentionGroup.layer_names",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.attn_groups",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadataBuilder.isa",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadataBuilder._set_isa_to_layers(layer_names)",
+    "vllm.model_executor.layers.attention:Attention.attn_type",
+    "vllm.model_executor.layers.attention:Attention.head_size",
+    "vllm.v1.attention.backend:AttentionImpl.scale",
+    "vllm.v1.attention.backend:AttentionImpl.forward(layer, query, key, value, kv_cache, attn_metadata)",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadata.block_table",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadata.seq_lens",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadata.query_start_loc",
+    "vllm.v1.attention.backends.flash_attn:FlashAttentionMetadata.block_table",
+    "vllm.v1.attention.backends.flash_attn:FlashAttentionMetadata.seq_lens",
+    "vllm.v1.attention.backends.flash_attn:FlashAttentionMetadata.query_start_loc",
+    "vllm.v1.attention.backends.triton_attn:TritonAttentionMetadata.block_table",
+    "vllm.v1.attention.backends.triton_attn:TritonAttentionMetadata.seq_lens",
+    "vllm.v1.attention.backends.triton_attn:TritonAttentionMetadata.query_start_loc",
+)
+
 #: Called after a layer's attention: (layer, query, kv_cache, attn_metadata).
 Listener = Callable[[Attention, torch.Tensor, torch.Tensor, Any], None]
 

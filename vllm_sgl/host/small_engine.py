@@ -15,6 +15,15 @@ from vllm_sgl.host import cpu
 from vllm_sgl.host.encoder_graphs import without_encoder_graphs
 from vllm_sgl.host.small_args import small_arguments
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.engine.async_llm:AsyncLLM.errored",
+    "vllm.v1.engine.async_llm:AsyncLLM.get_tokenizer",
+    "vllm.v1.engine.async_llm:AsyncLLM.abort(request_id, internal)",
+    "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc(method, timeout, args)",
+    "vllm.v1.engine.async_llm:AsyncLLM.generate(prompt, sampling_params, request_id, priority)",
+)
+
 logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
 

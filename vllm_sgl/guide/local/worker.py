@@ -9,6 +9,9 @@ from typing import Any
 from vllm_sgl.guide.local.recorder import Recorder, Tracked, lanes
 from vllm_sgl.kernels.attention_mass import warm_up
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = ("vllm.v1.worker.worker_base:WorkerBase.model_runner",)
+
 #: Keys in a guide request's ``extra_args``: its name for the recorder, and start and stop of the range of
 #: query rows that count.
 TRACK_KEY = "sgl_track"
