@@ -7,6 +7,7 @@ import torch
 from vllm import LLM, SamplingParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
+from tests.support.engines import inputs
 from tests.support.images import random_image
 from tests.support.processing import chat_text, processor, render
 from tools.reference import reference
@@ -153,9 +154,8 @@ def test_plain_vllm_agrees(model, monkeypatch):
     for prompt, output, (sizes, question) in zip(rendered, outputs, REQUESTS, strict=True):
         ids, _ = render(model, question, images_of(sizes))
         assert output.prompt_token_ids == prompt["prompt_token_ids"] == ids
-        items = prompt["mm_kwargs"]["image"] if sizes else []
-        fields = [{name: element.data for name, element in item.items()} for item in items]
-        tokens, logprobs = model.generate(ids, fields, 24)
+        _, images = inputs(prompt) if sizes else (ids, [])
+        tokens, logprobs = model.generate(ids, images, 24)
         answer = output.outputs[0]
         assert list(answer.token_ids) == tokens
         theirs = [step[token].logprob for step, token in zip(answer.logprobs, tokens, strict=True)]

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoProcessor, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoProcessor
 
 from tests.support.images import QUESTIONS, random_image
 from tests.support.processing import process, render
@@ -42,12 +43,7 @@ def test_files_are_small_and_load_without_network(family, pair):
         config = AutoConfig.from_pretrained(path)
         assert config.architectures == [family.model.__name__]
         assert config.get_text_config().num_hidden_layers == shape.layers
-        assert type(AutoProcessor.from_pretrained(path)).__name__ == type(_processor(family)).__name__
-
-
-def _processor(family):
-    tokenizer = train(special=family.special_tokens)
-    return family.processor(PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+        assert type(AutoProcessor.from_pretrained(path)) is get_type_hints(family.processor)["return"]
 
 
 def test_pair_shares_tokenizer_and_processor(pair):
