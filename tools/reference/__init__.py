@@ -13,6 +13,7 @@ from .reference import Generated, Positions, QueryRows, Reference, confidence, s
 __all__ = ["Generated", "Positions", "QueryRows", "Reference", "confidence", "reference", "select"]
 
 FAMILIES: dict[str, type[Reference]] = {
+    "internvl": InternVLHF,
     "internvl_chat": ChatInternVL,
     "internvl": InternVLHF,
     "llava_onevision": LlavaOnevision,

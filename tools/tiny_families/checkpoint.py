@@ -41,11 +41,12 @@ class TinyFamily:
     named_tokens: Mapping[str, str] = field(default_factory=dict)
 
 
-# Seeds as in tools.tiny_internvl: picked for answers that vary in length and in confidence.
-SMALL = TinyShape("small", hidden=128, layers=2, heads=4, kv_heads=2, seed=1)
+# Seeds picked for varied answers of every family: over eight questions the greedy answers run from a few to
+# more than 16 tokens, with confidences from about 0.4 to 0.7 and above.
+SMALL = TinyShape("small", hidden=128, layers=2, heads=4, kv_heads=2, seed=21)
 LARGE = TinyShape(
     "large", hidden=192, layers=4, heads=6, kv_heads=2, intermediate=384,
-    vit_hidden=96, vit_layers=3, vit_heads=3, seed=14,
+    vit_hidden=96, vit_layers=3, vit_heads=3, seed=18,
 )  # fmt: skip
 
 

@@ -13,14 +13,12 @@ from transformers import PreTrainedModel
 from tools.tiny_internvl import TinyShape
 from tools.tiny_internvl.weights import Source, output_rows, text_embeddings
 
-_NORM = re.compile(r"(norm\d?|layernorm\d?|layernorm_(before|after)|layer_norm\d?|ln_q)\.weight$")
+_NORM = re.compile(r"(norm\d?|layernorm(\d|_before|_after)?|layer_norm\d?|ln_q)\.weight$")
 _DECODER = re.compile(r"language_model\.layers\.\d+\.(.+)\.weight$")
 #: Outputs of a tower's linear layers, for inputs of standard deviation 1; the first that matches.
 _TOWER_GAINS = (
-    (
-        r"patch_embed(ding)?s?(\.proj(ection)?)?$",
-        2.0,
-    ),  # louder than positions: visual tokens tell images apart
+    # Louder than positions, so that visual tokens tell images apart.
+    (r"patch_embed(ding)?s?(\.proj(ection)?)?$", 2.0),
     (r"(qkv|[qkv]_proj)$", 1.2),
     (r"(merger\.mlp\.0|merger.*linear_fc1|projector\.linear_1)$", 2.0),
     (r"(merger\.mlp\.2|merger.*linear_fc2|projector\.linear_2)$", None),  # what the decoder sees
