@@ -297,6 +297,4 @@ def test_many_requests_are_handed_out_at_once():
     c, unknown, a = recorder.take(["c", "x", "a"])
     assert unknown is None
     assert (c.mass.tolist(), c.rows, c.total) == ([2.0] * 3, 2, 20.0)
-    assert (a.mass.tolist(), a.rows, a.total) == ([0.0], 0, 0.0)
-    assert len(recorder) == 1
-    assert recorder.take(["y"]) == [None]
+    assert (a.mass.tolist(), a.rows, a.total, len(recorder)) == ([0.0], 0, 0.0, 1)

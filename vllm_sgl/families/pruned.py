@@ -26,8 +26,6 @@ class Pruned:
 
     #: vLLM's marker for models that place their own position ids (``SupportsMRoPE``).
     supports_mrope = True
-    #: A captured encoder graph would bypass ``embed_multimodal`` and with it the pruning.
-    supports_encoder_cudagraph = False
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
