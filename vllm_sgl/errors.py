@@ -1,6 +1,11 @@
 """Errors that cross rooms. Bad input is a plain ValueError and has no class here."""
 
 
+class StartRefused(ValueError):
+    """A server or an ``LLM`` cannot start as it was asked to. On vLLM's command line the text is all that is
+    said; it names the engine, the flag and the remedy."""
+
+
 class GuideError(RuntimeError):
     """The guide could not look at a request.
 

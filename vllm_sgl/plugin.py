@@ -13,6 +13,10 @@ def register() -> None:
 
     if os.environ.get(ACTIVE_ENV):
         register_variants()
+    if prefix := os.environ.get("SGL_VLLM_PROCESS_PREFIX"):  # a process of the small engine
+        from vllm_sgl.host.process_name import take_name
+
+        take_name(prefix)
     if parent_process() is None and asks_for_sgl(sys.argv):
         install()
 
@@ -20,11 +24,12 @@ def register() -> None:
 def install() -> None:
     """Put SGL into vLLM's command line and server: three patched class attributes, all in ``host``."""
     from vllm_sgl.engine.large import use_sgl
+    from vllm_sgl.errors import StartRefused
     from vllm_sgl.host import async_llm, engine_args
     from vllm_sgl.serve import flags
 
     engine_args.install(flags.add_flags, flags.fold, use_sgl)
-    async_llm.install(_engine_client)
+    async_llm.install(_engine_client, StartRefused)
 
 
 def _engine_client() -> type:

@@ -12,6 +12,8 @@ from vllm_sgl import plugin
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.refusals import starting_large, starting_small
+from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import ACTIVE_ENV
 from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
@@ -32,12 +34,13 @@ def start(qwen2_pair, monkeypatch):
     monkeypatch.setattr(small_engine, "start_small", stop)
     monkeypatch.setenv(ACTIVE_ENV, "")
 
-    def start(small=qwen2_pair[0], large=qwen2_pair[1], sgl=None, **arguments):
+    def start(small=qwen2_pair[0], large=qwen2_pair[1], sgl=None, client=SGLAsyncLLM, **arguments):
         config = SGLConfig.parse({"small": str(small), **(sgl or {})})
         arguments = {"max_model_len": 1024, "kv_cache_memory_bytes": 64 << 20, **arguments}
         large_args = EngineArgs(str(large), trust_remote_code=True, dtype="float32", **arguments)
         use_sgl(large_args, config)
-        SGLAsyncLLM(large_args.create_engine_config(), None, False)
+        made = large_args.create_engine_config()
+        client(made, None, False) if client is SGLAsyncLLM else client(made)
 
     return start
 
@@ -120,6 +123,36 @@ def test_other_tiling(start, small_copy, key, value):
         start(small=small_copy)
 
 
+def test_a_context_that_takes_no_image(start):
+    with pytest.raises(ValueError, match=r"its context of 16 tokens has no room for an image, .* are 16 or"):
+        start(sgl={"small_args": {"max_model_len": 16}})
+
+
+def test_on_the_command_line_a_refusal_is_its_text(start):
+    """Python prints what a SystemExit says, and ends with 1."""
+    plugin.install()
+    try:
+        with pytest.raises(SystemExit, match=r"^vllm serve: SGL cannot start: --sgl-small .* no room for an"):
+            start(sgl={"small_args": {"max_model_len": 16}}, client=AsyncLLM.from_vllm_config)
+    finally:
+        for owner, name in (
+            (EngineArgs, "add_cli_args"), (EngineArgs, "from_cli_args"), (AsyncLLM, "from_vllm_config"),
+        ):  # fmt: skip
+            unwrap(owner, name)
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (starting_small, r"the small engine \(--sgl-small M\) did not start \(no .*\(SmallEngineCore pid"),
+        (starting_large, r"the large engine \(M\) did not start \(no weights\).*\(EngineCore pid"),
+    ],
+)
+def test_an_engine_that_does_not_start_is_named(block, words):
+    with pytest.raises(StartRefused, match=words), block("M"):
+        raise RuntimeError("no weights")
+
+
 def test_unknown_argument_of_the_small_engine(start):
     with pytest.raises(ValueError, match=r"--sgl-small .*no_such_argument"):
         start(sgl={"small_args": {"no_such_argument": 1}})
@@ -163,7 +196,7 @@ def test_bad_flag(flags, message):
         parser = FlexibleArgumentParser()
         parser.add_argument("--api-server-count", type=int)
         args = AsyncEngineArgs.add_cli_args(parser).parse_args(["--sgl-small=any", *flags])
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(SystemExit, match=message):  # one line, no traceback, exit status 1
             AsyncEngineArgs.from_cli_args(args)
     finally:
         unwrap(EngineArgs, "add_cli_args")

@@ -1,10 +1,11 @@
 """Start-ups that must fail, by the real command, and the help that shows the flags."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.server import COMMON_FLAGS, run_vllm
+from tests.support.server import COMMON_FLAGS, START_TIMEOUT, run_vllm
 from vllm_sgl.config import SGLConfig
 
 
@@ -18,6 +19,7 @@ def run(qwen2_pair):
         "missing": (*serve, f"--sgl-small={large}-missing"),
         "alone": (*serve, "--sgl-retention=0.5"),
         "servers": (*serve, f"--sgl-small={small}", "--api-server-count=2"),
+        "undone": (*serve, f"--sgl-small={small}", '--sgl-small-args={"model": "other"}'),
     }
     with ThreadPoolExecutor(2) as pool:
         futures = {name: pool.submit(run_vllm, *arguments) for name, arguments in commands.items()}
@@ -36,10 +38,28 @@ def test_help_lists_every_flag(run):
         ("missing", ("--sgl-small", "large-qwen2-missing", "no model there")),
         ("alone", ("--sgl-retention", "--sgl-small")),
         ("servers", ("--api-server-count 2", "use 1")),
+        ("undone", ("SGL cannot start: --sgl-small-args: model is set by the guide",)),
     ],
 )
 def test_bad_start_ends_with_a_reason(run, name, words):
+    """Its text is the last thing that is said; nobody has to read a traceback."""
     assert run[name].returncode == 1
-    error = run[name].stdout.rpartition("ValueError: ")[2]
+    assert "Traceback" not in run[name].stdout
+    error = run[name].stdout.rpartition("\nvllm")[2]
     for word in words:
         assert word in error
+
+
+def test_an_engine_that_does_not_start_is_named(qwen2_pair, tmp_path):
+    """vLLM's words for a bad checkpoint are the same whichever engine it is of."""
+    small, large = qwen2_pair
+    broken = shutil.copytree(small, tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    ended = run_vllm("serve", str(large), f"--sgl-small={broken}", *COMMON_FLAGS, timeout=START_TIMEOUT)
+    assert ended.returncode == 1
+    last = ended.stdout.strip().splitlines()[-1]
+    assert last.startswith(
+        f"vllm serve: SGL cannot start: the small engine (--sgl-small {broken}) did not start"
+    )
+    assert "(SmallEngineCore pid=" in ended.stdout

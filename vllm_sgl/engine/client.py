@@ -19,6 +19,7 @@ from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.metrics import metrics
+from vllm_sgl.engine.refusals import refusing, starting_large, starting_small
 from vllm_sgl.engine.small import start_small
 from vllm_sgl.errors import RequestAborted
 from vllm_sgl.families import family_of
@@ -51,11 +52,14 @@ class SGLAsyncLLM(AsyncLLM):
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         config = SGLConfig.of(vllm_config.additional_config)
         assert config is not None, "an SGL engine client without SGL settings"
-        check_policy(config.policy)
-        _refuse_unsupported(vllm_config, kwargs.get("client_count"))
+        with refusing():
+            check_policy(config.policy)
+            _refuse_unsupported(vllm_config, kwargs.get("client_count"))
         cpu.share_cores()
         self.sgl_config = config
-        self._local_guide = LocalGuide(start_small(vllm_config, config), config.guide_timeout)
+        with refusing(), starting_small(config.small):
+            small = start_small(vllm_config, config)
+        self._local_guide = LocalGuide(small, config.guide_timeout)
         self._guide: Guide = self._local_guide
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding: set[str] = set()
@@ -64,7 +68,8 @@ class SGLAsyncLLM(AsyncLLM):
             with renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
-                super().__init__(vllm_config, *args, **kwargs)
+                with starting_large(vllm_config.model_config.model):
+                    super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
         except BaseException:
             self._local_guide.stop()

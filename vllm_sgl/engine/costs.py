@@ -4,8 +4,9 @@ What follows from it is in :mod:`vllm_sgl.decide.break_even`.
 """
 
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from vllm import SamplingParams
@@ -19,10 +20,13 @@ from vllm_sgl.host import probe
 
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
-#: Each pass is run so often; the quickest counts, because whatever else the machine does only adds.
+#: Each pass is run so often in a round; the quickest of all rounds counts, because whatever else the machine
+#: does only adds.
 REPEATS = 3
-#: Width and height. One tile, and several where the model cuts images into tiles.
-IMAGES = ((224, 224), (1792, 448))
+#: Rounds are run until two in a row come to the same verdict, within a tenth, and at most so many.
+ROUNDS = 4
+#: Widths and heights to choose two images from that have different numbers of visual tokens.
+IMAGES = ((112, 112), (224, 224), (448, 448), (896, 448), (1344, 896), (1792, 448), (1792, 1344))
 #: Lengths of the large model's prompts, as far as its context goes.
 LENGTHS = (32, 128, 512, 2048, 8192)
 
@@ -53,72 +57,108 @@ async def measure(
     if not probe.takes_images(engine):
         return None
     started = time.monotonic()
-    small = await _guide_seconds(engine, guide, reader, config)
-    if not small:
+    images = await _two_images(engine, guide, reader)
+    if images is None:
         return None
-    few, first, decode = small[0]
-    many, last, _ = small[-1]
-    each = max(0.0, (last - first) / (many - few)) if many > few else 0.0
-    context = engine.model_config.max_model_len
-    prefill: list[tuple[int, float]] = []
-    for tokens in sorted({min(length, context - 1) for length in LENGTHS}):
-        prefill.append((tokens, await _prefill_seconds(engine, generate, tokens)))
-        if len(prefill) > 1 and prefill[-1][1] > LONG_SECONDS:
-            break
-    costs = Costs(guide=(first - each * few, each), decode=decode, prefill=tuple(prefill))
-    logger.info("SGL: %s; measured in %.1f s", _summary(costs, config, context), time.monotonic() - started)
+    passes = _Passes(engine, generate, guide, reader, config)
+    verdicts: list[int | None] = []
+    while len(verdicts) < ROUNDS and not _settled(verdicts):
+        for size in images:
+            await passes.guide(size)
+        await passes.prefill()
+        verdicts.append(_verdict(passes.costs(), config, engine.model_config.max_model_len))
+    costs = passes.costs()
+    logger.info(
+        "SGL: %s; measured with images of %s visual tokens, %d rounds in %.1f s",
+        _summary(costs, config, verdicts[-1]), " and ".join(map(str, passes.sizes)), len(verdicts),
+        time.monotonic() - started,
+    )  # fmt: skip
     return costs
 
 
-async def _guide_seconds(
-    engine: Any, guide: Guide, reader: FactsReader, config: SGLConfig
-) -> list[tuple[int, float, float]]:
-    """(visual tokens, seconds up to the first token, seconds per further token) of images, ascending."""
-    found: dict[int, tuple[float, float]] = {}
-    seed = 0
+def _settled(verdicts: Sequence[int | None]) -> bool:
+    if len(verdicts) < 2:
+        return False
+    one, two = verdicts[-2:]
+    return one == two if one is None or two is None else abs(one - two) <= 0.1 * max(one, two)
+
+
+async def _two_images(engine: Any, guide: Guide, reader: FactsReader) -> list[tuple[int, int]] | None:
+    """Sizes of the image with the fewest and of the one with the most visual tokens that the guide can take,
+    one where they are equally many; None where it can take none."""
+    found: dict[int, tuple[int, int]] = {}
     for size in IMAGES:
-        once: list[float] = []
-        often: list[float] = []
-        for _ in range(REPEATS):
-            for seconds, tokens in ((once, 1), (often, TYPICAL_ANSWER)):
-                seed += 1
-                prompt = await probe.image_prompt(engine, probe.noise(*size, seed))
-                items = reader.items(prompt)
-                if len(prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 > guide.context:
-                    return _ascending(found)
-                params = SamplingParams(ignore_eos=True)
-                request = GuideRequest(
-                    f"calibration-{seed}", prompt, items, params, tokens, config.query_rows
-                )
+        prompt = await probe.image_prompt(engine, probe.noise(*size, 0))
+        if len(prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 <= guide.context:
+            found.setdefault(sum(item.visual_tokens for item in reader.items(prompt)), size)
+    return [found[count] for count in sorted({min(found), max(found)})] if found else None
+
+
+class _Passes:
+    """Both models' passes, and the quickest seconds of each so far."""
+
+    def __init__(
+        self, engine: Any, generate: Generate, guide: Guide, reader: FactsReader, config: SGLConfig
+    ) -> None:
+        self._engine, self._generate = engine, generate
+        self._guide, self._reader, self._config = guide, reader, config
+        self._images: dict[int, dict[int, float]] = {}  # visual tokens -> answer tokens -> seconds
+        self._prefill: dict[int, float] = {}  # prompt tokens -> seconds
+        self._number = 0
+
+    @property
+    def sizes(self) -> list[int]:
+        """Visual tokens of the images that were looked at, ascending."""
+        return sorted(self._images)
+
+    async def guide(self, size: tuple[int, int]) -> None:
+        """Look at new images of this width and height, with short and with typical answers."""
+        for tokens in (1, TYPICAL_ANSWER) * REPEATS:
+            self._number += 1
+            prompt = await probe.image_prompt(self._engine, probe.noise(*size, self._number))
+            items = self._reader.items(prompt)
+            request = GuideRequest(
+                f"calibration-{self._number}", prompt, items, SamplingParams(ignore_eos=True), tokens,
+                self._config.query_rows,
+            )  # fmt: skip
+            began = time.perf_counter()
+            await self._guide.look(request, tokens)
+            quickest = self._images.setdefault(sum(item.visual_tokens for item in items), {})
+            quickest[tokens] = min(quickest.get(tokens, math.inf), time.perf_counter() - began)
+
+    async def prefill(self) -> None:
+        """The large model's, from prompts of several lengths to the first new token."""
+        params = SamplingParams(temperature=0, max_tokens=1, skip_reading_prefix_cache=True, detokenize=False)
+        longest = self._engine.model_config.max_model_len - 1
+        for number, tokens in enumerate(sorted({min(length, longest) for length in LENGTHS})):
+            prompt = probe.text_prompt(self._engine, tokens)
+            for _ in range(REPEATS):
+                self._number += 1
                 began = time.perf_counter()
-                await guide.look(request, tokens)
-                seconds.append(time.perf_counter() - began)
-        decode = max(0.0, min(often) - min(once)) / (TYPICAL_ANSWER - 1)
-        found[sum(item.visual_tokens for item in items)] = (min(once), decode)
-    return _ascending(found)
+                async for _ in self._generate(prompt, params, f"sgl-calibration-{self._number}"):
+                    pass
+                quickest = self._prefill.get(tokens, math.inf)
+                self._prefill[tokens] = min(quickest, time.perf_counter() - began)
+            if number and self._prefill[tokens] > LONG_SECONDS:
+                break
+
+    def costs(self) -> Costs:
+        few, many = self.sizes[0], self.sizes[-1]
+        first, last = self._images[few], self._images[many]
+        each = max(0.0, last[1] - first[1]) / (many - few) if many > few else 0.0
+        decode = max(0.0, first[TYPICAL_ANSWER] - first[1]) / (TYPICAL_ANSWER - 1)
+        return Costs((first[1] - each * few, each), decode, tuple(sorted(self._prefill.items())))
 
 
-def _ascending(found: dict[int, tuple[float, float]]) -> list[tuple[int, float, float]]:
-    return [(tokens, *seconds) for tokens, seconds in sorted(found.items())]
-
-
-async def _prefill_seconds(engine: Any, generate: Generate, tokens: int) -> float:
-    """Seconds of the large engine from a prompt of so many tokens to the first new one."""
-    params = SamplingParams(temperature=0, max_tokens=1, skip_reading_prefix_cache=True, detokenize=False)
-    seconds = []
-    for number in range(REPEATS):
-        began = time.perf_counter()
-        prompt = probe.text_prompt(engine, tokens)
-        async for _ in generate(prompt, params, f"sgl-calibration-{tokens}-{number}"):
-            pass
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
-
-
-def _summary(costs: Costs, config: SGLConfig, context: int) -> str:
+def _verdict(costs: Costs, config: SGLConfig, context: int) -> int | None:
+    """The fewest visual tokens that guidance pays for, with the server's own settings."""
     exits = config.exit_threshold is not None
-    fewest = costs.break_even(config.retention, exits, config.guide_tokens, context - 1)
-    about = f"retention {config.retention:g}" + (" and early exit" if exits else "")
+    return costs.break_even(config.retention, exits, config.guide_tokens, context - 1)
+
+
+def _summary(costs: Costs, config: SGLConfig, fewest: int | None) -> str:
+    about = f"retention {config.retention:g}"
+    about += " and early exit" if config.exit_threshold is not None else ""
     base, each = costs.guide
     cost = f"a guide pass takes {1000 * base:.0f} ms and {1e6 * each:.0f} ms per 1,000 visual tokens"
     if fewest is None:

@@ -33,6 +33,23 @@ def start_small(large: VllmConfig, config: SGLConfig) -> AsyncLLM:
     small = small_config(large, config)
     models = large.model_config, small.model_config
     check_pair(*models, *(family_of(model).vision_facts(model) for model in models))
+    _refuse_small_context(small)
     fixed_kv = config.small_args.get("kv_cache_memory_bytes")
     memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
     return small_engine.start_small(small)
+
+
+#: Width and height of the smallest image that a context must have room for.
+_ICON = 32, 32
+
+
+def _refuse_small_context(small: VllmConfig) -> None:
+    """A guide that can never take an image would be started for nothing."""
+    model = small.model_config
+    least = family_of(model).layout_of(model)(*_ICON).visual_tokens
+    if least + 2 > model.max_model_len:
+        raise ValueError(
+            f"--sgl-small {model.model}: its context of {model.max_model_len} tokens has no room for an "
+            f"image, whose visual tokens are {least} or more: give a larger max_model_len in "
+            "--sgl-small-args, or another model"
+        )

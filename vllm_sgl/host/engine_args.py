@@ -43,13 +43,17 @@ def _adding_flags(add_flags: Any, add_cli_args: Any) -> Any:
 
 def _folding_flags(fold: Any, use_sgl: Any, from_cli_args: Any) -> Any:
     def from_cli_args_and_ours(cls: type, args: Namespace) -> Any:
-        config = fold(args)
-        if config is not None:
-            refuse_frontends(headless=getattr(args, "headless", False))
-            refuse_replicas(
-                api_servers=getattr(args, "api_server_count", None),
-                data_parallel=getattr(args, "data_parallel_size", None),
-            )
+        try:
+            config = fold(args)
+            if config is not None:
+                refuse_frontends(headless=getattr(args, "headless", False))
+                refuse_replicas(
+                    api_servers=getattr(args, "api_server_count", None),
+                    data_parallel=getattr(args, "data_parallel_size", None),
+                )
+        except ValueError as error:
+            # Python prints the text and ends with 1.
+            raise SystemExit(f"vllm: {error}") from None
         engine_args = from_cli_args(cls, args)
         if config is not None:
             use_sgl(engine_args, config)

@@ -13,6 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host import cpu
 from vllm_sgl.host.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.process_name import naming_processes
 from vllm_sgl.host.small_args import small_arguments
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
@@ -23,6 +24,9 @@ SEAMS = (
     "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc(method, timeout, args)",
     "vllm.v1.engine.async_llm:AsyncLLM.generate(prompt, sampling_params, request_id, priority)",
 )
+
+#: The small engine's processes are called ``SmallEngineCore`` and so on.
+PROCESS_PREFIX = "Small"
 
 logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
@@ -57,7 +61,8 @@ def start_small(config: VllmConfig) -> AsyncLLM:
     Statistics stay off: a second Prometheus logger would unregister the first one's collectors.
     """
     # Not by from_vllm_config(): its config carries SGL settings too, for the model inside.
-    engine = AsyncLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
+    with naming_processes(PROCESS_PREFIX):
+        engine = AsyncLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
     logger.info("SGL: guide engine runs in process %s", ", ".join(map(str, engine_pids(engine))))
     return engine
 

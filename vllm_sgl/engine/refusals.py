@@ -1,0 +1,42 @@
+"""Which of the two engines did not start, and what to do about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vllm_sgl.errors import StartRefused
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What is wrong with the settings or the pair: the text says it all."""
+    try:
+        yield
+    except ValueError as error:
+        raise StartRefused(str(error)) from error
+
+
+@contextmanager
+def starting_small(model: str) -> Iterator[None]:
+    """The small engine's processes start inside the block."""
+    remedy = "give another --sgl-small or --sgl-small-args, or serve without SGL"
+    with _starting(f"small engine (--sgl-small {model})", "SmallEngineCore", remedy):
+        yield
+
+
+@contextmanager
+def starting_large(model: str) -> Iterator[None]:
+    """The large engine's processes start inside the block."""
+    remedy = "it would not start without --sgl-small either, unless memory is what it lacks"
+    with _starting(f"large engine ({model})", "EngineCore", remedy):
+        yield
+
+
+@contextmanager
+def _starting(engine: str, process: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # vLLM's word for a core process that ended; that one has logged why
+        raise StartRefused(
+            f"the {engine} did not start ({error}). The reason is in the lines above that begin with "
+            f"({process} pid=...): {remedy}"
+        ) from error
