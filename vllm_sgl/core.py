@@ -91,19 +91,19 @@ class Facts:
     """What the decision needs to know of a request, read off it once.
 
     visual_tokens: number of visual tokens per image, in prompt order.
-    tiles: how many tiles they have, all together; an image that is encoded as a whole counts as one.
     prompt_tokens: length of the rendered prompt.
     max_tokens: the most tokens the request may generate, None for no limit.
     bypass: the reason to leave the request alone, if there is one.
     no_exit: the reason that rules an early exit out, if there is one.
+    tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     """
 
     visual_tokens: tuple[int, ...] = ()
-    tiles: int = 0
     prompt_tokens: int = 0
     max_tokens: int | None = None
     bypass: str | None = None
     no_exit: str | None = None
+    tiles: int = 0
 
 
 @dataclass(frozen=True)
