@@ -1,6 +1,6 @@
 """The policy ``tiles``: what its answers are worth against what its tiles and tokens cost.
 
-    python -m benchmarks.tile_policy [--questions 800] [--out FILE]
+    python -m benchmarks.tile_policy [--questions 1600] [--out FILE]
 
 The shipped pair answers sign questions at several retentions, with several shares of tokens that open tiles,
 and with the plain ranking (``top``) at more retentions beside it. One look of the small model serves all
@@ -37,7 +37,7 @@ from vllm_sgl.guide.base import Guide
 
 #: The vision encoder's share of the cost, see above.
 VISION = 0.54
-#: Where the policy is asked, and the share that opens tiles as a part of each.
+#: Where the policy is asked: by its own rule, and with these parts of the retention as share that opens tiles.
 RETENTIONS = (0.5, 0.35, 0.25, 0.18, 0.09)
 OPENINGS = (0.2, 0.3, 0.4, 0.5, 0.7)
 #: Where the plain ranking is asked.
@@ -47,21 +47,21 @@ _SEEDED_FROM = 200  # the test split's first questions are those of the other fi
 
 @dataclass(frozen=True)
 class Setting:
-    """opening: the share that opens tiles, of the retention; None for the plain ranking."""
+    """policy: as ``sgl_policy`` has it."""
 
     retention: float
-    opening: float | None = None
+    policy: str
 
     @property
     def keys(self) -> dict[str, Any]:
         """Of the request."""
-        policy = "top" if self.opening is None else f"tiles:{self.opening * self.retention:g}"
-        return {"sgl_retention": self.retention, "sgl_policy": policy}
+        return {"sgl_retention": self.retention, "sgl_policy": self.policy}
 
 
 SETTINGS = [
-    *(Setting(retention) for retention in RANKED),
-    *(Setting(retention, opening) for retention in RETENTIONS for opening in OPENINGS),
+    *(Setting(retention, "top") for retention in RANKED),
+    *(Setting(retention, "tiles") for retention in RETENTIONS),
+    *(Setting(retention, f"tiles:{part * retention:.4g}") for retention in RETENTIONS for part in OPENINGS),
 ]
 
 
@@ -79,7 +79,7 @@ class Measured:
         tiles, tokens = np.mean(self.tiles[part]), np.mean(self.tokens[part])
         row = {
             "retention": setting.retention,
-            "opening": setting.opening,
+            "policy": setting.policy,
             "questions": len(right),
             "accuracy": right.mean(),
             "accuracy_se": right.std(ddof=1) / len(right) ** 0.5,
@@ -120,7 +120,7 @@ class LookOnce:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tile_policy", description=__doc__)
-    parser.add_argument("--questions", type=int, default=800, help="of the signs' test split")
+    parser.add_argument("--questions", type=int, default=1600, help="of the signs' test split")
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args(arguments)
     environment = report.environment()
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for name, part in (("choosing", slice(0, half)), ("checking", slice(half, None))):
         for setting in SETTINGS:
-            ranked = found[Setting(setting.retention)] if setting.opening is not None else None
+            ranked = None if setting.policy == "top" else found[Setting(setting.retention, "top")]
             rows.append({"half": name, **found[setting].row(setting, ranked, part)})
     report.print_table(rows)
     if options.out is not None:

@@ -6,7 +6,7 @@ import torch
 from tools.internvl_reference.reference import select
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune.base import check_policy, kept_count, policy
-from vllm_sgl.prune.tiles import OPENING, FewTiles
+from vllm_sgl.prune.tiles import FewTiles, open_share
 
 
 def seen(*parts, tile_tokens=None):
@@ -90,10 +90,11 @@ def test_never_opens_more_tiles_than_the_plain_ranking():
         assert len(few) == len(plain) or len(few) == 16 * len((few // 16).unique())
 
 
-def test_the_default_opens_by_a_part_of_the_retention():
+@pytest.mark.parametrize(("retention", "share"), [(0.5, 0.15), (0.35, 0.12), (0.18, 0.086), (0.05, 0.05)])
+def test_the_default_follows_from_the_retention(retention, share):
+    assert open_share(retention) == pytest.approx(share)
     scores = seen(torch.rand(208, generator=torch.Generator().manual_seed(2)), tile_tokens=16)
-    for retention in (0.09, 0.18, 0.35, 0.5):
-        assert kept(FewTiles(), scores, retention) == kept(FewTiles(OPENING * retention), scores, retention)
+    assert kept(FewTiles(), scores, retention) == kept(FewTiles(share), scores, retention)
 
 
 def test_the_knob_is_a_part_of_the_name():
