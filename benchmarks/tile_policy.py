@@ -4,7 +4,7 @@
 
 The shipped pair answers sign questions at several retentions, with several shares of tokens that open tiles,
 and with the plain ranking (``top``) at more retentions beside it. One look of the small model serves all
-settings of a question. The first half of the questions is for choosing the rule, the second half for checking.
+settings of a question. The first half of the questions is for choosing a rule, the second for checking it.
 
     cost = V * encoded tiles / tiles + (1 - V) * kept tokens / visual tokens
 
@@ -37,7 +37,7 @@ from vllm_sgl.guide.base import Guide
 
 #: The vision encoder's share of the cost, see above.
 VISION = 0.54
-#: Where the policy is asked: by its own rule, and with these parts of the retention as share that opens tiles.
+#: Where the policy is asked: by its own rule, and with these parts of the retention as the opening share.
 RETENTIONS = (0.5, 0.35, 0.25, 0.18, 0.09)
 OPENINGS = (0.2, 0.3, 0.4, 0.5, 0.7)
 #: Where the plain ranking is asked.
