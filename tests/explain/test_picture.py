@@ -130,7 +130,7 @@ def test_svg_has_its_text_as_text(tmp_path):
     text = (tmp_path / "out.svg").read_text()
     for words in (
         "What costs $5?", "large guided by small", "80 visual tokens", "35 % kept", "2 % kept",
-        "27 of 80, 5 of 5 tiles", "“forty-two”", "“42”", "“ …”", "Decision: prune", "exit threshold 0.90", "0.80", "0.40", "0.60",
-        "thumbnail",
+        "27 of 80, 5 of 5 tiles", "“forty-two”", "“42”", "“ …”", "Decision: prune",
+        "exit threshold 0.90", "0.80", "0.40", "0.60", "thumbnail",
     ):  # fmt: skip
         assert f">{words}<" in text, words
