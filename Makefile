@@ -8,7 +8,7 @@ ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test lint format demo clean
+.PHONY: help install check test lint format demo seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ format: install ## fix what `make lint` can fix by itself
 
 demo: install ## serve the shipped pair, ask it about test images, explain one answer (demo-out/)
 	$(BIN)/python -m examples.demo $(ARGS)
+
+seams: install ## name what another vLLM release changes for us: VERSION=0.33.0
+	@test -n "$(VERSION)" || { echo 'make seams: expected a release of vLLM: VERSION=0.33.0' >&2; exit 2; }
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --dest build/seams vllm==$(VERSION)
+	$(BIN)/python tools/check_seams.py build/seams/vllm-$(VERSION)-*.whl
 
 clean: ## remove .venv and everything built
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

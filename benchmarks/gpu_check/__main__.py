@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import report as reporting
 from benchmarks.serving.session import ROOT, BenchmarkError
 
-from . import importance, native_kernels, peaks, speed
+from . import default_settings, importance, native_kernels, peaks, speed
 from .section import Check, Section
 
 Run = Callable[[Check], Section]
@@ -25,6 +25,7 @@ STAGES: list[list[tuple[str, str, Run]]] = [
     [("kernels", "kernel benchmark", native_kernels.measure)],
     [("serve", "serve", speed.run)],
     [("memory", "memory", peaks.run)],
+    [("defaults", "default settings", default_settings.run)],
 ]
 _PRINTING = threading.Lock()
 NAMES = list(dict.fromkeys(only for stage in STAGES for only, _, _ in stage))
@@ -98,7 +99,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--only", default=",".join(NAMES), help="sections, separated by commas")
     parser.add_argument("--smoke", action="store_true", help="tiny models on a CPU: does the code run?")
-    parser.add_argument("--seconds", type=float, default=480, help="what all of it may take")
+    parser.add_argument("--seconds", type=float, default=720, help="what all of it may take")
     parser.add_argument("--out", type=Path, help="where the JSON goes (default: benchmarks/results)")
     parser.add_argument(
         "--work", type=Path, help="keep checkpoints and logs here (default: a temporary folder)"

@@ -76,10 +76,10 @@ def _measure(
         replies, seconds = ask(
             on.server, bodies(some, load.pair.image, load.max_tokens, settings[name]), clients
         )
-        wrong = dict.fromkeys(filter(None, (_wrong(load, settings[name], reply) for reply in replies)))
-        if wrong:
+        bad = dict.fromkeys(filter(None, (wrong(load, settings[name], reply) for reply in replies)))
+        if bad:
             red.add(name)
-            section.failures += [f"{on.side}, {name}: {text}" for text in list(wrong)[:2]]
+            section.failures += [f"{on.side}, {name}: {text}" for text in list(bad)[:2]]
         return replies, seconds
 
     latencies: dict[str, list[Reply]] = {name: [] for name in settings}
@@ -108,7 +108,7 @@ def _measure(
     return list(rows.values())
 
 
-def _wrong(load: Workload, options: dict | None, reply: Reply) -> str | None:
+def wrong(load: Workload, options: dict | None, reply: Reply) -> str | None:
     """How a reply differs from what was asked for; options: the request's own, None for plain vLLM."""
     total, usage, sgl = load.pair.visual_tokens, reply.usage, reply.sgl
     if usage["completion_tokens"] != load.max_tokens:

@@ -184,9 +184,9 @@ async def test_worker_that_lost_its_memory_is_noticed(engines, monkeypatch):
     recorder = engines.small.recorder
     take = recorder.take
 
-    def forgetful(key):
+    def forgetful(keys):
         recorder._entries.clear()
-        return take(key)
+        return take(keys)
 
     monkeypatch.setattr(recorder, "take", forgetful)
     with pytest.raises(GuideError, match="capture is incomplete"):

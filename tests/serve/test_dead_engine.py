@@ -15,6 +15,7 @@ class DyingEngine:
     """Takes a call, dies, and leaves the caller waiting."""
 
     model_config = SimpleNamespace(max_model_len=64)
+    vllm_config = SimpleNamespace(use_v2_model_runner=False)
 
     def __init__(self):
         self.errored = False

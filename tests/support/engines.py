@@ -21,7 +21,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from tests.support.images import data_url, random_image
 from tests.support.rendering import chat_prompt
-from tools.internvl_reference.reference import reference
+from tools.reference import reference
 from vllm_sgl.config import QueryRows, RequestOptions, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
 from vllm_sgl.engine.asked import Asked
@@ -37,6 +37,7 @@ from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 
 _IDS = itertools.count()
+_CHAT = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
 
 # vLLM compiles small helpers (ranks of log-probabilities), anew for every batch size: seconds each time
 # that test nothing of ours. Servers started by other tests are processes of their own and do compile.
@@ -50,6 +51,7 @@ class InProcessEngine:
 
     def __init__(self, vllm_config: Any) -> None:
         self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
+        self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self._outputs: defaultdict[str, deque] = defaultdict(deque)
 
@@ -154,11 +156,15 @@ class Engines:
         (rendered,) = self.renderer.render_cmpl([parsed], self.renderer.default_cmpl_tok_params)
         return rendered
 
+    def chat_text(self, messages: list[dict[str, Any]]) -> str:
+        """An OpenAI conversation as the chat template writes it, each image a placeholder."""
+        _, prompt = self.renderer.render_messages(messages, _CHAT)
+        return prompt["prompt"]
+
     def render_chat(self, messages: list[dict[str, Any]]) -> Any:
         """An OpenAI conversation, rendered by vLLM."""
-        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
         tokens = self.renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
-        _, (rendered,) = self.renderer.render_chat([messages], params, tokens)
+        _, (rendered,) = self.renderer.render_chat([messages], _CHAT, tokens)
         return rendered
 
     async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
@@ -210,10 +216,17 @@ class Engines:
             self.large.shutdown()
 
 
-def inputs(prompt: Any) -> tuple[list[int], list[torch.Tensor]]:
-    """Token ids and each image's pixels of a rendered prompt, for the reference."""
-    images = prompt["mm_kwargs"]["image"]
-    return prompt["prompt_token_ids"], [item["pixel_values_flat"].data for item in images]
+def inputs(prompt: Any) -> tuple[list[int], list[Any]]:
+    """Token ids and each image of a rendered prompt, as the family's reference takes it."""
+    return prompt["prompt_token_ids"], [_image(item) for item in prompt["mm_kwargs"]["image"]]
+
+
+def _image(item: Any) -> Any:
+    """Tiles alone where they are all there is to say; else every field by name."""
+    if "image_num_patches" in item:
+        (pixels,) = (item[name].data for name in ("pixel_values_flat", "pixel_values") if name in item)
+        return pixels
+    return {name: element.data for name, element in item.items()}
 
 
 def user(text: str, *images: Any) -> dict[str, Any]:

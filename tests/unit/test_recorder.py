@@ -72,7 +72,7 @@ def engine(recorder):
 
 
 def assert_taken(recorder, key, sequence, rows):
-    taken = recorder.take(key)
+    taken = recorder.take([key])[0]
     assert taken.rows == len(rows)
     assert taken.mass.dtype == torch.float32
     torch.testing.assert_close(taken.mass, sequence.dense(rows), atol=1e-5, rtol=1e-4)
@@ -136,7 +136,7 @@ def test_recomputed_rows_count_once(engine, recorder, preempted_at):
 def test_missing_layer_shows_in_the_total(engine, recorder):
     sequence = Sequence(5, 12, range(2, 6))
     engine.step(("a", sequence, 0, 12), layers=LAYERS - 1)
-    taken = recorder.take("a")
+    taken = recorder.take(["a"])[0]
     assert taken.total == pytest.approx(6 * (LAYERS - 1) * HEADS)
 
 
@@ -150,7 +150,7 @@ def test_step_in_which_nothing_counts_calls_no_kernel(engine, recorder, monkeypa
     monkeypatch.setattr("vllm_sgl.guide.local.recorder.attention_mass", None)
     sequence = Sequence(7, 10, range(2, 10))
     engine.step(("a", sequence, 0, 6), (None, sequence, 0, 10))
-    assert recorder.take("a").rows == 0
+    assert recorder.take(["a"])[0].rows == 0
 
 
 def test_image_at_the_end_of_the_prompt_has_generated_rows_only(engine, recorder):
@@ -236,15 +236,15 @@ def test_rows_past_the_last_that_counts_show_in_the_total(engine, recorder):
     """vLLM never computes the last prompt row together with generated ones; if it did, it must show."""
     sequence = watched("prompt")
     engine.step(("a", sequence, 0, 13))
-    assert recorder.take("a").total == pytest.approx(6 * LAYERS * HEADS, rel=1e-5)
+    assert recorder.take(["a"])[0].total == pytest.approx(6 * LAYERS * HEADS, rel=1e-5)
 
 
 def test_unknown_key_is_none_and_a_key_is_handed_out_once(engine, recorder):
     sequence = Sequence(9, 8, range(1, 3))
     engine.step(("a", sequence, 0, 8))
-    assert recorder.take("b") is None
-    assert recorder.take("a") is not None
-    assert recorder.take("a") is None
+    assert recorder.take(["b"])[0] is None
+    assert recorder.take(["a"])[0] is not None
+    assert recorder.take(["a"])[0] is None
 
 
 def test_taking_one_request_in_the_middle_of_a_batch_leaves_the_others(engine, recorder):
@@ -275,7 +275,7 @@ def test_beyond_capacity_the_longest_untouched_is_forgotten(engine):
     engine.step(("a", sequences["a"], 10, 11))
     engine.step(("c", sequences["c"], 0, 10))
     assert len(recorder) == 2
-    assert recorder.take("b") is None
+    assert recorder.take(["b"])[0] is None
     assert_taken(recorder, "a", sequences["a"], range(4, 11))
     assert_taken(recorder, "c", sequences["c"], range(4, 10))
 
@@ -283,3 +283,18 @@ def test_beyond_capacity_the_longest_untouched_is_forgotten(engine):
 def test_layer_without_a_step_is_refused(recorder):
     with pytest.raises(AssertionError, match="before begin"):
         recorder.add_layer(None, None, None, None, None, 1.0)
+
+
+def test_many_requests_are_handed_out_at_once():
+    """Each its own, in the order of the question, whatever else was asked for."""
+    recorder = Recorder()
+    device = torch.device("cpu")
+    for number, key in enumerate("abc"):
+        entry = recorder.track(key, lambda n=number: torch.arange(n + 1), range(5, 6), device)
+        entry.mass += number
+        entry.total += 10 * number
+        entry.rows = number
+    c, unknown, a = recorder.take(["c", "x", "a"])
+    assert unknown is None
+    assert (c.mass.tolist(), c.rows, c.total) == ([2.0] * 3, 2, 20.0)
+    assert (a.mass.tolist(), a.rows, a.total, len(recorder)) == ([0.0], 0, 0.0, 1)

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from .chat_internvl import ChatInternVL
+from .internvl_hf import InternVLHF
 from .llava_onevision import LlavaOnevision
 from .qwen_vl import Qwen2VL, Qwen3VL
 from .reference import Generated, Positions, QueryRows, Reference, confidence, select
@@ -12,6 +13,7 @@ from .reference import Generated, Positions, QueryRows, Reference, confidence, s
 __all__ = ["Generated", "Positions", "QueryRows", "Reference", "confidence", "reference", "select"]
 
 FAMILIES: dict[str, type[Reference]] = {
+    "internvl": InternVLHF,
     "internvl_chat": ChatInternVL,
     "llava_onevision": LlavaOnevision,
     "qwen2_vl": Qwen2VL,

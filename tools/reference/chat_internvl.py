@@ -11,6 +11,8 @@ from .reference import Reference
 class ChatInternVL(Reference):
     """An image is its tiles: float [tiles, 3, height, width], the thumbnail included."""
 
+    least = 0
+
     def load(self) -> PreTrainedModel:
         token = self.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
         return native_checkpoint.load(self.path, token)

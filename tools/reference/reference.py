@@ -35,16 +35,25 @@ class _Prompt(NamedTuple):
     deepstack: tuple[torch.Tensor, ...] = ()  # per decoder layer, what is added to the visual rows
 
 
-def select(importance: Sequence[torch.Tensor], retention: float) -> list[torch.Tensor]:
+def select(importance: Sequence[torch.Tensor], retention: float, least: int = 0) -> list[torch.Tensor]:
     """Per image, the ascending indices of the max(1, floor(R * N)) best visual tokens.
 
     Tokens are ranked jointly over the images; ties go to the lower index.
+
+    Args:
+        least: tokens that every image keeps, its own best, whatever their rank among all.
     """
     scores = torch.cat(list(importance))
     count = max(1, int(retention * len(scores)))
     order = sorted(range(len(scores)), key=lambda index: (-scores[index].item(), index))
+    image_of = [image for image, part in enumerate(importance) for _ in part]
+    first = [
+        [index for index in order if image_of[index] == image][:least] for image in range(len(importance))
+    ]
+    must = [index for indices in first for index in indices]
+    rest = [index for index in order if index not in must]
     kept = torch.zeros(len(scores), dtype=torch.bool)
-    kept[order[:count]] = True
+    kept[must + rest[: max(0, count - len(must))]] = True
     sizes = [len(part) for part in importance]
     return [part.nonzero().flatten() for part in kept.split(sizes)]
 
@@ -59,7 +68,14 @@ class Reference:
 
     An image is whatever the subclass's :meth:`features` takes: what the family's image processor makes of
     one image.
+
+    Attributes:
+        markers: tokens that a processor puts before and after an image's visual tokens.
+        least: visual tokens that an image keeps at least; an engine cannot take an empty range.
     """
+
+    markers: tuple[str, str] | None = None
+    least = 1
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -180,7 +196,7 @@ class Reference:
         """Probability of the answer when only the most important visual tokens are shown."""
         scores = self.importance(prompt_token_ids, images, answer_token_ids, query_rows)
         logprobs = self.teacher_forced_logprobs(
-            prompt_token_ids, images, answer_token_ids, select(scores, retention), positions
+            prompt_token_ids, images, answer_token_ids, select(scores, retention, self.least), positions
         )
         return logprobs.double().sum().exp().item()
 

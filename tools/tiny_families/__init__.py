@@ -1,11 +1,17 @@
 """Small random-weight checkpoints of families other than InternVL's chat format, in transformers' classes."""
 
-from . import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl
+from . import internvl_hf, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl
 from .checkpoint import LARGE, SMALL, TinyFamily, build, build_pair
 
 FAMILIES = {
     family.name: family
-    for family in (qwen2_vl.FAMILY, qwen2_5_vl.FAMILY, qwen3_vl.FAMILY, llava_onevision.FAMILY)
+    for family in (
+        qwen2_vl.FAMILY,
+        qwen2_5_vl.FAMILY,
+        qwen3_vl.FAMILY,
+        llava_onevision.FAMILY,
+        internvl_hf.FAMILY,
+    )
 }
 
 __all__ = ["FAMILIES", "LARGE", "SMALL", "TinyFamily", "build", "build_pair"]

@@ -77,5 +77,5 @@ FAMILY = TinyFamily(
     CHAT_TEMPLATE,
     config,
     processor,
-    published_name,
+    published_name=published_name,
 )

@@ -13,15 +13,16 @@ from transformers import PreTrainedModel
 from tools.tiny_internvl import TinyShape
 from tools.tiny_internvl.weights import Source, output_rows, text_embeddings
 
-_NORM = re.compile(r"(norm\d?|layernorm\d?|layer_norm\d?|ln_q)\.weight$")
+_NORM = re.compile(r"(norm\d?|layernorm(\d|_before|_after)?|layer_norm\d?|ln_q)\.weight$")
 _DECODER = re.compile(r"language_model\.layers\.\d+\.(.+)\.weight$")
 #: Outputs of a tower's linear layers, for inputs of standard deviation 1; the first that matches.
 _TOWER_GAINS = (
-    (r"patch_embed(ding)?(\.proj)?$", 2.0),  # louder than positions: visual tokens tell images apart
+    # Louder than positions, so that visual tokens tell images apart.
+    (r"patch_embed(ding)?s?(\.proj(ection)?)?$", 2.0),
     (r"(qkv|[qkv]_proj)$", 1.2),
     (r"(merger\.mlp\.0|merger.*linear_fc1|projector\.linear_1)$", 2.0),
     (r"(merger\.mlp\.2|merger.*linear_fc2|projector\.linear_2)$", None),  # what the decoder sees
-    (r"(proj|out_proj|(linear_)?fc[12]|(gate|up|down)_proj)$", 1.0),
+    (r"(proj|out_proj|projection_layer|(linear_)?fc[12]|(gate|up|down)_proj)$", 1.0),
 )
 
 
@@ -66,7 +67,11 @@ def _draw(
         return mean * (1 + source.normal(name, *size, std=0.1))
     if name.endswith("image_newline"):
         return source.normal(name, *size, std=shape.visual_scale)
-    if re.search(r"pos(ition)?_embed(ding)?\.weight$", name):
+    if name.endswith("cls_token"):
+        return source.normal(name, *size, std=1.0)
+    if re.search(r"lambda_[12]$", name):  # how much of the stream a layer of the tower rewrites
+        return 0.5 + source.normal(name, *size, std=0.05)
+    if re.search(r"pos(ition)?_embed(ding)?(\.weight|s)$", name):
         return source.normal(name, *size, std=0.4)
     if name.endswith(".bias"):
         return source.normal(name, *size, std=0.1)

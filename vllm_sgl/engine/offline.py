@@ -22,6 +22,17 @@ from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.llm import building_engine
 from vllm_sgl.prune.base import check_policy
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.engine.llm_engine:LLMEngine.add_request(request_id, prompt, params)",
+    "vllm.v1.engine.llm_engine:LLMEngine.step",
+    "vllm.v1.engine.llm_engine:LLMEngine.abort_request(request_ids)",
+    "vllm.v1.engine.llm_engine:LLMEngine.has_unfinished_requests",
+    "vllm.v1.engine.llm_engine:LLMEngine.collective_rpc(method, timeout, args, kwargs)",
+    "vllm.engine.arg_utils:EngineArgs.create_engine_config(usage_context)",
+    "vllm.engine.arg_utils:EngineArgs.disable_log_stats",
+)
+
 _PREFIX = "sgl_"
 
 

@@ -19,7 +19,8 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model.
     """
-    return small_engine.small_config(large, config, UseVariant(config.positions), _EXTENSION)
+    variant = UseVariant(config.positions, then=config.small_args.get("hf_overrides"))
+    return small_engine.small_config(large, config, variant, _EXTENSION)
 
 
 def start_small(large: VllmConfig, config: SGLConfig) -> AsyncLLM:

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 ACTIVE_ENV = "SGL_VLLM_ACTIVE"
 
 #: vLLM's architecture -> the family's file. Its variant, ``SGL`` + the architecture, is a class in that file.
+#: Architectures that differ in nothing but vLLM's own class share a file.
 FAMILIES = {
     "InternVLChatModel": "internvl",
     "InternVLForConditionalGeneration": "internvl_hf",
+    "LlavaOnevisionForConditionalGeneration": "llava_onevision",
+    "Qwen2VLForConditionalGeneration": "qwen_vl",
+    "Qwen2_5_VLForConditionalGeneration": "qwen_vl",
+    "Qwen3VLForConditionalGeneration": "qwen_vl",
 }
 
 

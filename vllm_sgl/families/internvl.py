@@ -13,6 +13,18 @@ from vllm.transformers_utils.processors.internvl import calculate_internvl_targe
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.image_seq_length",
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.resolve_target_ratios"
+    "(use_thumbnail)",
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.image_processor.image_size",
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.image_processor.min_dynamic_patch",
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.image_processor.max_dynamic_patch",
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.image_processor.dynamic_image_size",
+    "vllm.model_executor.models.internvl:InternVLProcessingInfo.get_hf_processor.image_processor.use_thumbnail",
+)
+
 #: How an image becomes tiles; the names of the image processor's attributes.
 _TILING = (
     "image_size", "min_dynamic_patch", "max_dynamic_patch", "dynamic_image_size", "use_thumbnail",

@@ -14,6 +14,13 @@ from vllm_sgl.host import encoder
 from vllm_sgl.kernels.gather_visual import gather_visual
 from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, PLACES
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.model_executor.models.interfaces:SupportsMRoPE.supports_mrope",
+    "vllm.model_executor.models.interfaces:SupportsMRoPE.get_mrope_input_positions"
+    "(input_tokens, mm_features)",
+)
+
 
 class Pruned:
     """Mixin, first in the bases: ``class SGLTheModel(Pruned, TheModel)``."""
@@ -23,6 +30,8 @@ class Pruned:
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+        if vllm_config.compilation_config.cudagraph_mm_encoder:
+            raise RuntimeError("encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/encoder_graphs.py")
         self._features = FeatureCache(encoder.feature_cache_bytes(vllm_config))
         #: Visual tokens that one call of the encoder gives at most, as many as start-up profiled.
         self._most_rows = encoder.profiled_tokens(vllm_config)
@@ -94,35 +103,49 @@ class Pruned:
             delta: what decode adds to a sequence index.
         """
         columns: list[torch.Tensor] = []
+        tokens: list[torch.Tensor] = []
         whole: list[MultiModalFeatureSpec] = []
+        given = torch.tensor(input_tokens)
         begin = origin = 0  # in the pruned prompt, and in the whole one
 
-        def text(length: int) -> None:
+        def take(inside: torch.Tensor, ids: torch.Tensor) -> None:
+            """The next tokens: where they are in a stretch of the whole prompt, and that stretch's ids."""
             nonlocal begin, origin
-            columns.append(torch.arange(origin, origin + length))
-            begin, origin = begin + length, origin + length
+            ids[inside] = given[begin : begin + len(inside)]
+            columns.append(origin + inside)
+            tokens.append(ids)
+            begin, origin = begin + len(inside), origin + len(ids)
+
+        def take_all(length: int) -> None:
+            take(torch.arange(length), torch.empty(length, dtype=torch.int64))
 
         for feature in sorted(mm_features, key=lambda f: f.mm_position.offset):
             place, item = feature.mm_position, feature.data
-            text(place.offset - begin)
+            take_all(place.offset - begin)
+            start = origin
             if item is not None and PLACES in item:
-                inside, length = item[PLACES].data, int(item[LENGTH].data)
+                take(
+                    item[PLACES].data, torch.full((int(item[LENGTH].data),), self._token_of(feature.modality))
+                )
             else:
-                inside, length = torch.arange(place.length), place.length
-            whole.append(replace(feature, mm_position=PlaceholderRange(offset=origin, length=length)))
-            columns.append(origin + inside)
-            begin, origin = begin + place.length, origin + length
-        text(len(input_tokens) - begin)
-        positions, delta = self._whole_positions(origin, whole)
+                take_all(place.length)
+            whole.append(replace(feature, mm_position=PlaceholderRange(offset=start, length=origin - start)))
+        take_all(len(input_tokens) - begin)
+        positions, delta = self._whole_positions(torch.cat(tokens).tolist(), whole)
         return positions[:, torch.cat(columns)].contiguous(), delta + origin - len(input_tokens)
 
+    def _token_of(self, modality: str) -> int:
+        """The id that stands for a visual token in a prompt; 0 where the config does not tell."""
+        token: int = getattr(self.config, f"{modality}_token_id", 0)  # type: ignore[attr-defined]
+        return token
+
     def _whole_positions(
-        self, tokens: int, mm_features: list[MultiModalFeatureSpec]
+        self, tokens: list[int], mm_features: list[MultiModalFeatureSpec]
     ) -> tuple[torch.Tensor, int]:
         """[3, tokens] and delta, of a prompt of which nothing is missing."""
         if not self._own_positions:
-            return torch.arange(tokens).expand(3, -1), 0
-        positions, delta = super().get_mrope_input_positions([0] * tokens, mm_features)  # type: ignore[misc]
+            return torch.arange(len(tokens)).expand(3, -1), 0
+        positions, delta = super().get_mrope_input_positions(tokens, mm_features)  # type: ignore[misc]
         return positions, delta
 
     def forward(

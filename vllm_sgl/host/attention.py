@@ -11,12 +11,40 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.compilation_config.static_forward_context",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.kv_cache_config.kv_cache_groups.kv_cache_spec",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.cache_config.cache_dtype",
+    "vllm.v1.worker.utils:AttentionGroup.metadata_builders",
+    "vllm.v1.worker.utils:AttentionGroup.layer_names",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.attn_groups",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadataBuilder.isa",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadataBuilder._set_isa_to_layers(layer_names)",
+    "vllm.model_executor.layers.attention:Attention.attn_type",
+    "vllm.model_executor.layers.attention:Attention.head_size",
+    "vllm.v1.attention.backend:AttentionImpl.scale",
+    "vllm.v1.attention.backend:AttentionImpl.forward(layer, query, key, value, kv_cache, attn_metadata)",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadata.block_table",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadata.seq_lens",
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionMetadata.query_start_loc",
+    "vllm.v1.attention.backends.flash_attn:FlashAttentionMetadata.block_table",
+    "vllm.v1.attention.backends.flash_attn:FlashAttentionMetadata.seq_lens",
+    "vllm.v1.attention.backends.flash_attn:FlashAttentionMetadata.query_start_loc",
+    "vllm.v1.attention.backends.triton_attn:TritonAttentionMetadata.block_table",
+    "vllm.v1.attention.backends.triton_attn:TritonAttentionMetadata.seq_lens",
+    "vllm.v1.attention.backends.triton_attn:TritonAttentionMetadata.query_start_loc",
+)
+
 #: Called after a layer's attention: (layer, query, kv_cache, attn_metadata).
 Listener = Callable[[Attention, torch.Tensor, torch.Tensor, Any], None]
 
 _FORWARD = ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "output")
 #: CPU cache layouts whose K is stored transposed inside a block ("amx" packs tiles instead).
 _CPU_TRANSPOSED = ("vec", "vec16")
+#: Values of ``kv_cache_dtype`` that store K as it is. Everything else is quantised, in one way or another.
+_PLAIN = ("auto", "float16", "bfloat16", "float32")
+_READABLE = {torch.float16, torch.bfloat16, torch.float32}
 _K_FIRST_HALF = ("FLASH_ATTN", "TRITON_ATTN")
 
 
@@ -38,10 +66,13 @@ def decoder_layers(runner: Any) -> list[Attention]:
             "the small model must use full attention in every layer; it has KV cache groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
-    if "fp8" in str(runner.cache_config.cache_dtype):
+    stored = {layer.kv_cache.dtype for layer in layers}
+    if runner.cache_config.cache_dtype not in _PLAIN or not stored <= _READABLE:
         raise NotImplementedError(
-            "the guide reads K from the small model's cache and cannot read an fp8 one; "
-            f"received kv_cache_dtype={runner.cache_config.cache_dtype!r}: use 'auto' for the small model"
+            "the guide reads K from the small model's cache, which must hold plain floating-point numbers; "
+            f"received kv_cache_dtype={runner.cache_config.cache_dtype!r}, stored as "
+            f"{', '.join(map(str, stored))}: use 'auto' for the small model, for example with "
+            '--sgl-small-args \'{"kv_cache_dtype": "auto"}\''
         )
     return layers
 

@@ -13,6 +13,9 @@ from typing import Any
 from vllm.entrypoints import llm as llm_module
 from vllm.usage.usage_lib import UsageContext
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = ("vllm.v1.engine.llm_engine:LLMEngine.from_engine_args(engine_args, usage_context)",)
+
 __all__ = ["UsageContext", "building_engine"]
 
 _LOCK = threading.Lock()

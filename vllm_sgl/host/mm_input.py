@@ -12,6 +12,15 @@ from vllm.multimodal.inputs import (
     PlaceholderRange,
 )
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.inputs.engine:MultiModalInput.type",
+    "vllm.inputs.engine:MultiModalInput.prompt_token_ids",
+    "vllm.inputs.engine:MultiModalInput.mm_kwargs",
+    "vllm.inputs.engine:MultiModalInput.mm_hashes",
+    "vllm.inputs.engine:MultiModalInput.mm_placeholders",
+)
+
 __all__ = ["MultiModalKwargsItems", "PlaceholderRange", "with_fields"]
 
 

@@ -23,7 +23,7 @@ def wrap(owner: type, name: str, parameters: tuple[str, ...], fix: str, make: Ca
     where = f"{owner.__module__}.{owner.__qualname__}.{name}"
     original = inspect.getattr_static(owner, name, None)
     if original is None:
-        raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32: adapt {fix}")
+        raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32 or 0.33: adapt {fix}")
     function = getattr(original, "__func__", original)
     if hasattr(function, _MARK):
         return

@@ -6,6 +6,15 @@ import numpy as np
 from PIL import Image
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.engine.async_llm:AsyncLLM.model_config.multimodal_config",
+    "vllm.v1.engine.async_llm:AsyncLLM.get_tokenizer",
+    "vllm.renderers.base:BaseRenderer.get_mm_processor.dummy_inputs.get_dummy_text(mm_counts)",
+    "vllm.renderers.base:BaseRenderer.render_cmpl_async(prompts, skip_mm_cache)",
+    "vllm.config.multimodal:MultiModalConfig.get_limit_per_prompt(modality)",
+)
+
 _QUESTION = "\nWhat is written on the sign next to the door? Answer with a single word."
 
 

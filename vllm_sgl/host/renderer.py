@@ -13,6 +13,9 @@ from typing import Any
 from vllm.config import VllmConfig
 from vllm.multimodal.cache import processor_only_cache_from_config
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = ("vllm.renderers.base:BaseRenderer._mm_processor_cache",)
+
 
 @contextmanager
 def keeping_pixels(config: VllmConfig) -> Iterator[Callable[[Any], None]]:

@@ -11,6 +11,26 @@ from typing import Any, NamedTuple, Protocol
 from vllm.multimodal.inputs import PlaceholderRange
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.requests.sampling_params.extra_args",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.requests.mm_features.mm_position",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.input_batch.req_ids",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.input_batch.num_computed_tokens_cpu",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.query_start_loc.np",
+    "vllm.v1.worker.gpu.model_runner:GPUModelRunner.model_state",
+    "vllm.v1.worker.gpu.model_states.interface:ModelState.add_request(req_index, new_req_data)",
+    "vllm.v1.worker.gpu.model_states.interface:ModelState.remove_request(req_id)",
+    "vllm.v1.worker.gpu.model_states.interface:ModelState.prepare_attn(input_batch)",
+    "vllm.v1.worker.gpu.input_batch:InputBatch.num_reqs",
+    "vllm.v1.worker.gpu.input_batch:InputBatch.req_ids",
+    "vllm.v1.worker.gpu.input_batch:InputBatch.num_scheduled_tokens",
+    "vllm.v1.worker.gpu.input_batch:InputBatch.seq_lens_cpu_upper_bound",
+    "vllm.v1.core.sched.output:NewRequestData.req_id",
+    "vllm.v1.core.sched.output:NewRequestData.sampling_params",
+    "vllm.v1.core.sched.output:NewRequestData.mm_features",
+)
+
 
 class Owner(NamedTuple):
     """A request of the batch: the client's ``extra_args``, and where its images are in the prompt."""

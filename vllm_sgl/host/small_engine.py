@@ -6,13 +6,23 @@ from typing import Any
 
 from vllm import AsyncEngineArgs
 from vllm.config import VllmConfig
-from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_config, get_hf_text_config
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from vllm_sgl.config import CONFIG_KEY, SGLConfig
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.host import cpu
+from vllm_sgl.host.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.small_args import small_arguments
+
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.engine.async_llm:AsyncLLM.errored",
+    "vllm.v1.engine.async_llm:AsyncLLM.get_tokenizer",
+    "vllm.v1.engine.async_llm:AsyncLLM.abort(request_id, internal)",
+    "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc(method, timeout, args)",
+    "vllm.v1.engine.async_llm:AsyncLLM.generate(prompt, sampling_params, request_id, priority)",
+)
 
 logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
@@ -23,48 +33,20 @@ def small_config(
     """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
 
     Args:
-        variant: vLLM's ``hf_overrides``, which choose the model's class.
+        variant: vLLM's ``hf_overrides``, which choose the model's class, the user's own applied first.
         worker_extension: dotted name of the class that listens to attention in the workers.
 
     Raises:
-        ValueError: where the small model is missing or is no supported vision-language model.
+        ValueError: where the small model is missing or is no supported vision-language model, or the user's
+            arguments would undo the guide.
     """
-    model, scheduler = large.model_config, large.scheduler_config
-    arguments: dict[str, Any] = {
-        "model": config.small,
-        "trust_remote_code": model.trust_remote_code,
-        "dtype": model.dtype,
-        "seed": model.seed,
-        "max_model_len": _context(config.small, large),
-        "enforce_eager": model.enforce_eager,
-        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs,
-        "load_format": large.load_config.load_format,
-        "tensor_parallel_size": large.parallel_config.tensor_parallel_size,
-        "max_num_seqs": scheduler.max_num_seqs,
-        # vLLM's default for an engine without a server is 2,048: less than one large image.
-        "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-        "scheduling_policy": scheduler.policy,
-        "hf_overrides": variant,
-        "additional_config": {CONFIG_KEY: config.model_dump()},
-        "worker_extension_cls": worker_extension,
-        # A guide request must compute every query row, and the processor cache would hold back pixels
-        # that this engine has not seen.
-        "enable_prefix_caching": False,
-        "mm_processor_cache_gb": 0,
-        # Async scheduling computes a row past the end of an answer; it must not count.
-        "async_scheduling": False,
-    }
-    if not model.enforce_eager and not current_platform.is_cpu():
-        # A fully captured graph replays attention without Python, and with it without the guide.
-        arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
-    if model.multimodal_config.limit_per_prompt:
-        arguments["limit_mm_per_prompt"] = {
-            name: model.multimodal_config.get_limit_per_prompt(name)
-            for name in model.multimodal_config.limit_per_prompt
-        }
-    arguments.update(config.small_args)
+    arguments = small_arguments(large, config, _context(config.small, large))
     try:
-        return AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
+        engine_args = AsyncEngineArgs(
+            **arguments, hf_overrides=variant, worker_extension_cls=worker_extension
+        )
+        without_encoder_graphs(engine_args)
+        return engine_args.create_engine_config(UsageContext.ENGINE_CONTEXT)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
 

@@ -6,8 +6,33 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: Indices of visual tokens as they lie in an evenly divided image: int64 [down, across].
+#: Indices of visual tokens as they lie in an image: int64 [down, across].
 TokenMap = npt.NDArray[np.int64]
+#: Where each row or column of tokens begins and ends, in shares of the image's side: float64 [n, 2].
+Spans = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class View:
+    """One time that an image is shown whole.
+
+    tokens: which token lies where.
+    across, down: the spans of the map's columns and rows; None where they divide the image evenly. Spans may
+        reach over the image's border (padding), and leave a gap between them (pixels that no token sees).
+    """
+
+    tokens: TokenMap
+    across: Spans | None = None
+    down: Spans | None = None
+
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """float64 [down, across, 4]: x0, y0, x1, y1 in shares of the image, cut off at its border."""
+        rows, columns = self.tokens.shape
+        x = even(columns) if self.across is None else self.across
+        y = even(rows) if self.down is None else self.down
+        boxes = np.empty((rows, columns, 4))
+        boxes[..., 0::2], boxes[..., 1::2] = x[None], y[:, None]
+        return boxes.clip(0, 1)
 
 
 @dataclass(frozen=True)
@@ -15,22 +40,22 @@ class Layout:
     """One image's visual tokens.
 
     visual_tokens: how many there are.
-    views: one token map per time that the image is shown whole. Every view covers the whole image evenly; a
-        token that is in none (a separator) sees nothing of it.
+    views: one per time that the image is shown whole, the finest first. A token that is in none (a separator)
+        sees nothing of it.
     columns, rows: the grid of tiles that the image was cut into, 1 x 1 where it was not.
     tile_tokens: visual tokens of a tile, where tiles are encoded one by one; None where the image is encoded
         as a whole.
     """
 
     visual_tokens: int
-    views: tuple[TokenMap, ...]
+    views: tuple[View, ...]
     columns: int = 1
     rows: int = 1
     tile_tokens: int | None = None
 
     def maps(self, values: Sequence[float] | npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
         """Values [visual tokens] as they lie in each view: [down, across]."""
-        return [np.asarray(values)[view] for view in self.views]
+        return [np.asarray(values)[view.tokens] for view in self.views]
 
     def boxes(self, width: int, height: int) -> npt.NDArray[np.float64]:
         """What each visual token sees of an image of this size.
@@ -40,15 +65,23 @@ class Layout:
         """
         boxes = np.zeros((self.visual_tokens, 4))
         for view in self.views:
-            down, across = view.shape
-            y, x = np.indices(view.shape)
-            size = (width / across, height / down) * 2
-            boxes[view] = np.stack([x, y, x + 1, y + 1], axis=-1) * size
+            boxes[view.tokens] = view.boxes() * (width, height, width, height)
         return boxes
 
 
 #: The layout of an image of this width and height, in pixels.
 LayoutOf = Callable[[int, int], Layout]
+
+
+def even(count: int) -> Spans:
+    """A side divided evenly."""
+    edges = np.arange(count + 1) / count
+    return np.stack([edges[:-1], edges[1:]], axis=-1)
+
+
+def grid(columns: int, rows: int) -> Layout:
+    """Tokens row by row over an image that is encoded as a whole."""
+    return Layout(columns * rows, (View(np.arange(columns * rows).reshape(rows, columns)),))
 
 
 def tiled(columns: int, rows: int, cells: int, thumbnail: bool) -> Layout:
@@ -60,7 +93,7 @@ def tiled(columns: int, rows: int, cells: int, thumbnail: bool) -> Layout:
     """
     count = (columns * rows + thumbnail) * cells**2
     in_tiles = np.arange(columns * rows * cells**2).reshape(rows, columns, cells, cells)
-    views = [in_tiles.swapaxes(1, 2).reshape(rows * cells, columns * cells)]
+    views = [View(in_tiles.swapaxes(1, 2).reshape(rows * cells, columns * cells))]
     if thumbnail:
-        views.append(np.arange(count - cells**2, count).reshape(cells, cells))
+        views.append(View(np.arange(count - cells**2, count).reshape(cells, cells)))
     return Layout(count, tuple(views), columns, rows, cells**2)

@@ -36,6 +36,7 @@ class LocalGuide:
         self._collector = Collector(self._passes.take)
         self._tiles = tiles_of(engine.model_config)
         self._heads = 0
+        self._rows_alone = bool(engine.vllm_config.use_v2_model_runner)
 
     @property
     def context(self) -> int:
@@ -52,8 +53,9 @@ class LocalGuide:
         installed = await self._engine.collective_rpc("sgl_install")
         self._heads = sum(worker["layers"] * worker["heads"] for worker in installed)
         prompt = {"type": "token", "prompt_token_ids": [0, 0]}
+        forcing = params.forcing([0], 1, self._rows_alone)
         await self._passes.run(prompt, params.looking(SamplingParams(), 2), "sgl-warm-up-guide", 0)
-        await self._passes.run(prompt, params.forcing(), "sgl-warm-up-consistency", 0)
+        await self._passes.run(prompt, forcing, "sgl-warm-up-consistency", 0)
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         return await self._passes.guarded(self._look(request, answer_tokens))
@@ -93,12 +95,9 @@ class LocalGuide:
         shown = prune_prompt(request.prompt, TopImportance().select(seen, share), self._tiles)
         asked, answer = shown["prompt_token_ids"], result.answer.token_ids
         forced: RenderedPrompt = {**shown, "prompt_token_ids": [*asked, *answer]}
-        output = await self._passes.run(forced, params.forcing(), _confirm_id(request.id), request.priority)
-        logprobs = [
-            entry[token].logprob
-            for entry, token in zip(output.prompt_logprobs[len(asked) :], answer, strict=True)
-        ]
-        return score.consistency(logprobs)
+        forcing = params.forcing(answer, len(asked), self._rows_alone)
+        output = await self._passes.run(forced, forcing, _confirm_id(request.id), request.priority)
+        return score.consistency(params.answer_logprobs(output, answer, len(asked)))
 
 
 def _look_id(request_id: str) -> str:

@@ -1,8 +1,10 @@
 """Sampling parameters of the two passes through the small model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from vllm import SamplingParams
+from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
 
@@ -33,13 +35,31 @@ def looking(
     )
 
 
-def forcing() -> SamplingParams:
-    """One forward pass that gives the log-probability of every prompt token."""
+def forcing(answer: Sequence[int], start: int, rows_alone: bool) -> SamplingParams:
+    """One forward pass that gives the log-probabilities of an answer at the end of the prompt.
+
+    Args:
+        answer: its token ids. start: how many prompt tokens come before it.
+        rows_alone: whether to project the answer's own rows onto the vocabulary, which runner V2 can do, and
+            not every row of every request in the batch.
+    """
+    scored: dict[str, Any] = {"prompt_logprobs": 0}
+    if rows_alone:
+        ids = [[token] for token in answer]
+        scored = {"prompt_logprob_token_ids": ids, "prompt_logprob_start": start - 1}
     return SamplingParams(
         temperature=0,
         max_tokens=1,
-        prompt_logprobs=0,
+        **scored,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_reading_prefix_cache=True,
     )
+
+
+def answer_logprobs(output: RequestOutput, answer: Sequence[int], start: int) -> list[float]:
+    """The log-probability of each of the answer's tokens, from the output of a pass under :func:`forcing`."""
+    if output.prompt_token_id_logprobs is not None:
+        return [float(row[0]) for row in output.prompt_token_id_logprobs]
+    rows = zip(output.prompt_logprobs[start:], answer, strict=True)
+    return [row[token].logprob for row, token in rows]

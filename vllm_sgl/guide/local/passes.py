@@ -77,7 +77,7 @@ class Passes:
             return await asyncio.wait_for(work, self._timeout)
         except (GuideError, RequestAborted):
             raise
-        except asyncio.TimeoutError:
+        except TimeoutError:
             waited = time.monotonic() - start
             raise GuideError(Reason.GUIDE_TIMEOUT, f"no answer after {waited:.1f} s") from None
         except EngineDeadError as error:

@@ -129,7 +129,7 @@ class Recorder:
         if entry is None:
             positions = visual()
             entry = self._entries[key] = Tracked(
-                visual=positions.to(device),
+                visual=_to_device(positions, device),
                 mass=torch.zeros(len(positions), dtype=torch.float32, device=device),
                 total=torch.zeros((), dtype=torch.float64, device=device),
                 due=due,
@@ -172,7 +172,7 @@ class Recorder:
             first_row=_to_device(first, device),
             index=index,
             index_start_loc=_to_device(list(accumulate(lengths)), device),
-            mass=torch.zeros(_lanes(device), len(index), dtype=torch.float32, device=device),
+            mass=torch.zeros(lanes(device), len(index), dtype=torch.float32, device=device),
             total=torch.zeros(len(first), dtype=torch.float64, device=device),
         )
 
@@ -206,13 +206,26 @@ class Recorder:
         torch._foreach_add_([entry.mass for entry in step.counted], list(parts))
         torch._foreach_add_([entry.total for entry in step.counted], [totals[i] for i in step.which])
 
-    def take(self, key: str) -> Taken | None:
-        """Forget a finished request and return what was recorded; None where it was never seen."""
+    def take(self, keys: Sequence[str]) -> list[Taken | None]:
+        """Forget finished requests and return what was recorded of each; None where it was never seen.
+
+        The host waits for the device once, however many there are.
+        """
         self.flush()
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return None
-        return Taken(entry.mass.cpu(), entry.rows, entry.total.item())
+        entries = [self._entries.pop(key, None) for key in keys]
+        known = [entry for entry in entries if entry is not None]
+        if not known:
+            return [None] * len(keys)
+        # Totals are float64, masses float32: each travels as it is, in one copy of bytes.
+        parts = [*(entry.mass.view(torch.uint8) for entry in known)]
+        parts += [entry.total.view(1).view(torch.uint8) for entry in known]
+        found = iter(torch.cat(parts).cpu().split([len(part) for part in parts]))
+        masses = [next(found).clone().view(torch.float32) for _ in known]
+        totals = [next(found).clone().view(torch.float64).item() for _ in known]
+        taken = iter(
+            Taken(mass, entry.rows, total) for mass, entry, total in zip(masses, known, totals, strict=True)
+        )
+        return [None if entry is None else next(taken) for entry in entries]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -221,12 +234,12 @@ class Recorder:
 _NOTHING = torch.zeros(0, dtype=torch.int64)
 
 
-def _lanes(device: torch.device) -> int:
+def lanes(device: torch.device) -> int:
     """Rows of a step's mass: on a GPU the heads of one request are shared out over several programs."""
     return 8 if device.type == "cuda" else 1
 
 
-def _to_device(values: list[int], device: torch.device) -> torch.Tensor:
+def _to_device(values: list[int] | torch.Tensor, device: torch.device) -> torch.Tensor:
     """int64; the copy to a GPU does not make the host wait."""
-    tensor = torch.tensor(values)
+    tensor = torch.as_tensor(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -6,7 +6,11 @@ Loaded through vLLM's ``worker_extension_cls``; the methods are called with ``co
 from functools import partial
 from typing import Any
 
-from vllm_sgl.guide.local.recorder import Recorder, Tracked
+from vllm_sgl.guide.local.recorder import Recorder, Tracked, lanes
+from vllm_sgl.kernels.attention_mass import warm_up
+
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = ("vllm.v1.worker.worker_base:WorkerBase.model_runner",)
 
 #: Keys in a guide request's ``extra_args``: its name for the recorder, and start and stop of the range of
 #: query rows that count.
@@ -31,17 +35,21 @@ class GuideWorkerExtension:
         attention.use_readable_layout(runner)
         self._sgl_recorder = Recorder()
         self._sgl_view = batch_view(runner)
+        compiled = set()
         for layer in layers:
-            attention.key_cache_view(layer, layer.kv_cache)  # refuse now, not in a request
+            keys = attention.key_cache_view(layer, layer.kv_cache)  # refuse now, not in a request
             attention.listen(layer, self._sgl_listen)
+            variant = (keys.shape[1:], keys.stride(), keys.dtype, layer.num_heads)
+            if variant not in compiled:  # now, and not when the load first changes
+                compiled.add(variant)
+                warm_up(keys, layer.num_heads, lanes(keys.device))
         return {"layers": len(layers), "heads": layers[0].num_heads}
 
     def sgl_take(self, keys: list[str]) -> list[dict[str, Any] | None]:
         """Hand out and forget finished requests: mass as float32 bytes, counted rows, total mass."""
-        taken = (self._sgl_recorder.take(key) for key in keys)
         return [
             entry and {"mass": entry.mass.numpy().tobytes(), "rows": entry.rows, "total": entry.total}
-            for entry in taken
+            for entry in self._sgl_recorder.take(keys)
         ]
 
     def _sgl_listen(self, layer: Any, query: Any, kv_cache: Any, metadata: Any) -> None:

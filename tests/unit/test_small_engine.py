@@ -1,0 +1,92 @@
+"""The small engine's configuration: what the user may change, and what vLLM then makes of it."""
+
+import pytest
+from vllm import EngineArgs
+from vllm.model_executor.models.interfaces import supports_encoder_cudagraph
+from vllm.platforms import current_platform
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.small import small_config
+from vllm_sgl.families.internvl import SGLInternVLChatModel
+from vllm_sgl.host import small_args
+from vllm_sgl.host.small_args import checked, small_arguments
+
+
+def configs(pair, small_args=None, **large):
+    """(large, small), as a server makes them."""
+    config = SGLConfig(small=str(pair[0]), small_args=small_args or {})
+    arguments = {"trust_remote_code": True, "dtype": "float32", "max_model_len": 640, **large}
+    engine_args = EngineArgs(str(pair[1]), **arguments)
+    use_sgl(engine_args, config)
+    made = engine_args.create_engine_config()
+    return made, small_config(made, config)
+
+
+@pytest.mark.parametrize("asked", [{}, {"compilation_config": {"cudagraph_mm_encoder": True}}])
+def test_encoders_have_no_cuda_graphs(qwen2_pair, asked):
+    """vLLM would make them for our class: it asks for a protocol that InternVL has by inheritance."""
+    assert supports_encoder_cudagraph(SGLInternVLChatModel.__new__(SGLInternVLChatModel))
+    for config in configs(qwen2_pair, small_args=asked, **asked):
+        assert config.compilation_config.cudagraph_mm_encoder is False
+
+
+def test_overrides_of_the_small_config_are_composed(qwen2_pair):
+    _, small = configs(qwen2_pair, {"hf_overrides": {"llm_config": {"attention_dropout": 0.25}}})
+    assert small.model_config.hf_config.architectures == ["SGLInternVLChatModel"]
+    assert small.model_config.hf_config.mrope_section == [0, 0, 0]
+    assert small.model_config.hf_text_config.attention_dropout == 0.25
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"worker_extension_cls": "a.B"}, r"worker_extension_cls is set by the guide .*'a\.B': drop it"),
+        ({"additional_config": {}}, "additional_config is set by the guide"),
+        ({"async_scheduling": True}, "async_scheduling is set by the guide"),
+        ({"model": "other"}, "model is set by the guide"),
+        (
+            {"compilation_config": {"cudagraph_mode": "FULL"}},
+            "expected a cudagraph_mode of NONE or PIECEWISE",
+        ),
+    ],
+)
+def test_what_would_undo_the_guide_is_refused(asked, words):
+    with pytest.raises(ValueError, match="--sgl-small-args: " + words):
+        checked(asked)
+
+
+def test_other_arguments_are_the_users(qwen2_pair):
+    _, small = configs(qwen2_pair, {"max_model_len": 320, "max_num_seqs": 3})
+    assert (small.model_config.max_model_len, small.scheduler_config.max_num_seqs) == (320, 3)
+
+
+def test_where_models_are_kept_is_the_large_engines(qwen2_pair, tmp_path):
+    _, small = configs(qwen2_pair, download_dir=str(tmp_path))
+    assert small.load_config.download_dir == str(tmp_path)
+
+
+class OnCuda:
+    """vLLM's platform, as far as the arguments ask."""
+
+    def __init__(self, family):
+        self.family = family
+
+    def is_cpu(self):
+        return False
+
+    def is_cuda(self):
+        return True
+
+    def is_device_capability_family(self, family):
+        return family == self.family
+
+
+@pytest.mark.parametrize(("family", "backend"), [(90, None), (100, "FLASH_ATTN")])
+def test_a_backend_that_can_be_read_is_chosen_on_blackwell(qwen2_pair, monkeypatch, family, backend):
+    large, _ = configs(qwen2_pair)
+    monkeypatch.setattr(small_args, "current_platform", OnCuda(family))
+    arguments = small_arguments(large, SGLConfig(small=str(qwen2_pair[0])), 640)
+    assert arguments.get("attention_backend") == backend
+    assert arguments["compilation_config"] == {"cudagraph_mode": "PIECEWISE"}
+    assert current_platform.is_cpu()

@@ -1,0 +1,137 @@
+"""LLaVA-OneVision (``llava-hf/llava-onevision-*``): the whole image once, then its tiles as one fine grid.
+
+Where tokens lie follows the published model ("LLaVA-OneVision: Easy Visual Task Transfer", arXiv 2408.03326):
+an image is scaled to fit the best of the pinpoints, padded to it and cut into tiles; the tiles' features are
+put together, those of the padding cut off again, and each row is followed by a newline.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from transformers.image_processing_utils import select_best_resolution
+from vllm.config import ModelConfig
+from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.visual.layout import Layout, LayoutOf, Spans, View
+
+#: How an image becomes tiles' pixels; the names of the image processor's attributes.
+_PIXELS = ("size", "image_mean", "image_std")
+#: How tiles become visual tokens; the names in the model's config.
+_TOKENS = ("image_grid_pinpoints", "vision_aspect_ratio", "vision_feature_select_strategy")
+#: A grid is shrunk only where its sides exceed the largest by more than this.
+_SLACK = 1.1
+
+
+@dataclass(frozen=True)
+class Anyres:
+    """side: of a tile, pixels. patch: of a vision patch, pixels: ``side // patch`` of them see a tile's side,
+    and what is left over is seen by none. pinpoints: (height, width) of each canvas that an image may be
+    scaled to, pixels. most: tiles' worth of tokens that a grid has at most.
+    """
+
+    side: int
+    patch: int
+    pinpoints: Sequence[Sequence[int]]
+    most: int
+
+    @property
+    def cells(self) -> int:
+        return self.side // self.patch
+
+    def layout(self, width: int, height: int) -> Layout:
+        """Tokens: the whole image's, row by row; then the grid's, each row followed by a newline."""
+        across, down = self._grid(width, height)
+        columns, rows, once = len(across), len(down), self.cells**2
+        fine = once + np.arange(rows * (columns + 1)).reshape(rows, columns + 1)[:, :columns]
+        coarse = self._seen(np.arange(self.cells, dtype=np.float64), 1) / self.side
+        base = View(np.arange(once).reshape(self.cells, self.cells), coarse, coarse)
+        return Layout(once + rows * (columns + 1), (View(fine, across, down), base))
+
+    def _grid(self, width: int, height: int) -> tuple[Spans, Spans]:
+        """Spans of the grid's columns and of its rows, in shares of the image."""
+        tall, wide = select_best_resolution((height, width), list(self.pinpoints))
+        # Features of the canvas, and how many of them are cut off again on either side.
+        features_x, features_y = wide // self.side * self.cells, tall // self.side * self.cells
+        cut_x = cut_y = 0
+        if width / height > features_x / features_y:
+            cut_y = (features_y - int(round(height * (features_x / width), 7))) // 2
+        else:
+            cut_x = (features_x - int(round(width * (features_y / height), 7))) // 2
+        left_x, left_y = features_x - 2 * cut_x, features_y - 2 * cut_y
+        shrink = math.sqrt(left_x * left_y / (self.most * self.cells**2))
+        columns, rows = left_x, left_y
+        if shrink > _SLACK:
+            columns, rows = int(left_x // shrink), int(left_y // shrink)
+        # The image is scaled to fit the canvas, and lies in its middle.
+        scaled_x, scaled_y = wide, tall
+        if wide / width < tall / height:
+            scaled_y = min(math.ceil(height * (wide / width)), tall)
+        else:
+            scaled_x = min(math.ceil(width * (tall / height)), wide)
+        return (
+            self._spans(cut_x, left_x, columns, (wide - scaled_x) // 2, scaled_x),
+            self._spans(cut_y, left_y, rows, (tall - scaled_y) // 2, scaled_y),
+        )
+
+    def _spans(self, cut: int, left: int, count: int, offset: int, scaled: int) -> Spans:
+        """Of ``count`` tokens over the features from ``cut`` on, ``left`` of them; the image lies on the
+        canvas from ``offset`` on, ``scaled`` pixels long."""
+        each = left / max(count, 1)  # of a very thin image nothing but newlines may be left
+        return (self._seen(cut + np.arange(count, dtype=np.float64) * each, each) - offset) / scaled
+
+    def _seen(self, begin: npt.NDArray[np.float64], length: float) -> Spans:
+        """Pixels [n, 2] of a canvas that features from ``begin`` [n] on see, ``length`` features each."""
+        tile = np.floor(begin / self.cells + 1e-9)
+        first = tile * self.side + (begin - tile * self.cells) * self.patch
+        return np.stack([first, first + length * self.patch], axis=-1)
+
+
+class LlavaOnevision:
+    """Newlines are visual tokens too: they are ranked and kept like any other."""
+
+    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
+    count_fields: ClassVar[Mapping[str, str]] = {}
+
+    def vision_facts(self, model: ModelConfig) -> dict[str, object]:
+        info = _info(model)
+        processor, config = info.get_hf_processor().image_processor, info.get_hf_config()
+        settings = info.ctx.get_merged_mm_kwargs({})
+        return {
+            **{name: settings.get(name, getattr(processor, name)) for name in _PIXELS},
+            **{name: getattr(config, name) for name in _TOKENS},
+            "patch_size": config.vision_config.patch_size,
+        }
+
+    def layout_of(self, model: ModelConfig) -> LayoutOf:
+        config = _info(model).get_hf_config()
+        return Anyres(
+            side=config.vision_config.image_size,
+            patch=config.vision_config.patch_size,
+            pinpoints=config.image_grid_pinpoints,
+            most=int(config.vision_aspect_ratio.removeprefix("anyres_max_")),
+        ).layout
+
+    def tile_tokens(self, model: ModelConfig) -> None:
+        return None  # a tile's tokens are spread over the grid's rows
+
+
+FAMILY = LlavaOnevision()
+
+
+def _info(model: ModelConfig) -> Any:
+    return MULTIMODAL_REGISTRY.create_processor(model).info
+
+
+class SGLLlavaOnevisionForConditionalGeneration(Pruned, LlavaOnevisionForConditionalGeneration):
+    """vLLM's class that keeps only chosen visual tokens, at their original positions."""
+
+    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        tiles, sizes = kwargs.pop("pixel_values"), kwargs.pop("image_sizes")
+        picked = tiles[list(which)] if hasattr(tiles, "shape") else [tiles[index] for index in which]
+        return {**kwargs, "pixel_values": picked, "image_sizes": sizes[list(which)]}

@@ -1,0 +1,88 @@
+"""``EngineArgs`` of the small engine: the large engine's ways, its own model, the user's wishes last."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.platforms import current_platform
+
+from vllm_sgl.config import CONFIG_KEY, SGLConfig
+
+#: What the guide is made of. Another value would not change the guide but undo it, some without a word.
+_OURS = {
+    "model": "it is --sgl-small",
+    "additional_config": "it carries the settings to the engine's processes",
+    "worker_extension_cls": "it listens to attention",
+    "mm_processor_cache_gb": "the cache would hold back pixels that this engine has not seen",
+    "async_scheduling": "it computes a row past the end of an answer, which must not count",
+    "data_parallel_size": "there is one small engine",
+}
+#: Modes in which a step calls attention through Python, where the guide listens.
+_READABLE_GRAPHS = ("NONE", "PIECEWISE")
+
+
+def small_arguments(large: VllmConfig, config: SGLConfig, max_model_len: int) -> dict[str, Any]:
+    """Arguments of the small engine, but for what chooses its model's class and listens in its workers.
+
+    Raises:
+        ValueError: where ``config.small_args`` has what the guide sets itself.
+    """
+    model, scheduler = large.model_config, large.scheduler_config
+    arguments: dict[str, Any] = {
+        "model": config.small,
+        "trust_remote_code": model.trust_remote_code,
+        "dtype": model.dtype,
+        "seed": model.seed,
+        "max_model_len": max_model_len,
+        "enforce_eager": model.enforce_eager,
+        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs,
+        "load_format": large.load_config.load_format,
+        "download_dir": large.load_config.download_dir,
+        "config_format": model.config_format,
+        "tensor_parallel_size": large.parallel_config.tensor_parallel_size,
+        "max_num_seqs": scheduler.max_num_seqs,
+        # vLLM's default for an engine without a server is 2,048: less than one large image.
+        "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+        "scheduling_policy": scheduler.policy,
+        "additional_config": {CONFIG_KEY: config.model_dump()},
+        "enable_prefix_caching": False,
+        "mm_processor_cache_gb": 0,
+        "async_scheduling": False,
+    }
+    if not model.enforce_eager and not current_platform.is_cpu():
+        # A fully captured graph replays attention without Python, and with it without the guide.
+        arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
+    if current_platform.is_cuda() and current_platform.is_device_capability_family(100):
+        # vLLM's first choice on Blackwell is FlashInfer, whose K cache the guide cannot read.
+        arguments["attention_backend"] = "FLASH_ATTN"
+    if model.multimodal_config.limit_per_prompt:
+        arguments["limit_mm_per_prompt"] = {
+            name: model.multimodal_config.get_limit_per_prompt(name)
+            for name in model.multimodal_config.limit_per_prompt
+        }
+    return arguments | checked(config.small_args)
+
+
+def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's arguments, ``hf_overrides`` apart: those come before the choice of the model's class.
+
+    Raises:
+        ValueError: naming the argument, why it is not his to set, and what to do.
+    """
+    for name, why in _OURS.items():
+        if name in small_args:
+            raise ValueError(
+                f"--sgl-small-args: {name} is set by the guide ({why}); received {small_args[name]!r}: "
+                "drop it"
+            )
+    graphs = small_args.get("compilation_config")
+    mode = graphs.get("cudagraph_mode", "PIECEWISE") if isinstance(graphs, Mapping) else "PIECEWISE"
+    if mode not in _READABLE_GRAPHS:
+        raise ValueError(
+            f"--sgl-small-args: expected a cudagraph_mode of {' or '.join(_READABLE_GRAPHS)}, because a "
+            f"fully captured graph leaves out the guide; received {mode!r}: drop it"
+        )
+    arguments = {name: value for name, value in small_args.items() if name != "hf_overrides"}
+    if isinstance(graphs, Mapping):
+        arguments["compilation_config"] = {**graphs, "cudagraph_mode": mode}
+    return arguments
