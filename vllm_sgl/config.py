@@ -29,11 +29,11 @@ ALLOWED = {
     "guide_tokens": "a whole number >= 1",
     "query_rows": "'prompt+generated', 'last_prompt+generated', 'prompt', 'last_prompt' or 'generated'",
     "consistency_retention": "a number in (0, 1]",
-    "policy": "the name of a policy, such as 'top'",
+    "policy": "the name of a policy, such as 'top' or 'tiles'",
     "positions": "'original' or 'packed'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
     "small_args": "an object of vLLM engine arguments",
-    "feature_cache": "a size such as '256MiB', or 0 to turn the cache off",
+    "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
     "guide_timeout": "a number of seconds > 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
@@ -88,8 +88,8 @@ class SGLConfig(_Settings):
     small_args: dict[str, Any] = Field(
         default_factory=dict, description="vLLM engine arguments of the small engine alone"
     )
-    feature_cache: int = Field(
-        256 << 20, ge=0, description="bytes of recent images' vision features kept in each model"
+    feature_cache: Literal["auto"] | int = Field(
+        "auto", description="bytes of recent images' vision features kept in each model"
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
     break_even: Literal["auto", "off"] = Field(
@@ -118,8 +118,8 @@ class SGLConfig(_Settings):
 
     @field_validator("feature_cache", mode="before")
     @classmethod
-    def _check_feature_cache(cls, value: Any) -> int:
-        return parse_size(value)
+    def _check_feature_cache(cls, value: Any) -> str | int:
+        return "auto" if value == "auto" else parse_size(value)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], prefix: str = REQUEST_PREFIX) -> "SGLConfig":

@@ -62,6 +62,21 @@ class VisualItem:
     visual_tokens: int
     tile_tokens: int | None = None
 
+    @property
+    def per_tile(self) -> int:
+        """Visual tokens of a tile; an item that is encoded as a whole is one tile."""
+        return self.tile_tokens or max(1, self.visual_tokens)
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles it has."""
+        return -(-self.visual_tokens // self.per_tile)
+
+    def open_tiles(self, kept: "torch.Tensor") -> "torch.Tensor":
+        """The tiles that some of its visual tokens are in: ascending int64 numbers."""
+        numbers: torch.Tensor = (kept // self.per_tile).unique()
+        return numbers
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -80,6 +95,7 @@ class Facts:
     max_tokens: the most tokens the request may generate, None for no limit.
     bypass: the reason to leave the request alone, if there is one.
     no_exit: the reason that rules an early exit out, if there is one.
+    tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     """
 
     visual_tokens: tuple[int, ...] = ()
@@ -87,6 +103,7 @@ class Facts:
     max_tokens: int | None = None
     bypass: str | None = None
     no_exit: str | None = None
+    tiles: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,12 +157,18 @@ class GuideResult:
 
 @dataclass
 class Report:
-    """The ``sgl`` object of a response. Offline it also carries the two lists of tensors."""
+    """The ``sgl`` object of a response. Offline it also carries the two lists of tensors.
+
+    encoded_tiles: those of which something is kept, so that the large model's vision encoder needs them (it
+        may know their features from an earlier question).
+    """
 
     decision: Decision
     reason: str | None = None
     visual_tokens: int = 0
     kept_tokens: int = 0
+    tiles: int = 0
+    encoded_tiles: int = 0
     score: float | None = None
     confidence: float | None = None
     consistency: float | None = None

@@ -97,11 +97,13 @@ class Pipeline:
         if threshold is not None:
             report.reason = await self._why_no_exit(request, facts, result, report, threshold)
             if report.reason is None:
-                report.decision, report.kept_tokens = "exit", 0
+                report.decision, report.kept_tokens, report.encoded_tiles = "exit", 0, 0
                 return Outcome(report, answer=result.answer)
         seen = [Seen(*pair) for pair in zip(request.items, result.importance, strict=True)]
         kept = self._policies(options.policy).select(seen, options.retention)
         report.kept, report.kept_tokens = kept, sum(len(indices) for indices in kept)
+        pairs = zip(request.items, kept, strict=True)
+        report.encoded_tiles = sum(len(item.open_tiles(indices)) for item, indices in pairs)
         if report.kept_tokens == report.visual_tokens:
             return Outcome(report)
         return Outcome(report, prompt=self._rewrite(request.prompt, kept), max_tokens=facts.max_tokens)
@@ -121,4 +123,6 @@ class Pipeline:
 
 def _report(decision: Decision, facts: Facts, reason: str | None = None) -> Report:
     total = sum(facts.visual_tokens)
-    return Report(decision, reason, visual_tokens=total, kept_tokens=total)
+    return Report(
+        decision, reason, visual_tokens=total, kept_tokens=total, tiles=facts.tiles, encoded_tiles=facts.tiles
+    )

@@ -77,6 +77,7 @@ def test_images_and_importance(explained, outside):
     grids = [(i["columns"], i["rows"], i["thumbnail"], i["tokens_per_tile"]) for i in found["images"]]
     assert grids == [(3, 2, True, 16), (1, 1, False, 16)]
     assert [i["visual_tokens"] for i in found["images"]] == COUNTS
+    assert [i["tiles"] for i in found["images"]] == [7, 1]
     assert [len(i["boxes"]) for i in found["images"]] == COUNTS
     guided = small.generate(*rendered, MAX_TOKENS)
     expected = small.importance(*rendered, guided.tokens)
@@ -93,6 +94,7 @@ def test_kept_tokens_are_the_most_important(explained):
         assert entry["kept_tokens"] == sum(map(len, entry["kept"]))
         kept = TopImportance().select(importance, entry["retention"])
         assert entry["kept"] == [indices.tolist() for indices in kept]
+        assert entry["open_tiles"] == [sorted({i // 16 for i in indices.tolist()}) for indices in kept]
 
 
 def test_answers_are_those_of_transformers(explained, outside):

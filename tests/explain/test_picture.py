@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.explain.made_up import explanation
 from vllm_sgl.commands.explain import picture, pixels
-from vllm_sgl.commands.explain.explanation import Answer
+from vllm_sgl.commands.explain.explanation import Answer, Pruned
 from vllm_sgl.commands.explain.sheet import fold, font, text_width
 from vllm_sgl.core import Reason
 
@@ -18,7 +18,7 @@ def test_a_tokens_pixels_have_its_value():
 
 def test_what_is_kept_is_as_it_was_and_the_rest_dim():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-    shown = pixels.spotlight(image, np.array([[True, False], [False, True]]))
+    shown = pixels.spotlight(image, np.array([[pixels.KEPT, pixels.DROPPED], [pixels.DROPPED, pixels.KEPT]]))
     bright = np.kron(np.array([[1, 0], [0, 1]]), np.ones((4, 4))).astype(bool)
     assert (shown[bright] == image[bright]).all()
     assert shown[~bright].max() <= 110 < image[~bright].max()
@@ -26,8 +26,30 @@ def test_what_is_kept_is_as_it_was_and_the_rest_dim():
 
 @pytest.mark.parametrize("grey", [0, 255])
 def test_dim_differs_from_kept_in_black_and_in_white(grey):
-    shown = pixels.spotlight(np.full((2, 4, 3), grey, np.uint8), np.array([[True, False]]))
+    shown = pixels.spotlight(np.full((2, 4, 3), grey, np.uint8), np.array([[pixels.KEPT, pixels.DROPPED]]))
     assert abs(shown[0, 0].astype(int) - shown[0, 3].astype(int)).min() > 25
+
+
+def test_a_closed_tile_shows_stripes_and_nothing_of_the_image():
+    image = np.random.default_rng(0).integers(0, 256, (90, 180, 3)).astype(np.uint8)
+    fates = np.array([[pixels.CLOSED, pixels.DROPPED]])
+    shown, other = pixels.spotlight(image, fates), pixels.spotlight(255 - image, fates)
+    assert (shown[:, :90] == other[:, :90]).all()
+    assert (shown[:, 90:] != other[:, 90:]).any()
+    assert len(np.unique(shown[:, :90].reshape(-1, 3), axis=0)) == 2
+    assert shown[:, :90].min() > shown[:, 90:].max() - 15  # lighter than what is dim
+
+
+def test_open_and_closed_tiles_are_told_apart():
+    explained = explanation("square", "single")
+    kept = [np.array([0, 1, 40]), np.array([], dtype=np.int64)]
+    pruned = Pruned(0.1, kept, Answer("42", 2, True))
+    opened = pruned.open_tiles(explained.images)
+    assert opened == [[0, 2], []]
+    fates = picture._fates(explained.images[0], kept[0], opened[0])
+    assert fates.reshape(5, 16).max(1).tolist() == [2, 0, 2, 0, 0]
+    assert (fates.reshape(5, 16).min(1).tolist(), (fates == pixels.KEPT).sum()) == ([1, 0, 1, 0, 0], 3)
+    assert not picture._fates(explained.images[1], kept[1], opened[1]).any()
 
 
 def test_heat_follows_the_values():
@@ -107,8 +129,8 @@ def test_svg_has_its_text_as_text(tmp_path):
     picture.draw(explanation("square", **decided), tmp_path / "out.svg")
     text = (tmp_path / "out.svg").read_text()
     for words in (
-        "What costs $5?", "large guided by small", "80 visual tokens", "35 % kept", "2 % kept", "27 of 80",
-        "“forty-two”", "“42”", "“ …”", "Decision: prune", "exit threshold 0.90", "0.80", "0.40", "0.60",
-        "thumbnail",
+        "What costs $5?", "large guided by small", "80 visual tokens", "35 % kept", "2 % kept",
+        "27 of 80, 5 of 5 tiles", "“forty-two”", "“42”", "“ …”", "Decision: prune",
+        "exit threshold 0.90", "0.80", "0.40", "0.60", "thumbnail",
     ):  # fmt: skip
         assert f">{words}<" in text, words

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support.compare import assert_same_answer
+from tests.support.encoded import Encoded
 from tests.support.engines import Engines, inputs
 from vllm_sgl.families.features import FeatureCache
 from vllm_sgl.prune.rewrite import prune_prompt
@@ -86,20 +87,6 @@ def uncached(qwen2_pair):
     engines = Engines(qwen2_pair, sgl={"feature_cache": 0})
     yield engines
     engines.shutdown()
-
-
-class Encoded(list):
-    """Tiles of each encoder run of one engine's model."""
-
-    def __init__(self, monkeypatch, engine):
-        model = engine.runner.model
-        encode = model.encode
-
-        def counting(**kwargs):
-            self.append(len(kwargs["pixel_values_flat"]))
-            return encode(**kwargs)
-
-        monkeypatch.setattr(model, "encode", counting)
 
 
 async def test_one_encoder_run_serves_questions_and_the_consistency_pass(engines, monkeypatch):

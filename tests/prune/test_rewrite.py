@@ -8,7 +8,7 @@ from vllm.multimodal.inputs import PlaceholderRange
 
 from tests.support.prompts import END, IMG, START, make_prompt
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
-from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES
+from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS
 from vllm_sgl.visual.items import visual_counts
 
 
@@ -50,7 +50,8 @@ def test_fields_for_the_model():
     names = data(pruned, ITEM)
     assert all(x.dtype == torch.uint8 and x.shape == (16,) for x in names)
     assert not names[0].equal(names[1])
-    for name in (KEPT, PLACES, LENGTH, ITEM):
+    assert [int(x) for x in data(pruned, ROWS)] == [5, 3]  # all of the features, pruned or not
+    for name in (KEPT, PLACES, LENGTH, ITEM, ROWS):
         assert all(entry[name].field.keep_on_cpu for entry in pruned["mm_kwargs"]["image"])
 
 
@@ -132,7 +133,7 @@ def test_tagging_names_images_and_changes_nothing_else():
     assert {key: tagged[key] for key in prompt if key != "mm_kwargs"} == {
         key: prompt[key] for key in prompt if key != "mm_kwargs"
     }
-    assert [set(entry) for entry in tagged["mm_kwargs"]["image"]] == [{"pixel_values_flat", ITEM}] * 2
+    assert [set(entry) for entry in tagged["mm_kwargs"]["image"]] == [{"pixel_values_flat", ITEM, ROWS}] * 2
 
 
 def test_tag_and_mask_name_an_image_alike_whatever_was_tagged_before():
@@ -142,6 +143,12 @@ def test_tag_and_mask_name_an_image_alike_whatever_was_tagged_before():
         pruned = prune_prompt(prompt, [indices(1), indices(2)])
         assert [x.tolist() for x in data(pruned, ITEM)] == names
         assert pruned["mm_hashes"]["image"] == hashes((1,), (2,))
+
+
+@pytest.mark.parametrize("wrong", [(0, 5), (-1, 2)], ids=["too high", "negative"])
+def test_indices_of_no_visual_token_are_refused_before_anything_is_sent(wrong):
+    with pytest.raises(ValueError, match=f"below 5, the image's visual tokens; received {wrong[0]} to"):
+        prune_prompt(make_prompt(), [indices(*wrong), indices(0)])
 
 
 @pytest.mark.parametrize("kept", [[indices(0)], [indices(0), indices(1), indices(2)]], ids=["few", "many"])

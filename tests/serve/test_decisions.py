@@ -22,16 +22,16 @@ from tests.serve.asking import (
 from tests.serve.conftest import SMALL_CONTEXT
 
 FIELDS = {
-    "decision", "reason", "visual_tokens", "kept_tokens", "score", "confidence", "consistency",
-    "guide_seconds",
+    "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "score", "confidence",
+    "consistency", "guide_seconds",
 }  # fmt: skip
 
 
 def assert_bypassed(completion, reason, visual_tokens):
     assert completion.sgl == {
         "decision": "bypass", "reason": reason, "visual_tokens": visual_tokens,
-        "kept_tokens": visual_tokens, "score": None, "confidence": None, "consistency": None,
-        "guide_seconds": None,
+        "kept_tokens": visual_tokens, "tiles": visual_tokens // 16, "encoded_tiles": visual_tokens // 16,
+        "score": None, "confidence": None, "consistency": None, "guide_seconds": None,
     }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def test_pruned_request_is_the_large_models_answer_on_what_the_small_one_keeps(s
     assert completion.sgl["decision"] == "prune"
     assert completion.sgl["reason"] is None
     assert completion.sgl["kept_tokens"] == 39
+    assert completion.sgl["tiles"] == 7
+    assert 3 <= completion.sgl["encoded_tiles"] <= 7  # of 16 tokens each
     assert completion.sgl["confidence"] == pytest.approx(expected.confidence, rel=1e-3)
     assert completion.sgl["guide_seconds"] > 0
     assert completion.sgl["score"] is None

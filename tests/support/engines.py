@@ -8,6 +8,7 @@ import asyncio
 import itertools
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.small import small_config
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.output import abort_output
 from vllm_sgl.host.renderer import keeping_pixels
@@ -139,7 +140,9 @@ class Engines:
         self.guide = LocalGuide(self.small, timeout=120)
         with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one
             pool.submit(asyncio.run, self.guide.start()).result()
-        self.pipeline = Pipeline(self.config, self.guide, policy, prune_prompt)
+        self.tiles = tiles_of(large_config.model_config)
+        rewrite = partial(prune_prompt, tiles=self.tiles)
+        self.pipeline = Pipeline(self.config, self.guide, policy, rewrite)
         self.reference = reference(pair[0])
         self.large_reference = reference(pair[1])
 

@@ -24,7 +24,7 @@ def test_defaults_are_those_of_the_contract():
         "positions": "original",
         "small_memory": "auto",
         "small_args": {},
-        "feature_cache": 256 << 20,
+        "feature_cache": "auto",
         "guide_timeout": 60.0,
         "break_even": "auto",
         "shadow": False,

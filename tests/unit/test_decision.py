@@ -87,18 +87,23 @@ def test_why_no_exit(facts, answer, threshold, reason):
 
 def test_wire_fields_are_those_of_the_contract():
     assert WIRE_FIELDS == (
-        "decision", "reason", "visual_tokens", "kept_tokens", "score", "confidence", "consistency",
-        "guide_seconds",
+        "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "score", "confidence",
+        "consistency", "guide_seconds",
     )  # fmt: skip
 
 
 def test_report_over_the_wire_has_no_tensors():
-    report = Report("prune", visual_tokens=4, kept_tokens=1, importance=[object()], kept=[object()])
+    report = Report(
+        "prune", visual_tokens=4, kept_tokens=1, tiles=3, encoded_tiles=1, importance=[object()],
+        kept=[object()],
+    )  # fmt: skip
     assert report.as_dict() == {
         "decision": "prune",
         "reason": None,
         "visual_tokens": 4,
         "kept_tokens": 1,
+        "tiles": 3,
+        "encoded_tiles": 1,
         "score": None,
         "confidence": None,
         "consistency": None,

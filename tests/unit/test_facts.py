@@ -26,7 +26,7 @@ def test_items():
 
 
 def test_ordinary_request():
-    assert read() == Facts(visual_tokens=(5, 3), prompt_tokens=15, max_tokens=8)
+    assert read() == Facts(visual_tokens=(5, 3), tiles=8, prompt_tokens=15, max_tokens=8)
 
 
 @pytest.mark.parametrize(("asked", "most"), [(None, 49), (8, 8), (49, 49), (1000, 49)])

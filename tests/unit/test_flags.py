@@ -23,7 +23,7 @@ def test_every_setting_is_a_flag():
 def test_help_tells_range_and_default():
     text = " ".join(add_flags(ArgumentParser()).format_help().split())
     assert ALLOWED["retention"] in text
-    for default in ("(default: 0.35)", "(default: off)", "(default: 256MiB)", "(default: fallback)"):
+    for default in ("(default: 0.35)", "(default: off)", "(default: auto)", "(default: fallback)"):
         assert default in text
     assert ALLOWED["query_rows"] + " (default: prompt+generated)" in text
 

@@ -29,7 +29,7 @@ class Request:
     prompt: Any = "prompt"
     id: str = "r1"
     priority: int = 5
-    items: tuple = (VisualItem("image", 4), VisualItem("image", 2))
+    items: tuple = (VisualItem("image", 4, tile_tokens=2), VisualItem("image", 2))
 
 
 @dataclass
@@ -59,7 +59,7 @@ def fake_rewrite(prompt, kept):
     return ("pruned", prompt, [part.tolist() for part in kept])
 
 
-FACTS = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8)
+FACTS = Facts(visual_tokens=(4, 2), tiles=3, prompt_tokens=20, max_tokens=8)
 
 
 def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, **asked):
@@ -77,6 +77,7 @@ def test_prune_is_what_happens_by_default():
     assert outcome.max_tokens == 8  # the room that the unpruned prompt leaves
     report = outcome.report
     assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == ("prune", None, 6, 3)
+    assert (report.tiles, report.encoded_tiles) == (3, 3)
     assert report.confidence == pytest.approx(0.5)
     assert report.score is report.consistency is None
     assert report.importance is IMPORTANCE
@@ -266,6 +267,21 @@ def test_failing_guide_fails_the_request_where_asked_to(reason):
 def test_client_that_is_gone_is_no_failure(error, on_error):
     with pytest.raises(type(error)):
         walk(FakeGuide(fails=error), server={"on_error": on_error})
+
+
+@pytest.mark.parametrize(
+    ("policy", "retention", "encoded"), [("top", 0.2, 1), ("top", 0.35, 2), ("tiles:0.2", 0.35, 1)]
+)
+def test_report_counts_the_tiles_of_which_something_is_kept(policy, retention, encoded):
+    """Tiles of two tokens, 1 and 4, 3 and 2; and an image of 9 and 0, which is encoded as a whole."""
+    report = walk(policy=policy, retention=retention).report
+    assert (report.tiles, report.encoded_tiles) == (3, encoded)
+
+
+def test_an_exit_encodes_nothing_and_a_bypass_everything():
+    exits, bypassed = walk(exit_threshold=0.0).report, walk(enabled=0).report
+    assert (exits.tiles, exits.encoded_tiles) == (3, 0)
+    assert (bypassed.tiles, bypassed.encoded_tiles) == (3, 3)
 
 
 def test_request_overrides_the_servers_settings():

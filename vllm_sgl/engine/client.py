@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from vllm import SamplingParams
@@ -22,7 +23,7 @@ from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large, starting_small
 from vllm_sgl.engine.small import start_small
 from vllm_sgl.errors import RequestAborted
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host import cpu, renderer
@@ -169,7 +170,8 @@ class SGLAsyncLLM(AsyncLLM):
             self.costs = await costs.measure(self, super().generate, local, self._reader, config)
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(local)
-        return Pipeline(config, self._guide, policy, prune_prompt, self.costs)
+        rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
+        return Pipeline(config, self._guide, policy, rewrite, self.costs)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)

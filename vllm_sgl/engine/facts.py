@@ -52,8 +52,10 @@ class FactsReader:
         room = self._max_model_len - tokens
         if room < 1:
             return Facts(bypass=Reason.TOO_LONG)
+        items = self.items(prompt)
         return Facts(
-            visual_tokens=tuple(item.visual_tokens for item in placed_items(prompt)),
+            visual_tokens=tuple(item.visual_tokens for item in items),
+            tiles=sum(item.tiles for item in items),
             prompt_tokens=tokens,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bypass=_first_asked(asked, params) or reason,

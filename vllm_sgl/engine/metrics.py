@@ -25,6 +25,9 @@ class Metrics:
             "sgl:visual_tokens", "Visual tokens seen, and kept for the large model.", ["kind"],
             registry=registry,
         )  # fmt: skip
+        self._tiles = Counter(
+            "sgl:tiles", "Tiles of images seen, and needed by the large model.", ["kind"], registry=registry
+        )
         self._seconds = Histogram(
             "sgl:guide_seconds", "Time from request to decision.", buckets=_SECONDS, registry=registry
         )
@@ -35,6 +38,8 @@ class Metrics:
         self._requests.labels(report.decision, report.reason or "").inc()
         self._tokens.labels("seen").inc(report.visual_tokens)
         self._tokens.labels("kept").inc(report.kept_tokens)
+        self._tiles.labels("seen").inc(report.tiles)
+        self._tiles.labels("encoded").inc(report.encoded_tiles)
         if report.guide_seconds is not None:
             self._seconds.observe(report.guide_seconds)
         if report.score is not None:

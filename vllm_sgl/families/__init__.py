@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from vllm.config import ModelConfig
 
     from vllm_sgl.families.base import Family
+    from vllm_sgl.visual.tiles import Tiles
 
 #: Set in a server's or LLM's environment, so that the plugin registers the variants in its engine processes.
 ACTIVE_ENV = "SGL_VLLM_ACTIVE"
@@ -40,6 +41,15 @@ def family_of(model: "ModelConfig") -> "Family":
     assert architecture is not None, model.hf_config.architectures
     family: Family = import_module(f"{__name__}.{FAMILIES[architecture]}").FAMILY
     return family
+
+
+def tiles_of(model: "ModelConfig") -> "Tiles | None":
+    """How the prompts of a model carry their images' tiles; None where images are encoded as a whole."""
+    from vllm_sgl.visual.tiles import Tiles
+
+    family = family_of(model)
+    tokens = family.tile_tokens(model)
+    return None if tokens is None else Tiles(tokens, family.pixel_fields, family.count_fields)
 
 
 def register_variants() -> None:

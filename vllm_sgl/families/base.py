@@ -12,10 +12,14 @@ class Family(Protocol):
     """One per file of this folder, as ``FAMILY``; beside it the variant, a class ``SGL<Architecture>``.
 
     pixel_fields: for each modality that can be guided, the item's field that holds its pixels. An item
-        without it came as embeddings.
+        without it came as embeddings. One row per tile where ``tile_tokens`` says that tiles are encoded
+        one by one.
+    count_fields: for each of them, the field that says how many tiles there are; empty where items are
+        encoded as a whole.
     """
 
     pixel_fields: ClassVar[Mapping[str, str]]
+    count_fields: ClassVar[Mapping[str, str]]
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         """What two models must agree in to share one rendered prompt, by names that say what it is."""

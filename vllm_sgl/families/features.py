@@ -1,12 +1,15 @@
-"""Vision features of recent images, kept inside a model under a byte bound."""
+"""Vision features of recent tiles, kept inside a model under a byte bound."""
 
 from collections import OrderedDict
 
 import torch
 
+#: An item's name and the number of one of its tiles; an item that is encoded as a whole has the one tile 0.
+TileKey = tuple[bytes, int]
+
 
 class FeatureCache:
-    """Least-recently-used features by image key.
+    """Least-recently-used features by tile.
 
     The same image is encoded once for many questions: vLLM's encoder cache is keyed by image and mask,
     so every new mask would encode the image again.
@@ -17,13 +20,13 @@ class FeatureCache:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._entries: OrderedDict[TileKey, torch.Tensor] = OrderedDict()
         self._held = 0
         self.hits = 0
         self.misses = 0
 
-    def get(self, key: bytes) -> torch.Tensor | None:
-        """Features [visual tokens, hidden] of an image, or None."""
+    def get(self, key: TileKey) -> torch.Tensor | None:
+        """Features [visual tokens, hidden] of a tile, or None."""
         features = self._entries.get(key)
         if features is None:
             self.misses += 1
@@ -32,8 +35,8 @@ class FeatureCache:
         self._entries.move_to_end(key)
         return features
 
-    def put(self, key: bytes, features: torch.Tensor) -> None:
-        """Keep an image's features; larger ones than the whole cache are not kept."""
+    def put(self, key: TileKey, features: torch.Tensor) -> None:
+        """Keep a tile's features; larger ones than the whole cache are not kept."""
         size = features.nbytes
         if size > self._capacity or key in self._entries:
             return

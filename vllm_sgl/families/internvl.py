@@ -35,6 +35,7 @@ class InternVL:
     """Images are stretched to a grid of square tiles, and followed by a thumbnail where that has several."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values_flat"}
+    count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor = _processor(model)
@@ -74,11 +75,13 @@ def _processor(model: ModelConfig) -> Any:
 class SGLInternVLChatModel(Pruned, InternVLChatModel):
     """``InternVLChatModel`` that keeps only chosen visual tokens, at their original positions."""
 
+    def tile_counts(self, items: int, **kwargs: Any) -> list[int]:
+        counts: list[int] = kwargs["image_num_patches"].flatten().tolist()
+        return counts
+
     def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        counts = kwargs.pop("image_num_patches").flatten()
-        tiles = kwargs.pop("pixel_values_flat").split(counts.tolist())
-        return {
-            **kwargs,
-            "pixel_values_flat": torch.cat([tiles[index] for index in which]),
-            "image_num_patches": counts[list(which)],
-        }
+        tiles = kwargs["pixel_values_flat"]
+        # Without an index on the device, which the host would have to wait for.
+        picked = tiles if len(which) == len(tiles) else torch.stack([tiles[number] for number in which])
+        ones = torch.ones(len(which), dtype=torch.int64)
+        return {**kwargs, "pixel_values_flat": picked, "image_num_patches": ones}

@@ -21,6 +21,7 @@ class InternVLHF:
     """Tiled as in InternVL's chat format; the processor is transformers'."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
+    count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor, settings = _processor(model)
@@ -60,11 +61,13 @@ def _processor(model: ModelConfig) -> tuple[Any, dict[str, Any]]:
 class SGLInternVLForConditionalGeneration(Pruned, InternS1ForConditionalGeneration):
     """vLLM's class of this format that keeps only chosen visual tokens, at their original positions."""
 
+    def tile_counts(self, items: int, **kwargs: Any) -> list[int]:
+        counts: list[int] = kwargs["image_num_patches"].flatten().tolist()
+        return counts
+
     def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        counts = kwargs.pop("image_num_patches").flatten()
-        tiles = kwargs.pop("pixel_values").split(counts.tolist())
-        return {
-            **kwargs,
-            "pixel_values": torch.cat([tiles[index] for index in which]),
-            "image_num_patches": counts[list(which)],
-        }
+        tiles = kwargs["pixel_values"]
+        # Without an index on the device, which the host would have to wait for.
+        picked = tiles if len(which) == len(tiles) else torch.stack([tiles[number] for number in which])
+        ones = torch.ones(len(which), dtype=torch.int64)
+        return {**kwargs, "pixel_values": picked, "image_num_patches": ones}

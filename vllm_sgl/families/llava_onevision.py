@@ -96,6 +96,7 @@ class LlavaOnevision:
     """Newlines are visual tokens too: they are ranked and kept like any other."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
+    count_fields: ClassVar[Mapping[str, str]] = {}
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)

@@ -8,10 +8,11 @@ import torch
 from vllm.config import VllmConfig
 from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.families.encoding import batch_items, encoded
 from vllm_sgl.families.features import FeatureCache
+from vllm_sgl.host import encoder
 from vllm_sgl.kernels.gather_visual import gather_visual
-from vllm_sgl.visual.fields import FIELDS, ITEM, KEPT, LENGTH, PLACES
+from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, PLACES
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -31,13 +32,29 @@ class Pruned:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         if vllm_config.compilation_config.cudagraph_mm_encoder:
             raise RuntimeError("encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/encoder_graphs.py")
-        config = SGLConfig.of(vllm_config.additional_config)
-        self._features = FeatureCache(config.feature_cache if config else 0)
+        self._features = FeatureCache(encoder.feature_cache_bytes(vllm_config))
+        #: Visual tokens that one call of the encoder gives at most, as many as start-up profiled.
+        self._most_rows = encoder.profiled_tokens(vllm_config)
+        #: Hidden size and dtype of features.
+        self._width = vllm_config.model_config.get_inputs_embeds_size()
+        self._dtype = vllm_config.model_config.dtype
         #: Whether the model places position ids in more than one dimension by itself.
         self._own_positions = hasattr(super(), "get_mrope_input_positions")
 
+    def tile_counts(self, items: int, **kwargs: Any) -> list[int]:
+        """How many tiles of each item of a batch are there; an item that is encoded as a whole is one.
+
+        Args:
+            items: how many items the batch has. kwargs: the model's own keyword arguments.
+        """
+        return [1] * items
+
     def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        """The model's own keyword arguments for some of a batch's items, in the order of ``which``."""
+        """The model's own keyword arguments for some of a batch's tiles, as items of one tile each.
+
+        Args:
+            which: ascending numbers of tiles, counted on from item to item.
+        """
         raise NotImplementedError
 
     def encode(self, **kwargs: object) -> Sequence[torch.Tensor]:
@@ -46,29 +63,31 @@ class Pruned:
         return features
 
     def embed_multimodal(self, **kwargs: Any) -> Sequence[torch.Tensor]:
-        """Kept vision features of each item of a batch; the encoder runs only for items not seen lately.
+        """Kept vision features of each item of a batch; the encoder runs only for tiles not seen lately.
+
+        vLLM's scheduler counts an item by its kept visual tokens, so a step may bring many more tiles than
+        start-up profiled: they are encoded a bounded number at a time.
 
         Keyword arguments are the model's own plus the fields of :mod:`vllm_sgl.visual.fields`.
+
+        Raises:
+            RuntimeError: where features are not those that the prompt was rewritten for.
         """
         fields = {name: kwargs.pop(name, None) for name in FIELDS}
-        names, kept = fields[ITEM], fields[KEPT]
-        if names is None:
+        if fields[ITEM] is None:
             return self.encode(**kwargs)
-        keys = [bytes(name.tolist()) for name in names]
-        cached = {key: self._features.get(key) for key in dict.fromkeys(keys)}
-        found = {key: features for key, features in cached.items() if features is not None}
-        new = [key for key in cached if key not in found]
-        if new:
-            wanted = (
-                kwargs if len(new) == len(keys) else self.pick([keys.index(key) for key in new], **kwargs)
-            )
-            for key, features in zip(new, self.encode(**wanted), strict=True):
-                found[key] = features
-                self._features.put(key, features)
-        every = [found[key] for key in keys]
-        if kept is None:
-            return every
-        return [gather_visual(features, indices) for features, indices in zip(every, kept, strict=True)]
+        items = batch_items(fields, self.tile_counts(len(fields[ITEM]), **kwargs))
+
+        def encode(which: Sequence[int]) -> Sequence[torch.Tensor]:
+            return self.encode(**self.pick(which, **kwargs))
+
+        device = next(self.parameters()).device  # type: ignore[attr-defined]
+        empty = torch.empty(0, self._width, dtype=self._dtype, device=device)
+        there = encoded(items, encode, self._features, self._most_rows, empty)
+        return [
+            features if item.kept is None else gather_visual(features, item.kept)
+            for item, features in zip(items, there, strict=True)
+        ]
 
     def get_mrope_input_positions(
         self, input_tokens: list[int], mm_features: list[MultiModalFeatureSpec]

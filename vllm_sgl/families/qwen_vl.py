@@ -24,6 +24,7 @@ class QwenVL:
     """Images are stretched to whole visual tokens, within limits on their pixels, and never cut."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
+    count_fields: ClassVar[Mapping[str, str]] = {}
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)

@@ -10,7 +10,7 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.host.encoder import feature_cache_bytes
 
 logger = logging.getLogger("vllm.vllm_sgl.memory")
 
@@ -51,8 +51,8 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int, fixed_k
     used = device_total - psutil.virtual_memory().available if on_cpu else 0
     limit = int(device_total * large.cache_config.gpu_memory_utilization) - used
     small_weights, large_weights = weight_bytes(small), weight_bytes(large)
-    features = feature_cache_bytes(large)
-    fixed = small_weights + features + RESERVE[kind]
+    small_features, large_features = feature_cache_bytes(small), feature_cache_bytes(large)
+    fixed = small_weights + small_features + RESERVE[kind]
     one = sequence_bytes(small)
     if fixed_kv is not None:
         small_kv = fixed_kv
@@ -64,7 +64,7 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int, fixed_k
     small_total = fixed + small_kv
     # On a CPU the user may have fixed the large engine's KV cache; it is his to size then.
     set_by_user = large.cache_config.kv_cache_memory_bytes
-    needed = large_weights + features + RESERVE[kind]
+    needed = large_weights + large_features + RESERVE[kind]
     large_kv = set_by_user or limit - small_total - needed
     if small_kv < one or large_kv < sequence_bytes(large) or small_total + needed + large_kv > max(limit, 1):
         raise ValueError(
@@ -73,7 +73,8 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int, fixed_k
             f"sequence of {small.model_config.max_model_len} tokens needs {_gib(one)}); large: weights "
             f"{_gib(large_weights)}, KV cache {_gib(large_kv)} (one sequence of "
             f"{large.model_config.max_model_len} tokens needs {_gib(sequence_bytes(large))}); plus "
-            f"{_gib(RESERVE[kind])} working memory and {_gib(features)} feature cache each. Change "
+            f"{_gib(RESERVE[kind])} working memory each, and feature caches of {_gib(small_features)} and "
+            f"{_gib(large_features)}. Change "
             "--sgl-small-memory, --gpu-memory-utilization, --kv-cache-memory-bytes or --max-model-len"
         )
     large_util = large.cache_config.gpu_memory_utilization
@@ -82,8 +83,8 @@ def plan(large: VllmConfig, small: VllmConfig, asked: str | float | int, fixed_k
         small_kv=small_kv,
         large_kv=large_kv if on_cpu else None,
         # Without the feature cache: vLLM would give its room to the KV cache.
-        small_share=(small_total - features) / device_total,
-        large_share=large_util - (small_total + features) / device_total,
+        small_share=(small_total - small_features) / device_total,
+        large_share=large_util - (small_total + large_features) / device_total,
     )
 
 
@@ -129,12 +130,6 @@ def weight_bytes(config: VllmConfig) -> int:
         wide = info["dtype"] in ("F32", "F16", "BF16", "F64")
         size += count * (model.dtype.itemsize if wide else 1)
     return int(size * _SLACK) // config.parallel_config.tensor_parallel_size
-
-
-def feature_cache_bytes(config: VllmConfig) -> int:
-    """The bound of the vision feature cache that each engine keeps."""
-    settings = SGLConfig.of(config.additional_config)
-    return settings.feature_cache if settings else 0
 
 
 def _gib(size: Any) -> str:

@@ -1,5 +1,6 @@
 """vLLM's rendered multi-modal input (``vllm.inputs.engine.MultiModalInput``): reading and building it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,11 +24,19 @@ SEAMS = (
 __all__ = ["MultiModalKwargsItems", "PlaceholderRange", "with_fields"]
 
 
-def with_fields(item: Any, **tensors: torch.Tensor) -> MultiModalKwargsItem:
+def with_fields(
+    item: Any, extra: Mapping[str, torch.Tensor], changed: Mapping[str, torch.Tensor] | None = None
+) -> MultiModalKwargsItem:
     """A copy of a rendered item with extra tensors for the model, which stay on the CPU.
 
     The item itself may live in vLLM's processor cache and is left as it is.
+
+    Args:
+        changed: other tensors for some of the item's own fields.
     """
     field = MultiModalBatchedField(keep_on_cpu=True)
-    extra = {name: MultiModalFieldElem(data=data, field=field) for name, data in tensors.items()}
-    return MultiModalKwargsItem({**item, **extra})
+    new = {name: MultiModalFieldElem(data=data, field=field) for name, data in extra.items()}
+    other = {
+        name: MultiModalFieldElem(data=data, field=item[name].field) for name, data in (changed or {}).items()
+    }
+    return MultiModalKwargsItem({**item, **other, **new})

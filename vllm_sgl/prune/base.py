@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from importlib import import_module
 from typing import Protocol
 
@@ -26,15 +26,17 @@ class Policy(Protocol):
         ...
 
 
-#: Name of a policy, as in ``--sgl-policy``, to where its class is: ``module:Class``, made without arguments.
-_POLICIES = {"top": "vllm_sgl.prune.top:TopImportance"}
+#: Name of a policy, as in ``--sgl-policy``, to where its class is: ``module:Class``.
+_POLICIES = {"top": "vllm_sgl.prune.top:TopImportance", "tiles": "vllm_sgl.prune.tiles:FewTiles"}
 
 
 def register_policy(name: str, where: str) -> None:
     """Make a policy known by a name.
 
     Args:
-        where: ``module:Class``; the class is loaded and made, without arguments, at its first use.
+        where: ``module:Class``; the class is loaded at its first use, and made without arguments. One that
+            takes an argument, as in ``name:argument``, has a classmethod ``parse`` that makes it of this
+            text, and raises ``ValueError`` for a bad one.
 
     Raises:
         ValueError: where the name is another policy's.
@@ -50,29 +52,39 @@ def policy_names() -> tuple[str, ...]:
 
 
 def check_policy(name: str, key: str = "sgl_policy") -> None:
-    """Refuse a name that nobody registered.
+    """Refuse a name that nobody registered, or an argument that its policy does not take.
 
     Args:
+        name: as for :func:`policy`.
         key: how the user wrote the setting, for the error's text.
 
     Raises:
-        ValueError: naming the key, the policies there are and what came.
+        ValueError: naming the key, what is allowed and what came.
     """
-    if name not in _POLICIES:
-        known = " or ".join(map(repr, _POLICIES))
-        raise ValueError(f"{key}: expected the name of a policy, {known}; received {name!r}")
+    known, separator, _ = name.partition(":")
+    if known not in _POLICIES:
+        names = " or ".join(map(repr, _POLICIES))
+        raise ValueError(f"{key}: expected the name of a policy, {names}; received {name!r}")
+    if separator:
+        try:
+            policy(name)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
 
 
-@cache
+@lru_cache(maxsize=64)  # clients choose the arguments
 def policy(name: str) -> Policy:
-    """The policy of that name.
+    """The policy of a registered name, or of ``name:argument``.
 
     Raises:
-        ValueError: for an unknown one.
+        ValueError: for an argument that it does not take.
     """
-    check_policy(name)
-    module, _, attribute = _POLICIES[name].partition(":")
-    made: Policy = getattr(import_module(module), attribute)()
+    known, separator, argument = name.partition(":")
+    module, _, attribute = _POLICIES[known].partition(":")
+    kind = getattr(import_module(module), attribute)
+    if separator and not hasattr(kind, "parse"):
+        raise ValueError(f"the policy {known!r} takes no argument; received {name!r}")
+    made: Policy = kind.parse(argument) if separator else kind()
     return made
 
 

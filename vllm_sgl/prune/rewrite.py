@@ -5,47 +5,57 @@ What the model needs travels on the image or video itself, in the fields of :mod
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
 
 import torch
 
 from vllm_sgl.core import Kept, RenderedPrompt
 from vllm_sgl.host.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
-from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES
+from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import Placed, by_modality, embed_mask, placed_items
+from vllm_sgl.visual.tiles import Tiles
 
 
-def tag_items(prompt: RenderedPrompt) -> RenderedPrompt:
+@dataclass(frozen=True)
+class _Change:
+    """extra: fields for the model. own: other tensors for the item's own fields."""
+
+    extra: Mapping[str, torch.Tensor]
+    own: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+def tag_items(prompt: RenderedPrompt, tiles: Tiles | None = None) -> RenderedPrompt:
     """The same prompt, its images and videos named, so that the model keeps and reuses their vision
     features."""
     items = placed_items(prompt)
-    return {**prompt, "mm_kwargs": _with_fields(prompt, items, [{}] * len(items))}
+    everything = [_there(prompt, item, tiles, None) for item in items]
+    return {**prompt, "mm_kwargs": _changed(prompt, items, everything)}
 
 
-def prune_prompt(prompt: RenderedPrompt, kept: Kept) -> RenderedPrompt:
+def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Tiles | None = None) -> RenderedPrompt:
     """The prompt with only the kept visual tokens; everything else in place and in order.
 
     The items' hashes change with the mask, so neither vLLM's prefix cache nor its encoder cache can
-    mix two masks of one image.
+    mix two masks of one image. Tiles of which nothing is kept leave their pixels behind.
 
     Args:
         prompt: a rendered ``MultiModalInput`` with images or videos and their pixels.
         kept: per item, in prompt order, ascending int64 indices of its kept visual tokens; may be empty.
+        tiles: how the items carry their tiles; None where they are encoded as a whole.
+
+    Raises:
+        ValueError: for indices that are no item's visual tokens, or pixels that do not fit the placeholder.
     """
     items = placed_items(prompt)
     stays = torch.ones(len(prompt["prompt_token_ids"]), dtype=torch.bool)
-    extra = []
+    changes = []
     for item, indices in zip(items, kept, strict=True):
-        place = item.place
+        there, place = _there(prompt, item, tiles, indices), item.place
         inside = _stays(place, indices)
         stays[place.offset : place.offset + place.length] = inside
-        extra.append(
-            {
-                KEPT: indices,
-                PLACES: inside.nonzero().flatten(),
-                LENGTH: torch.tensor(place.length),
-            }
-        )
+        places = {PLACES: inside.nonzero().flatten(), LENGTH: torch.tensor(place.length)}
+        changes.append(replace(there, extra={**there.extra, **places}))
     removed_before = (~stays).cumsum(0) - (~stays).long()
     hashes = {
         modality: [
@@ -57,7 +67,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept) -> RenderedPrompt:
     rewritten = {
         **prompt,
         "prompt_token_ids": list(compress(prompt["prompt_token_ids"], stays.tolist())),
-        "mm_kwargs": _with_fields(prompt, items, extra),
+        "mm_kwargs": _changed(prompt, items, changes),
         "mm_hashes": {**prompt["mm_hashes"], **hashes},
         "mm_placeholders": {
             modality: [_moved(place, stays, removed_before) for place in ranges]
@@ -66,6 +76,28 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept) -> RenderedPrompt:
     }
     rewritten.pop("prompt_token_offsets", None)  # character offsets of the unpruned prompt
     return rewritten
+
+
+def _there(prompt: RenderedPrompt, item: Placed, tiles: Tiles | None, kept: torch.Tensor | None) -> _Change:
+    """What the model is given of an item, so that it has its kept visual tokens; all of it for None."""
+    count = item.visual_tokens
+    if kept is not None and len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < count:
+        raise ValueError(
+            f"expected kept indices below {count}, the {item.modality}'s visual tokens; received "
+            f"{int(kept.min())} to {int(kept.max())}"
+        )
+    if tiles is None:
+        return _Change({ROWS: torch.tensor(count), **({} if kept is None else {KEPT: kept})})
+    own = prompt["mm_kwargs"][item.modality][item.index]
+    tiles.check(item.modality, own, count)
+    every = torch.arange(count // tiles.tokens)
+    if kept is None:
+        return _Change({ROWS: torch.tensor(count), TILES: every})
+    which = (kept // tiles.tokens).unique()
+    return _Change(
+        {ROWS: torch.tensor(len(which) * tiles.tokens), TILES: which, KEPT: tiles.moved(kept, which)},
+        {} if len(which) == len(every) else tiles.only(item.modality, own, which),
+    )
 
 
 def _stays(place: PlaceholderRange, indices: torch.Tensor) -> torch.Tensor:
@@ -87,18 +119,18 @@ def _moved(place: PlaceholderRange, stays: torch.Tensor, removed_before: torch.T
     )
 
 
-def _with_fields(
-    prompt: RenderedPrompt, items: Sequence[Placed], extra: Sequence[Mapping[str, torch.Tensor]]
+def _changed(
+    prompt: RenderedPrompt, items: Sequence[Placed], changes: Sequence[_Change]
 ) -> MultiModalKwargsItems:
-    """Every item's own tensors, its name and the extra ones."""
-    changed = dict(prompt["mm_kwargs"])
+    """Every item's own tensors, its name and what is new or other."""
+    after = dict(prompt["mm_kwargs"])
     for modality, numbers in by_modality(items):
         named = zip(prompt["mm_kwargs"][modality], prompt["mm_hashes"][modality], numbers, strict=True)
-        changed[modality] = [
-            with_fields(item, **{ITEM: _item_key(mm_hash)}, **extra[number])
+        after[modality] = [
+            with_fields(item, {ITEM: _item_key(mm_hash), **changes[number].extra}, changes[number].own)
             for item, mm_hash, number in named
         ]
-    return MultiModalKwargsItems(changed)
+    return MultiModalKwargsItems(after)
 
 
 def _item_key(mm_hash: str) -> torch.Tensor:

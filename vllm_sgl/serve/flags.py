@@ -21,7 +21,7 @@ def add_flags(parser: Any) -> Any:
                 flag, action="store_true", default=None, dest=f"sgl_{name}", help=field.description
             )
             continue
-        default = "" if field.is_required() else f" (default: {_shown(name, field.default)})"
+        default = "" if field.is_required() else f" (default: {_shown(field.default)})"
         about = field.description or "turn SGL on with this small model"
         kind = _json_object if field.annotation == dict[str, Any] else str
         group.add_argument(
@@ -71,7 +71,5 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _shown(name: str, default: Any) -> str:
-    if name == "feature_cache":
-        return f"{default >> 20}MiB"
+def _shown(default: Any) -> str:
     return "off" if default is None else str(default)

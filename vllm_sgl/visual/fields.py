@@ -6,7 +6,11 @@ or none: vLLM batches items with equal fields.
 
 #: uint8 [16]: names the item, whatever its mask, so that its vision features are reused.
 ITEM = "sgl_item"
-#: int64 [k]: ascending indices of the kept visual tokens among the item's own.
+#: int64 [t]: ascending numbers of the tiles whose pixels are there; only where tiles are encoded one by one.
+TILES = "sgl_tiles"
+#: int64 scalar: visual tokens of what is there.
+ROWS = "sgl_rows"
+#: int64 [k]: ascending indices of the kept visual tokens among those of what is there.
 KEPT = "sgl_kept"
 #: int64 [length]: where each remaining position of the placeholder was inside the unpruned one.
 PLACES = "sgl_places"
@@ -14,4 +18,4 @@ PLACES = "sgl_places"
 LENGTH = "sgl_length"
 
 #: All of them, for those who have to take them off again.
-FIELDS = (ITEM, KEPT, PLACES, LENGTH)
+FIELDS = (ITEM, TILES, ROWS, KEPT, PLACES, LENGTH)

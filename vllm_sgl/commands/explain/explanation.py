@@ -8,6 +8,7 @@ images                   one entry per image:
     columns, rows        its grid of tiles
     thumbnail            whether a thumbnail of the whole image follows the tiles
     tokens_per_tile      visual tokens of each tile, and of the thumbnail
+    tiles                how many there are, the thumbnail included; 1 where the image is not cut
     visual_tokens        of the whole image; an index counts tiles row by row, the thumbnail last, and
                          inside each of them tokens row by row
     boxes                what each visual token sees: [x0, y0, x1, y1] in pixels
@@ -16,8 +17,10 @@ small_answer             {text, tokens, finished}: finished is false for an answ
 large_answer             the same, of the large model with every visual token
 pruned                   one entry per retention:
     retention            share of visual tokens that the large model kept, of all images together
-    kept_tokens          their number, max(1, floor(retention * visual tokens))
+    kept_tokens          their number, max(1, floor(retention * visual tokens)) or what open tiles have
     kept                 per image, ascending indices of its kept visual tokens
+    open_tiles           per image, ascending numbers of the tiles that they are in; the large model encodes
+                         no others
     answer               {text, tokens, finished} of the large model with these
 confidence               of the small model in its answer, [0, 1]
 consistency              of that answer, [0, 1]; null where it was cut before the request's own limit
@@ -30,6 +33,8 @@ decision, reason         what a server with this threshold does: "exit" or "prun
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from vllm_sgl.core import VisualItem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +61,10 @@ class SeenImage:
     layout: "Layout"
     importance: "np.ndarray"
 
+    @property
+    def item(self) -> VisualItem:
+        return VisualItem("image", self.layout.visual_tokens, self.layout.tile_tokens)
+
 
 @dataclass(frozen=True)
 class Pruned:
@@ -68,6 +77,11 @@ class Pruned:
     @property
     def kept_tokens(self) -> int:
         return sum(map(len, self.kept))
+
+    def open_tiles(self, images: Sequence[SeenImage]) -> list[list[int]]:
+        """Per image, ascending numbers of the tiles that kept tokens are in."""
+        pairs = zip(images, self.kept, strict=True)
+        return [sorted({int(i) // image.item.per_tile for i in kept}) for image, kept in pairs]
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ class Explanation:
             "images": [_image(image) for image in self.images],
             "small_answer": asdict(self.small_answer),
             "large_answer": asdict(self.large_answer),
-            "pruned": [_pruned(pruned) for pruned in self.pruned],
+            "pruned": [_pruned(pruned, self.images) for pruned in self.pruned],
         }
         return {name: plain.get(name, value) for name, value in vars(self).items()}
 
@@ -115,16 +129,18 @@ def _image(image: SeenImage) -> dict[str, Any]:
         "rows": layout.rows,
         "thumbnail": len(layout.views) > 1,
         "tokens_per_tile": layout.tile_tokens,
+        "tiles": image.item.tiles,
         "visual_tokens": layout.visual_tokens,
         "boxes": layout.boxes(width, height).tolist(),
         "importance": image.importance.tolist(),
     }
 
 
-def _pruned(pruned: Pruned) -> dict[str, Any]:
+def _pruned(pruned: Pruned, images: Sequence[SeenImage]) -> dict[str, Any]:
     return {
         "retention": pruned.retention,
         "kept_tokens": pruned.kept_tokens,
         "kept": [indices.tolist() for indices in pruned.kept],
+        "open_tiles": pruned.open_tiles(images),
         "answer": asdict(pruned.answer),
     }

@@ -17,7 +17,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patheffects import withStroke
 
 from vllm_sgl.commands.explain import pixels
-from vllm_sgl.commands.explain.explanation import Answer, Explanation
+from vllm_sgl.commands.explain.explanation import Answer, Explanation, SeenImage
 from vllm_sgl.commands.explain.sheet import GREY, LINE, Sheet, fold, font, line_height, text_width
 from vllm_sgl.core import Reason
 from vllm_sgl.visual.layout import Layout
@@ -105,9 +105,21 @@ def _views(explained: Explanation, mean: float, norm: LogNorm) -> list[_View]:
     ]  # fmt: skip
     for pruned in explained.pruned:
         heading, note = f"{100 * pruned.retention:.3g} % kept", f"{pruned.kept_tokens:,} of {total:,}"
-        kept = [np.isin(np.arange(len(i)), k) for i, k in zip(importance, pruned.kept, strict=True)]
-        views.append(_View(heading, note, "large model", pruned.answer, kept, pixels.spotlight))
+        opened = pruned.open_tiles(explained.images)
+        tiles = sum(image.item.tiles for image in explained.images)
+        if tiles > len(explained.images):
+            note += f", {sum(map(len, opened))} of {tiles} tiles"
+        fates = [_fates(*one) for one in zip(explained.images, pruned.kept, opened, strict=True)]
+        views.append(_View(heading, note, "large model", pruned.answer, fates, pixels.spotlight))
     return views
+
+
+def _fates(image: SeenImage, kept: np.ndarray, opened: Sequence[int]) -> np.ndarray:
+    """What becomes of each visual token, in the terms of :func:`pixels.spotlight`."""
+    numbers = np.arange(image.layout.visual_tokens)
+    fates = np.where(np.isin(numbers // image.item.per_tile, opened), pixels.DROPPED, pixels.CLOSED)
+    fates[kept] = pixels.KEPT
+    return fates
 
 
 def _models(explained: Explanation) -> str:

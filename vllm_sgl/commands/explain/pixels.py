@@ -8,6 +8,11 @@ from PIL import Image
 #: Longer side of a shown image: sharp borders of visual tokens for a small one, no waste for a large one.
 _SIDES = 900, 1600
 _DIM = np.array([38, 46, 58])
+#: Diagonal stripes over a tile that is not encoded: colours, and width as a share of the longer side.
+_CLOSED = np.array([[96, 103, 112], [128, 135, 144]])
+_STRIPE = 1 / 90
+#: What became of a visual token.
+CLOSED, DROPPED, KEPT = 0, 1, 2
 _GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -39,16 +44,19 @@ def heat(pixels: np.ndarray, token_map: np.ndarray, colour: Callable[[np.ndarray
     return mixed.astype(np.uint8)
 
 
-def spotlight(pixels: np.ndarray, kept_map: np.ndarray) -> np.ndarray:
-    """The image with what is not kept dim, whether it is bright or dark.
+def spotlight(pixels: np.ndarray, fates: np.ndarray) -> np.ndarray:
+    """The image with what is dropped dim, whether it is bright or dark, and stripes over closed tiles.
 
     Args:
         pixels: uint8 [height, width, 3].
-        kept_map: bool, as the tokens lie in the image.
+        fates: :data:`CLOSED`, :data:`DROPPED` or :data:`KEPT`, as the tokens lie in the image.
     """
+    height, width = pixels.shape[:2]
+    fate = spread(fates, height, width)[..., None]
     dim = 0.22 * (pixels @ _GREY)[..., None] + 0.78 * _DIM
-    bright = spread(kept_map, *pixels.shape[:2])[..., None]
-    return np.where(bright, pixels, dim).astype(np.uint8)
+    y, x = np.indices((height, width))
+    stripes = _CLOSED[((x + y) / (_STRIPE * max(height, width))).astype(int) % 2]
+    return np.select([fate == KEPT, fate == DROPPED], [pixels, dim], stripes).astype(np.uint8)
 
 
 def scale(importance: np.ndarray) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from vllm import SamplingParams
 
 from vllm_sgl.core import GuideRequest, GuideResult, RenderedPrompt, Seen
 from vllm_sgl.decide import score
+from vllm_sgl.families import tiles_of
 from vllm_sgl.guide.local import params
 from vllm_sgl.guide.local.answers import read_answer
 from vllm_sgl.guide.local.collector import Collector
@@ -33,6 +34,7 @@ class LocalGuide:
         self._engine = engine
         self._passes = Passes(engine, timeout)
         self._collector = Collector(self._passes.take)
+        self._tiles = tiles_of(engine.model_config)
         self._heads = 0
         self._rows_alone = bool(engine.vllm_config.use_v2_model_runner)
 
@@ -74,7 +76,7 @@ class LocalGuide:
         rows_until = partial(query_rows, request.query_rows, visual_end(request.prompt), prompt_end)
         due = rows_until(prompt_end + most)
         sampling = params.looking(request.params, most, {TRACK_KEY: key, ROWS_KEY: [due.start, due.stop]})
-        tagged = tag_items(request.prompt)
+        tagged = tag_items(request.prompt, self._tiles)
         try:
             output = await self._passes.run(tagged, sampling, _look_id(request.id), request.priority)
         except BaseException:
@@ -90,7 +92,7 @@ class LocalGuide:
     async def _confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
         """One forward pass, teacher-forced."""
         seen = [Seen(*pair) for pair in zip(request.items, result.importance, strict=True)]
-        shown = prune_prompt(request.prompt, TopImportance().select(seen, share))
+        shown = prune_prompt(request.prompt, TopImportance().select(seen, share), self._tiles)
         asked, answer = shown["prompt_token_ids"], result.answer.token_ids
         forced: RenderedPrompt = {**shown, "prompt_token_ids": [*asked, *answer]}
         forcing = params.forcing(answer, len(asked), self._rows_alone)

@@ -1,0 +1,40 @@
+"""What an engine's config says of its vision encoder: how much start-up profiles, what features take."""
+
+from vllm.config import VllmConfig
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.multimodal.encoder_budget import MultiModalBudget
+from vllm.platforms import current_platform
+
+from vllm_sgl.config import SGLConfig
+
+#: The default bound of an engine's vision feature cache.
+FEATURES_MOST = {"cpu": 256 << 20, "cuda": 1 << 30}
+
+
+def profiled_tokens(config: VllmConfig) -> int:
+    """Visual tokens of the one call of the encoder by which vLLM's start-up measures its memory: as many of
+    the largest items as its budget takes. 0 where no images are allowed."""
+    budget = _budget(config)
+    if not budget.mm_max_toks_per_item:
+        return 0
+    modality = budget.get_modality_with_max_tokens()
+    return budget.mm_max_items_per_batch[modality] * budget.mm_max_toks_per_item[modality]
+
+
+def feature_cache_bytes(config: VllmConfig) -> int:
+    """The bound of the vision feature cache that an engine keeps on each device: what the user set, or as
+    many of the largest images as may run at once, at most :data:`FEATURES_MOST`. 0 without SGL."""
+    settings = SGLConfig.of(config.additional_config)
+    if settings is None:
+        return 0
+    if settings.feature_cache != "auto":
+        return settings.feature_cache
+    model = config.model_config
+    largest = max(_budget(config).mm_max_toks_per_item.values(), default=0)
+    each = largest * model.get_inputs_embeds_size() * model.dtype.itemsize
+    most = FEATURES_MOST["cpu" if current_platform.is_cpu() else "cuda"]
+    return min(config.scheduler_config.max_num_seqs * each, most)
+
+
+def _budget(config: VllmConfig) -> MultiModalBudget:
+    return MultiModalBudget(config, MULTIMODAL_REGISTRY, enable_cache=False)
