@@ -15,7 +15,6 @@ __all__ = ["Generated", "Positions", "QueryRows", "Reference", "confidence", "re
 FAMILIES: dict[str, type[Reference]] = {
     "internvl": InternVLHF,
     "internvl_chat": ChatInternVL,
-    "internvl": InternVLHF,
     "llava_onevision": LlavaOnevision,
     "qwen2_vl": Qwen2VL,
     "qwen2_5_vl": Qwen2VL,

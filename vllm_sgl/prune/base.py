@@ -21,7 +21,8 @@ class Policy(Protocol):
 
         Returns:
             one ascending int64 tensor per item, relative to its own visual tokens, possibly empty; together
-            at most ``kept_count(retention, all visual tokens)`` indices, and at least one.
+            at most ``kept_count(retention, all visual tokens)`` indices, and at least one. That no item has
+            fewer than ``item.least`` is seen to for every policy (:mod:`vllm_sgl.prune.least`).
         """
         ...
 
@@ -65,15 +66,16 @@ def check_policy(name: str, key: str = "sgl_policy") -> None:
 
 @cache
 def policy(name: str) -> Policy:
-    """The policy of that name.
+    """The policy of that name, which leaves every item what it must keep.
 
     Raises:
         ValueError: for an unknown one.
     """
+    from vllm_sgl.prune.least import AtLeast  # loads torch
+
     check_policy(name)
     module, _, attribute = _POLICIES[name].partition(":")
-    made: Policy = getattr(import_module(module), attribute)()
-    return made
+    return AtLeast(getattr(import_module(module), attribute)())
 
 
 def kept_count(retention: float, visual_tokens: int) -> int:

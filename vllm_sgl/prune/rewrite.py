@@ -30,7 +30,11 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept) -> RenderedPrompt:
 
     Args:
         prompt: a rendered ``MultiModalInput`` with images or videos and their pixels.
-        kept: per item, in prompt order, ascending int64 indices of its kept visual tokens; may be empty.
+        kept: per item, in prompt order, ascending int64 indices of its kept visual tokens; may be empty where
+            the placeholder has other positions too.
+
+    Raises:
+        ValueError: where nothing would be left of a placeholder; it would end the engine.
     """
     items = placed_items(prompt)
     stays = torch.ones(len(prompt["prompt_token_ids"]), dtype=torch.bool)
@@ -38,6 +42,11 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept) -> RenderedPrompt:
     for item, indices in zip(items, kept, strict=True):
         place = item.place
         inside = _stays(place, indices)
+        if not inside.any():
+            raise ValueError(
+                f"the {item.modality} at token {place.offset} keeps none of its {place.length} tokens, and "
+                "an engine takes no empty placeholder: keep at least one (vllm_sgl.prune.least)"
+            )
         stays[place.offset : place.offset + place.length] = inside
         extra.append(
             {
