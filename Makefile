@@ -8,7 +8,7 @@ ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test lint format demo seams clean
+.PHONY: help install check test hard lint format demo seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: lint test ## everything that the gate runs
 
 test: install ## run every test; ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
+
+hard: install ## use servers hard: every try of tests/hard, of which `make test` has a few; takes an hour
+	SGL_HARD=1 $(BIN)/python -m pytest -s tests/hard $(ARGS)
 
 lint: install ## check style, formatting, types and who may import what
 	$(BIN)/ruff check .

@@ -54,7 +54,7 @@ def run_vllm(*arguments: str, timeout: float = 120) -> subprocess.CompletedProce
     try:
         output, _ = process.communicate(timeout=timeout)
     finally:
-        _kill_group(process)
+        kill_group(process)
     return subprocess.CompletedProcess(process.args, process.returncode, output)
 
 
@@ -69,7 +69,7 @@ class Server:
         self.port = 0
 
     def __enter__(self) -> "Server":
-        self.port = _free_port()
+        self.port = free_port()
         address = ["--host=127.0.0.1", f"--port={self.port}"]
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
@@ -96,12 +96,20 @@ class Server:
                 self._process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(STOP_TIMEOUT)
-            _kill_group(self._process)
+            kill_group(self._process)
 
     def terminate(self) -> int:
         """SIGTERM as a service manager sends it; the exit code."""
         self._process.terminate()
         return self._process.wait(STOP_TIMEOUT)
+
+    def send_signal(self, number: int) -> None:
+        """To the process that serves HTTP; returns at once."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """The exit code of a server that ends by itself."""
+        return self._process.wait(timeout)
 
     def new_client(self) -> openai.OpenAI:
         url = f"http://127.0.0.1:{self.port}/v1"
@@ -163,7 +171,8 @@ def frozen(process: psutil.Process) -> Iterator[None]:
     try:
         yield
     finally:
-        process.send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):  # a test may have killed it
+            process.send_signal(signal.SIGCONT)
 
 
 def settings(**sgl: Any) -> list[str]:
@@ -171,13 +180,15 @@ def settings(**sgl: Any) -> list[str]:
     return ["--additional-config=" + json.dumps({"sgl": sgl})]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _kill_group(process: subprocess.Popen) -> None:
+def kill_group(process: subprocess.Popen) -> None:
+    """Kill a process that leads a session, and everything in it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

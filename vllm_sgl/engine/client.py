@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sys
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
@@ -21,6 +20,7 @@ from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large, starting_small
+from vllm_sgl.engine.shutdown import Shutdown
 from vllm_sgl.engine.small import start_small
 from vllm_sgl.errors import RequestAborted
 from vllm_sgl.families import family_of, tiles_of
@@ -29,6 +29,7 @@ from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host import cpu, renderer
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.engine_args import refuse_replicas
+from vllm_sgl.host.interrupts import interruptible_start
 from vllm_sgl.host.output import abort_output, exit_output
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import check_policy, policy
@@ -51,6 +52,7 @@ class SGLAsyncLLM(AsyncLLM):
     _ended = False
 
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
+        self._shutdown = Shutdown()  # first: what fails to start is shut down too
         config = SGLConfig.of(vllm_config.additional_config)
         assert config is not None, "an SGL engine client without SGL settings"
         with refusing():
@@ -58,7 +60,7 @@ class SGLAsyncLLM(AsyncLLM):
             _refuse_unsupported(vllm_config, kwargs.get("client_count"))
         cpu.share_cores()
         self.sgl_config = config
-        with refusing(), starting_small(config.small):
+        with refusing(), interruptible_start(), starting_small(config.small):
             small = start_small(vllm_config, config)
         self._local_guide = LocalGuide(small, config.guide_timeout)
         self._guide: Guide = self._local_guide
@@ -66,14 +68,14 @@ class SGLAsyncLLM(AsyncLLM):
         self._guiding: set[str] = set()
         self._reader = FactsReader.of(family_of(vllm_config.model_config), vllm_config.model_config)
         try:
-            with renderer.keeping_pixels(vllm_config) as keep:
+            with interruptible_start(), renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
         except BaseException:
-            self._local_guide.stop()
+            self._local_guide.stop(0)
             raise
         metrics().watch(lambda: self.guide_alive)
         logger.info(
@@ -106,9 +108,19 @@ class SGLAsyncLLM(AsyncLLM):
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
         kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
+        with self._shutdown.request():
+            async with aclosing(self._answer(prompt, params, request_id, options, kwargs)) as outputs:
+                async for output in outputs:
+                    yield output
+
+    async def _answer(
+        self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
+        kwargs: dict[str, Any],
+    ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
         about = asked.current.get() or asked.Asked()
         try:
-            outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
+            async with self._shutdown.interruptible():
+                outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
         except RequestAborted:
             yield abort_output(request_id, prompt)
             return
@@ -186,17 +198,14 @@ class SGLAsyncLLM(AsyncLLM):
         if self._ended:  # and called again by __del__, at the interpreter's end without modules
             return
         self._ended = True
-        guide = getattr(self, "_local_guide", None)
-        if guide is None or sys.is_finalizing():  # no new threads at the interpreter's end
-            super().shutdown(timeout)
-            if guide is not None:
-                guide.stop()
+        engines = [(self, super().shutdown)]
+        if guide := getattr(self, "_local_guide", None):
+            engines.append((guide.engine, guide.stop))
+        if sys.is_finalizing():  # no new threads at the interpreter's end
+            for _, end in engines:
+                end(timeout)
             return
-        # Side by side: each waits some seconds for its processes.
-        both = threading.Thread(target=guide.stop, name="sgl-guide-stop")
-        both.start()
-        super().shutdown(timeout)
-        both.join()
+        self._shutdown.run(engines, timeout)
 
 
 def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:

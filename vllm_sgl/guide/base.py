@@ -51,6 +51,9 @@ class Guide(Protocol):
         """Give a request up, wherever it is."""
         ...
 
-    def stop(self) -> None:
-        """End for good, with everything that it started."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End for good, with everything that it started.
+
+        timeout: seconds for an end in good order before it is forced; None leaves that to the guide.
+        """
         ...

@@ -151,8 +151,8 @@ class OneLook:
     async def abort(self, request_id: str) -> None:
         await self._guide.abort(request_id)
 
-    def stop(self) -> None:
-        self._guide.stop()
+    def stop(self, timeout: float | None = None) -> None:
+        self._guide.stop(timeout)
 
 
 def _conversation(images: Iterable[Image.Image], question: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from vllm_sgl.guide.local.mass import importance
 from vllm_sgl.guide.local.passes import Passes
 from vllm_sgl.guide.local.recorder import query_rows
 from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
+from vllm_sgl.host.waiting import ready_in_time, while_alive
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.items import visual_end
@@ -31,7 +32,7 @@ class LocalGuide:
     """
 
     def __init__(self, engine: Any, timeout: float) -> None:
-        self._engine = engine
+        self.engine = engine
         self._passes = Passes(engine, timeout)
         self._collector = Collector(self._passes.take)
         self._tiles = tiles_of(engine.model_config)
@@ -40,7 +41,7 @@ class LocalGuide:
 
     @property
     def context(self) -> int:
-        most: int = self._engine.model_config.max_model_len
+        most: int = self.engine.model_config.max_model_len
         return most
 
     @property
@@ -50,12 +51,13 @@ class LocalGuide:
     async def start(self) -> None:
         """Install the capture in every worker, and run both passes once on a few text tokens: vLLM compiles
         its log-probability code on first use, which takes seconds that no request should wait for."""
-        installed = await self._engine.collective_rpc("sgl_install")
-        self._heads = sum(worker["layers"] * worker["heads"] for worker in installed)
-        prompt = {"type": "token", "prompt_token_ids": [0, 0]}
-        forcing = params.forcing([0], 1, self._rows_alone)
-        await self._passes.run(prompt, params.looking(SamplingParams(), 2), "sgl-warm-up-guide", 0)
-        await self._passes.run(prompt, forcing, "sgl-warm-up-consistency", 0)
+        async with ready_in_time("the small engine (--sgl-small)"):
+            installed = await while_alive(self.engine, self.engine.collective_rpc("sgl_install"))
+            self._heads = sum(worker["layers"] * worker["heads"] for worker in installed)
+            prompt = {"type": "token", "prompt_token_ids": [0, 0]}
+            forcing = params.forcing([0], 1, self._rows_alone)
+            await self._passes.run(prompt, params.looking(SamplingParams(), 2), "sgl-warm-up-guide", 0)
+            await self._passes.run(prompt, forcing, "sgl-warm-up-consistency", 0)
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         return await self._passes.guarded(self._look(request, answer_tokens))
@@ -64,10 +66,10 @@ class LocalGuide:
         return await self._passes.guarded(self._confirm(request, result, share))
 
     async def abort(self, request_id: str) -> None:
-        await self._engine.abort([_look_id(request_id), _confirm_id(request_id)])
+        await self.engine.abort([_look_id(request_id), _confirm_id(request_id)])
 
-    def stop(self) -> None:
-        self._engine.shutdown()
+    def stop(self, timeout: float | None = None) -> None:
+        self.engine.shutdown(timeout)
 
     async def _look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         key, prompt_end = uuid.uuid4().hex, len(request.prompt["prompt_token_ids"])
@@ -87,7 +89,7 @@ class LocalGuide:
         # The last token is never fed back; where no row is left, one stands in.
         rows = len(rows_until(prompt_end + len(completion.token_ids) - 1)) or 1
         mass = importance(recorded, rows, self._heads, request.visual_tokens)
-        return GuideResult(mass, read_answer(self._engine.get_tokenizer(), request, completion))
+        return GuideResult(mass, read_answer(self.engine.get_tokenizer(), request, completion))
 
     async def _confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
         """One forward pass, teacher-forced."""

@@ -12,9 +12,7 @@ from vllm_sgl.core import Reason, RenderedPrompt
 from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide.local.mass import Recorded
 from vllm_sgl.host.output import EngineDeadError
-
-#: How often a pending RPC checks that the engine still lives.
-DEATH_CHECK_SECONDS = 0.2
+from vllm_sgl.host.waiting import while_alive
 
 Result = TypeVar("Result")
 
@@ -50,16 +48,9 @@ class Passes:
         return final
 
     async def take(self, keys: list[str]) -> list[list[Recorded | None]]:
-        """What the workers recorded, by worker and key: one RPC. vLLM leaves the pending calls of an engine
-        that dies waiting for ever, so look out for its death meanwhile; remove when vLLM fails them."""
-        call = asyncio.ensure_future(
-            self._engine.collective_rpc("sgl_take", timeout=self._timeout, args=(keys,))
-        )
-        while not (await asyncio.wait([call], timeout=DEATH_CHECK_SECONDS))[0]:
-            if not self.alive:
-                call.cancel()
-                raise EngineDeadError()
-        taken: list[list[Recorded | None]] = call.result()
+        """What the workers recorded, by worker and key: one RPC."""
+        call = self._engine.collective_rpc("sgl_take", timeout=self._timeout, args=(keys,))
+        taken: list[list[Recorded | None]] = await while_alive(self._engine, call)
         return taken
 
     async def guarded(self, work: Coroutine[Any, Any, Result]) -> Result:
