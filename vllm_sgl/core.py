@@ -32,10 +32,13 @@ class Reason:
     TOO_LONG = "too_long_for_small"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"
-    # bypass: the small model failed
+    # bypass: the small model failed, or may not be asked now
     GUIDE_FAILED = "guide_failed"
     GUIDE_DEAD = "guide_dead"
     GUIDE_TIMEOUT = "guide_timeout"
+    GUIDE_BUSY = "guide_busy"
+    GUIDE_UNWELL = "guide_unwell"
+    GUIDE_REFUSED = "guide_refused"
     # no exit: the request rules it out
     N = "n"
     LOGPROBS = "logprobs"

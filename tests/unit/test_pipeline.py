@@ -237,12 +237,19 @@ def test_shadow_decides_and_reports_but_leaves_the_prompt_alone(asked):
     assert shadow.report.score == plain.report.score
 
 
-FAILURES = (Reason.GUIDE_FAILED, Reason.GUIDE_DEAD, Reason.GUIDE_TIMEOUT)
+#: What the log has of a request that fails so: states of the guide are logged where they begin.
+FAILURES = {
+    Reason.GUIDE_FAILED: "ERROR",
+    Reason.GUIDE_TIMEOUT: "WARNING",
+    Reason.GUIDE_DEAD: None,
+    Reason.GUIDE_BUSY: None,
+    Reason.GUIDE_UNWELL: None,
+}
 
 
 @pytest.mark.parametrize("reason", FAILURES)
 @pytest.mark.parametrize("where", ["fails", "confirm_fails"])
-def test_failing_guide_falls_back_to_the_large_model(reason, where, caplog):
+def test_failing_guide_falls_back_to_the_large_model(reason, where, warnings_logged):
     guide = FakeGuide(**{where: GuideError(reason, "broken wire")})
     outcome = walk(guide, exit_threshold=0.0)
     assert outcome.prompt is outcome.answer is None
@@ -251,6 +258,8 @@ def test_failing_guide_falls_back_to_the_large_model(reason, where, caplog):
         "bypass", reason, 6, 6,
     )  # fmt: skip
     assert report.guide_seconds is not None
+    levels = [record.levelname for record in warnings_logged]
+    assert levels == ([] if FAILURES[reason] is None else [FAILURES[reason]])
 
 
 @pytest.mark.parametrize("reason", FAILURES)
@@ -258,6 +267,15 @@ def test_failing_guide_fails_the_request_where_asked_to(reason):
     guide = FakeGuide(fails=GuideError(reason, "broken wire"))
     with pytest.raises(GuideFailedError, match=f"{reason}.*broken wire"):
         walk(guide, server={"on_error": "fail"})
+
+
+@pytest.mark.parametrize("on_error", ["fallback", "fail"])
+def test_what_the_guide_refuses_is_left_to_the_large_model(on_error, warnings_logged):
+    guide = FakeGuide(fails=GuideError(Reason.GUIDE_REFUSED, "token_id(s) [-1] out of range"))
+    outcome = walk(guide, server={"on_error": on_error})
+    assert (outcome.report.decision, outcome.report.reason) == ("bypass", "guide_refused")
+    assert outcome.prompt is None
+    assert warnings_logged == []
 
 
 @pytest.mark.parametrize("on_error", ["fallback", "fail"])

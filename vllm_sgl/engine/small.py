@@ -1,5 +1,7 @@
 """Starting the small engine beside a large one."""
 
+from copy import deepcopy
+
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
@@ -23,20 +25,35 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
     return small_engine.small_config(large, config, variant, _EXTENSION)
 
 
-def start_small(large: VllmConfig, config: SGLConfig) -> AsyncLLM:
-    """Start the small engine, so that the large one measures what is left of the device. Shares the device's
-    memory out in both configs; blocks until the model is loaded.
+class SmallEngines:
+    """Starts the small engine beside a large one, and again after its death, in the memory it had.
+
+    Shares the device's memory out in both configs.
 
     Raises:
         ValueError: for a pair that cannot work together, or that does not fit the device.
     """
-    small = small_config(large, config)
-    models = large.model_config, small.model_config
-    check_pair(*models, *(family_of(model).vision_facts(model) for model in models))
-    _refuse_small_context(small)
-    fixed_kv = config.small_args.get("kv_cache_memory_bytes")
-    memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
-    return small_engine.start_small(small)
+
+    def __init__(self, large: VllmConfig, config: SGLConfig) -> None:
+        small = small_config(large, config)
+        models = large.model_config, small.model_config
+        check_pair(*models, *(family_of(model).vision_facts(model) for model in models))
+        _refuse_small_context(small)
+        fixed_kv = config.small_args.get("kv_cache_memory_bytes")
+        memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
+        self._config = small
+        self._blocks: int | None = None
+
+    def start(self) -> AsyncLLM:
+        """Blocks until the model is loaded. Before the large engine's first start, so that that one measures
+        what is left of the device."""
+        config = deepcopy(self._config)  # an engine writes into its own
+        if self._blocks is not None:
+            # Beside the large engine, vLLM would measure another size than when the small one was alone.
+            config.cache_config.num_gpu_blocks_override = self._blocks
+        engine = small_engine.start_small(config)
+        self._blocks = config.cache_config.num_gpu_blocks
+        return engine
 
 
 #: Width and height of the smallest image that a context must have room for.
