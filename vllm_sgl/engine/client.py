@@ -19,7 +19,7 @@ from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.metrics import metrics
-from vllm_sgl.engine.small import start_small
+from vllm_sgl.engine.small import guide_over, start_small
 from vllm_sgl.errors import RequestAborted
 from vllm_sgl.families import family_of
 from vllm_sgl.guide.base import Guide
@@ -55,17 +55,19 @@ class SGLAsyncLLM(AsyncLLM):
         _refuse_unsupported(vllm_config, kwargs.get("client_count"))
         cpu.share_cores()
         self.sgl_config = config
-        self._local_guide = LocalGuide(start_small(vllm_config, config), config.guide_timeout)
-        self._guide: Guide = self._local_guide
+        small, pair = start_small(vllm_config, config)
+        self._local_guide = LocalGuide(small, config.guide_timeout)
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding: set[str] = set()
-        self._reader = FactsReader.of(family_of(vllm_config.model_config), vllm_config.model_config)
+        model = vllm_config.model_config
+        self._reader = FactsReader.of(family_of(model), model, pair.same_tokens)
         try:
             with renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
+            self._guide = guide_over(self._local_guide, pair, small.renderer, self.renderer)
         except BaseException:
             self._local_guide.stop()
             raise
@@ -158,12 +160,12 @@ class SGLAsyncLLM(AsyncLLM):
         return await asyncio.shield(self._ready)
 
     async def _start(self) -> Pipeline:
-        config, local = self.sgl_config, self._local_guide
-        await local.start()
+        config, guide = self.sgl_config, self._guide
+        await guide.start()
         if config.break_even == "auto":
-            self.costs = await costs.measure(self, super().generate, local, self._reader, config)
+            self.costs = await costs.measure(self, super().generate, guide, self._reader, config)
         if self.wrap_guide is not None:
-            self._guide = self.wrap_guide(local)
+            self._guide = self.wrap_guide(guide)
         return Pipeline(config, self._guide, policy, prune_prompt, self.costs)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:

@@ -14,6 +14,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest
 from vllm_sgl.decide.break_even import TYPICAL_ANSWER, Costs
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import probe
 
@@ -91,7 +92,10 @@ async def _guide_seconds(
                     f"calibration-{seed}", prompt, items, params, tokens, config.query_rows
                 )
                 began = time.perf_counter()
-                await guide.look(request, tokens)
+                try:
+                    await guide.look(request, tokens)
+                except Unguidable:
+                    return _ascending(found)
                 seconds.append(time.perf_counter() - began)
         decode = max(0.0, min(often) - min(once)) / (TYPICAL_ANSWER - 1)
         found[sum(item.visual_tokens for item in items)] = (min(once), decode)

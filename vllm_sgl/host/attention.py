@@ -38,6 +38,11 @@ def decoder_layers(runner: Any) -> list[Attention]:
             "the small model must use full attention in every layer; it has KV cache groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
+    if any(getattr(layer, "has_sink", False) for layer in layers):
+        raise NotImplementedError(
+            "the small model has attention sinks, which take a share of every row that no visual token gets: "
+            "choose another --sgl-small"
+        )
     if "fp8" in str(runner.cache_config.cache_dtype):
         raise NotImplementedError(
             "the guide reads K from the small model's cache and cannot read an fp8 one; "
