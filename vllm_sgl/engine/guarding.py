@@ -1,7 +1,5 @@
 """The small model's guide as a server asks it: admitted, cut off while it is silent, revived when it dies."""
 
-from vllm.config import VllmConfig
-
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.small import SmallEngines
 from vllm_sgl.guide.admission import Admission
@@ -11,18 +9,13 @@ from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.guide.revived import Revived
 
 
-def start_guide(large: VllmConfig, config: SGLConfig, patient: bool) -> Guide:
-    """Start the small engine; blocks until its model is loaded. Shares the device's memory out in both
-    engines' configs.
+def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Guide:
+    """Start the small engine; blocks until its model is loaded.
 
     Args:
         patient: requests wait for the guide as long as it answers at all, as suits a job whose requests all
             come at once.
-
-    Raises:
-        ValueError: for a pair that cannot work together, or that does not fit the device.
     """
-    engines = SmallEngines(large, config)
 
     def make() -> LocalGuide:
         return LocalGuide(engines.start(), config.guide_timeout, patient)
