@@ -121,3 +121,9 @@ def test_the_plain_ranking_takes_no_argument():
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(ValueError, match=r"expected the name of a policy, 'top' or 'tiles'.*received"):
         check_policy(name)
+
+
+def test_auto_is_for_the_engine_to_know():
+    check_policy("auto")
+    with pytest.raises(ValueError, match="expected the name of a policy"):
+        check_policy("auto:0.1")
