@@ -29,7 +29,7 @@ ALLOWED = {
     "guide_tokens": "a whole number >= 1",
     "query_rows": "'prompt+generated', 'last_prompt+generated', 'prompt', 'last_prompt' or 'generated'",
     "consistency_retention": "a number in (0, 1]",
-    "policy": "the name of a policy, such as 'top' or 'tiles'",
+    "policy": "the name of a policy, such as 'top' or 'tiles', or 'auto'",
     "positions": "'original' or 'packed'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
     "small_args": "an object of vLLM engine arguments",

@@ -7,7 +7,9 @@ from tests.offline.conftest import prompt, running
 from tests.support.images import random_image
 from tests.support.rendering import chat_prompt
 from tools.tiny_internvl import SMALL_QWEN2, TinySpec, build_pair
-from vllm_sgl.core import Facts
+from vllm_sgl.core import Facts, Seen, VisualItem
+from vllm_sgl.decide.tiling import best_policy
+from vllm_sgl.prune.base import policy
 
 #: So heavy that its prefill of two large images outweighs a guide pass, and of one tile does not.
 HEAVY = TinySpec(
@@ -19,7 +21,7 @@ HEAVY = TinySpec(
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
     pair = build_pair(tmp_path_factory.mktemp("heavy"), SMALL_QWEN2, HEAVY)
-    with running(pair, sgl_break_even="auto") as started:
+    with running(pair, sgl_break_even="auto", sgl_policy="auto") as started:
         yield started
 
 
@@ -47,6 +49,21 @@ def test_costs_are_those_of_passes_of_several_lengths(llm):
     assert lengths == [32, 128, 512, 639][: len(lengths)]
     assert costs.prefill[-1][1] > costs.prefill[0][1] > 0
     assert costs.guidance(100, 8) >= costs.guidance(100, 1) > 0
+
+
+def test_the_policy_follows_from_the_measured_vision_encoder(llm):
+    params = SamplingParams(temperature=0, max_tokens=4, extra_args={"sgl_retention": 0.2})
+    asked = {
+        "prompt": chat_prompt("What is on the sign?", 2),
+        "multi_modal_data": {"image": [random_image(seed, 700, 100) for seed in range(2)]},
+    }
+    (output,) = llm.generate(asked, params, use_tqdm=False)
+    costs, report = llm.llm_engine.costs, output.sgl
+    assert costs.vision > 0
+    assert report.decision == "prune"
+    seen = [Seen(VisualItem("image", len(part), 16), part) for part in report.importance]
+    expected = policy(best_policy(costs)).select(seen, 0.2)
+    assert [part.tolist() for part in report.kept] == [part.tolist() for part in expected]
 
 
 def test_measuring_leaves_nothing_behind(llm):

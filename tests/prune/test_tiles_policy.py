@@ -6,6 +6,7 @@ import torch
 from tools.internvl_reference.reference import select
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune.base import check_policy, kept_count, policy
+from vllm_sgl.prune.least import AtLeast
 from vllm_sgl.prune.tiles import FewTiles, open_share
 
 
@@ -98,8 +99,8 @@ def test_the_default_follows_from_the_retention(retention, share):
 
 
 def test_the_knob_is_a_part_of_the_name():
-    assert policy("tiles") == FewTiles()
-    assert policy("tiles:0.13") == FewTiles(0.13)
+    assert policy("tiles") == AtLeast(FewTiles())
+    assert policy("tiles:0.13") == AtLeast(FewTiles(0.13))
 
 
 @pytest.mark.parametrize("argument", ["", "0", "-0.1", "1.01", "nan", "some", "0.1:0.2"])
@@ -120,3 +121,9 @@ def test_the_plain_ranking_takes_no_argument():
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(ValueError, match=r"expected the name of a policy, 'top' or 'tiles'.*received"):
         check_policy(name)
+
+
+def test_auto_is_for_the_engine_to_know():
+    check_policy("auto")
+    with pytest.raises(ValueError, match="expected the name of a policy"):
+        check_policy("auto:0.1")

@@ -28,11 +28,19 @@ class Costs:
         of each visual token.
     decode: small model, per further token.
     prefill: large model, text prompts of increasing length: (tokens, seconds), ascending, two or more.
+    vision: large model's vision encoder, per visual token; 0 where it was not measured.
     """
 
     guide: tuple[float, float]
     decode: float
     prefill: tuple[tuple[int, float], ...]
+    vision: float = 0.0
+
+    @property
+    def vision_share(self) -> float:
+        """V / (V + P) of the large model, for an image as long as the longest prompt that was measured."""
+        tokens, seconds = self.prefill[-1]
+        return self.vision * tokens / (self.vision * tokens + seconds)
 
     def guidance(self, visual_tokens: int, answer_tokens: int) -> float:
         """Seconds that the small model takes."""

@@ -16,6 +16,7 @@ from vllm.outputs import RequestOutput
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.guarding import start_guide
@@ -32,7 +33,7 @@ from vllm_sgl.host.engine_args import refuse_replicas
 from vllm_sgl.host.interrupts import interruptible_start
 from vllm_sgl.host.output import abort_output, exit_output
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import check_policy, policy
+from vllm_sgl.prune.base import AUTO, check_policy, policy
 from vllm_sgl.prune.rewrite import prune_prompt
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
@@ -48,7 +49,7 @@ class SGLAsyncLLM(AsyncLLM):
     The small engine is started first, so that the large one measures what is left of the device.
 
     wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
-    costs: of both models' passes, once measured; None with ``break_even="off"``.
+    costs: of both models' passes, once measured; None where no setting needs them.
     """
 
     wrap_guide: Callable[[Guide], Guide] | None = None
@@ -187,12 +188,18 @@ class SGLAsyncLLM(AsyncLLM):
     async def _start(self) -> Pipeline:
         config, guide = self.sgl_config, self._guide
         await guide.start()
-        if config.break_even == "auto":
+        if config.break_even == "auto" or config.policy == AUTO:
             self.costs = await costs.measure(self, super().generate, guide, self._reader, config)
+        best = best_policy(self.costs)
+        if config.policy == AUTO:
+            logger.info("SGL: --sgl-policy auto is %r here: %s", best, costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
-        return Pipeline(config, self._guide, policy, rewrite, self.costs)
+        compared = self.costs if config.break_even == "auto" else None
+        return Pipeline(
+            config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared
+        )
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)

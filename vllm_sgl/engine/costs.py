@@ -6,7 +6,8 @@ What follows from it is in :mod:`vllm_sgl.decide.break_even`.
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vllm import SamplingParams
@@ -18,6 +19,7 @@ from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import probe
+from vllm_sgl.prune.base import AUTO
 from vllm_sgl.visual.items import visual_counts
 
 logger = logging.getLogger("vllm.vllm_sgl.costs")
@@ -68,6 +70,9 @@ async def measure(
         for size in images:
             await passes.guide(size)
         await passes.prefill()
+        if config.policy == AUTO:
+            for size in images:
+                await passes.vision(size)
         verdicts.append(_verdict(passes.costs(), config, engine.model_config.max_model_len))
     costs = passes.costs()
     logger.info(
@@ -113,6 +118,7 @@ class _Passes:
         self._guide, self._reader, self._config = guide, reader, config
         self._images: dict[int, dict[int, float]] = {}  # visual tokens -> answer tokens -> seconds
         self._prefill: dict[int, float] = {}  # prompt tokens -> seconds
+        self._whole: dict[int, tuple[float, int]] = {}  # visual tokens -> seconds, prompt tokens
         self._number = 0
 
     @property
@@ -150,26 +156,62 @@ class _Passes:
 
     async def prefill(self) -> None:
         """The large model's, from prompts of several lengths to the first new token."""
-        params = SamplingParams(temperature=0, max_tokens=1, skip_reading_prefix_cache=True, detokenize=False)
         longest = self._engine.model_config.max_model_len - 1
         for number, tokens in enumerate(sorted({min(length, longest) for length in LENGTHS})):
             prompt = probe.text_prompt(self._engine, tokens)
             for _ in range(REPEATS):
-                self._number += 1
-                began = time.perf_counter()
-                async for _ in self._generate(prompt, params, f"sgl-calibration-{self._number}"):
-                    pass
                 quickest = self._prefill.get(tokens, math.inf)
-                self._prefill[tokens] = min(quickest, time.perf_counter() - began)
+                self._prefill[tokens] = min(quickest, await self._large(prompt))
             if number and self._prefill[tokens] > LONG_SECONDS:
                 break
+
+    async def vision(self, size: tuple[int, int]) -> None:
+        """The large model's vision encoder and prefill, on new images of this width and height."""
+        for _ in range(REPEATS):
+            request = await self._request(size, 1)
+            visual, tokens = sum(request.visual_tokens), len(request.prompt["prompt_token_ids"])
+            quickest, _ = self._whole.get(visual, (math.inf, 0))
+            self._whole[visual] = min(quickest, await self._large(request.prompt)), tokens
+
+    async def _large(self, prompt: Any) -> float:
+        """Seconds of the large engine to the first new token."""
+        params = SamplingParams(temperature=0, max_tokens=1, skip_reading_prefix_cache=True, detokenize=False)
+        self._number += 1
+        began = time.perf_counter()
+        async for _ in self._generate(prompt, params, f"sgl-calibration-{self._number}"):
+            pass
+        return time.perf_counter() - began
 
     def costs(self) -> Costs:
         few, many = self.sizes[0], self.sizes[-1]
         first, last = self._images[few], self._images[many]
         each = max(0.0, last[1] - first[1]) / (many - few) if many > few else 0.0
         decode = max(0.0, first[TYPICAL_ANSWER] - first[1]) / (TYPICAL_ANSWER - 1)
-        return Costs((first[1] - each * few, each), decode, tuple(sorted(self._prefill.items())))
+        costs = Costs((first[1] - each * few, each), decode, tuple(sorted(self._prefill.items())))
+        return replace(costs, vision=vision_seconds(costs, self._whole))
+
+
+def vision_seconds(costs: Costs, whole: Mapping[int, tuple[float, int]]) -> float:
+    """Of the large model's vision encoder, per visual token: what passes over images take beyond the prefill
+    of prompts as long, where that grows with the image.
+
+    Args:
+        whole: visual tokens -> seconds and prompt tokens of an image's pass; may be empty.
+    """
+    beyond = [
+        (visual, seconds - costs.large_prefill(tokens)) for visual, (seconds, tokens) in sorted(whole.items())
+    ]
+    if not beyond:
+        return 0.0
+    (few, first), (many, last) = beyond[0], beyond[-1]
+    return max(0.0, (last - first) / (many - few) if many > few else last / many)
+
+
+def why(costs: Costs | None) -> str:
+    """What the choice of a policy rests on, in words."""
+    if costs is None:
+        return "no costs could be measured"
+    return f"the vision encoder takes {costs.vision_share:.0%} of the large model's prefill"
 
 
 def _verdict(costs: Costs, config: SGLConfig, context: int) -> int | None:

@@ -27,6 +27,8 @@ class Policy(Protocol):
         ...
 
 
+#: Stands for the policy that suits the pair's costs; the engine knows which (:mod:`vllm_sgl.decide.tiling`).
+AUTO = "auto"
 #: Name of a policy, as in ``--sgl-policy``, to where its class is: ``module:Class``.
 _POLICIES = {"top": "vllm_sgl.prune.top:TopImportance", "tiles": "vllm_sgl.prune.tiles:FewTiles"}
 
@@ -63,6 +65,8 @@ def check_policy(name: str, key: str = "sgl_policy") -> None:
         ValueError: naming the key, what is allowed and what came.
     """
     known, separator, _ = name.partition(":")
+    if name == AUTO:
+        return
     if known not in _POLICIES:
         names = " or ".join(map(repr, _POLICIES))
         raise ValueError(f"{key}: expected the name of a policy, {names}; received {name!r}")

@@ -1,0 +1,12 @@
+"""Whether few tiles pay: what ``--sgl-policy auto`` stands for. Pure."""
+
+from vllm_sgl.decide.break_even import Costs
+
+#: The vision encoder's share of the large model's prefill from which on it is worth keeping tokens in few
+#: tiles: at 35 % kept that then saves a sixth of the prefill or more (``benchmarks.tile_policy``).
+LARGE_PART = 0.25
+
+
+def best_policy(costs: Costs | None) -> str:
+    """The name of the policy for a pair with these costs; the plain ranking where none were measured."""
+    return "tiles" if costs is not None and costs.vision_share >= LARGE_PART else "top"
