@@ -56,11 +56,14 @@ class VisualItem:
     visual_tokens: how many of its placeholder's positions are visual tokens.
     tile_tokens: visual tokens of each of its tiles, where tiles are encoded one by one and their tokens
         follow one another; None where it is encoded as a whole.
+    least: visual tokens that it must keep. 1 where its placeholder has no markers that would be left without
+        any: an engine cannot take an empty one.
     """
 
     modality: str
     visual_tokens: int
     tile_tokens: int | None = None
+    least: int = 0
 
     @property
     def per_tile(self) -> int:

@@ -26,6 +26,10 @@ def _tiny(name: str, *positions: str) -> Family:
 FAMILIES = (
     Family("internvl", tiny_internvl.build_pair),
     _tiny("internvl_hf", "original", "packed"),
+    _tiny("llava_onevision", "original", "packed"),
+    _tiny("qwen2_vl", "original"),
+    _tiny("qwen2_5_vl", "original"),
+    _tiny("qwen3_vl", "original"),
 )
 
 #: Each family with each kind of position ids that it can have.

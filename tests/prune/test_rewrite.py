@@ -59,15 +59,21 @@ def test_fields_for_the_model():
     ("kept", "ids", "expected"),
     [
         ([(), (0, 1, 2)], [1, 2, START, END, 3, IMG, IMG, IMG, 4, 5], [(2, 2), (5, 3)]),
-        ([(0, 1, 2, 3, 4), ()], [1, 2, START, *[IMG] * 5, END, 3, 4, 5], [(2, 7), (10, 0)]),
+        ([(0, 1, 2, 3, 4), (1,)], [1, 2, START, *[IMG] * 5, END, 3, IMG, 4, 5], [(2, 7), (10, 1)]),
         ([(4,), (1,)], [1, 2, START, IMG, END, 3, IMG, 4, 5], [(2, 3), (6, 1)]),
     ],
-    ids=["first image gone", "second image gone", "one each"],
+    ids=["nothing and all", "all and one", "one each"],
 )
 def test_images_that_keep_nothing_or_all(kept, ids, expected):
     pruned = prune_prompt(make_prompt(), [indices(*part) for part in kept])
     assert pruned["prompt_token_ids"] == ids
     assert ranges(pruned) == expected
+
+
+def test_a_placeholder_never_becomes_empty():
+    """An engine fails on one, and with it every request that it has."""
+    with pytest.raises(ValueError, match="the image at token 10 keeps none of its 3 tokens"):
+        prune_prompt(make_prompt(), [indices(0), indices()])
 
 
 @pytest.mark.parametrize(("offset", "moved"), [(0, 0), (13, 8)], ids=["before the images", "behind them"])

@@ -22,7 +22,10 @@ def read(prompt=None, params=None, lora=None, **asked):
 
 
 def test_items():
-    assert READER.items(make_prompt()) == (VisualItem("image", 5, 1), VisualItem("image", 3, 1))
+    assert READER.items(make_prompt()) == (
+        VisualItem("image", 5, 1, least=0),
+        VisualItem("image", 3, 1, least=1),
+    )
 
 
 def test_ordinary_request():

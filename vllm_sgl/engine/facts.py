@@ -35,7 +35,8 @@ class FactsReader:
     def items(self, prompt: RenderedPrompt) -> tuple[VisualItem, ...]:
         """The images and videos of a prompt, in prompt order."""
         return tuple(
-            VisualItem(item.modality, item.visual_tokens, self._tile_tokens) for item in placed_items(prompt)
+            VisualItem(item.modality, item.visual_tokens, self._tile_tokens, item.least)
+            for item in placed_items(prompt)
         )
 
     def read(self, prompt: Any, params: SamplingParams, asked: Asked, lora: object) -> Facts:

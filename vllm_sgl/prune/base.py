@@ -21,7 +21,8 @@ class Policy(Protocol):
 
         Returns:
             one ascending int64 tensor per item, relative to its own visual tokens, possibly empty; together
-            at most ``kept_count(retention, all visual tokens)`` indices, and at least one.
+            at most ``kept_count(retention, all visual tokens)`` indices, and at least one. That no item has
+            fewer than ``item.least`` is seen to for every policy (:mod:`vllm_sgl.prune.least`).
         """
         ...
 
@@ -74,18 +75,19 @@ def check_policy(name: str, key: str = "sgl_policy") -> None:
 
 @lru_cache(maxsize=64)  # clients choose the arguments
 def policy(name: str) -> Policy:
-    """The policy of a registered name, or of ``name:argument``.
+    """The policy of a registered name, or of ``name:argument``, which leaves every item what it must keep.
 
     Raises:
         ValueError: for an argument that it does not take.
     """
+    from vllm_sgl.prune.least import AtLeast  # loads torch
+
     known, separator, argument = name.partition(":")
     module, _, attribute = _POLICIES[known].partition(":")
     kind = getattr(import_module(module), attribute)
     if separator and not hasattr(kind, "parse"):
         raise ValueError(f"the policy {known!r} takes no argument; received {name!r}")
-    made: Policy = kind.parse(argument) if separator else kind()
-    return made
+    return AtLeast(kind.parse(argument) if separator else kind())
 
 
 def kept_count(retention: float, visual_tokens: int) -> int:

@@ -41,11 +41,13 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Tiles | None = None)
 
     Args:
         prompt: a rendered ``MultiModalInput`` with images or videos and their pixels.
-        kept: per item, in prompt order, ascending int64 indices of its kept visual tokens; may be empty.
+        kept: per item, in prompt order, ascending int64 indices of its kept visual tokens; may be empty where
+            the placeholder has other positions too.
         tiles: how the items carry their tiles; None where they are encoded as a whole.
 
     Raises:
-        ValueError: for indices that are no item's visual tokens, or pixels that do not fit the placeholder.
+        ValueError: for indices that are no item's visual tokens, pixels that do not fit the placeholder, or a
+            placeholder of which nothing would be left; it would end the engine.
     """
     items = placed_items(prompt)
     stays = torch.ones(len(prompt["prompt_token_ids"]), dtype=torch.bool)
@@ -53,6 +55,11 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Tiles | None = None)
     for item, indices in zip(items, kept, strict=True):
         there, place = _there(prompt, item, tiles, indices), item.place
         inside = _stays(place, indices)
+        if not inside.any():
+            raise ValueError(
+                f"the {item.modality} at token {place.offset} keeps none of its {place.length} tokens, and "
+                "an engine takes no empty placeholder: keep at least one (vllm_sgl.prune.least)"
+            )
         stays[place.offset : place.offset + place.length] = inside
         places = {PLACES: inside.nonzero().flatten(), LENGTH: torch.tensor(place.length)}
         changes.append(replace(there, extra={**there.extra, **places}))

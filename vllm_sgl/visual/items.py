@@ -27,6 +27,11 @@ class Placed:
     def visual_tokens(self) -> int:
         return int(embed_mask(self.place).sum())
 
+    @property
+    def least(self) -> int:
+        """Visual tokens that must stay, so that something is left of the placeholder."""
+        return int(self.visual_tokens == self.place.length)
+
 
 def placed_items(prompt: RenderedPrompt) -> list[Placed]:
     """The images and videos of a prompt, in prompt order."""

@@ -16,8 +16,8 @@ from vllm_sgl.guide.local.mass import importance
 from vllm_sgl.guide.local.passes import Passes
 from vllm_sgl.guide.local.recorder import query_rows
 from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
+from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
-from vllm_sgl.prune.top import TopImportance
 from vllm_sgl.visual.items import visual_end
 
 
@@ -92,7 +92,7 @@ class LocalGuide:
     async def _confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
         """One forward pass, teacher-forced."""
         seen = [Seen(*pair) for pair in zip(request.items, result.importance, strict=True)]
-        shown = prune_prompt(request.prompt, TopImportance().select(seen, share), self._tiles)
+        shown = prune_prompt(request.prompt, policy("top").select(seen, share), self._tiles)
         asked, answer = shown["prompt_token_ids"], result.answer.token_ids
         forced: RenderedPrompt = {**shown, "prompt_token_ids": [*asked, *answer]}
         forcing = params.forcing(answer, len(asked), self._rows_alone)
