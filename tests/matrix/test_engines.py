@@ -69,9 +69,10 @@ async def test_the_whole_walk_agrees(engines, prompts, retention):
         assert_same_answer(answer, expected(engines, prompt, report.kept))
 
 
-async def test_masks_of_the_same_images_are_kept_apart(engines, prompts):
+async def test_masks_of_the_same_images_are_kept_apart(engines):
     """Two masks, the whole images and the first mask again, one after the other and together."""
-    prompt = prompts[2]
+    sizes, question = REQUESTS[2]
+    prompt = render(engines, sizes, question * 4)
     # Enough is left to fill a block of the prefix cache.
     masks = [random_masks(prompt, seed, share=0.8) for seed in (1, 2)]
     asked = [prune_prompt(prompt, masks[0]), prune_prompt(prompt, masks[1]), prompt]

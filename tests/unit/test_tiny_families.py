@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from statistics import median
 from typing import get_type_hints
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_parameter_without_a_role_is_refused():
 @pytest.mark.parametrize("which", [0, 1], ids=["small", "large"])
 def test_answers_depend_on_the_image_and_on_what_is_kept(pair, which):
     model = reference(pair[which])
-    answers, lengths = set(), set()
+    answers, lengths, differences = set(), set(), []
     for seed, question in enumerate(QUESTIONS):
         ids, images = render(model, question, [random_image(seed, *SIZES[seed % 3])])
         tokens, logprobs = model.generate(ids, images, 16)
@@ -89,8 +90,10 @@ def test_answers_depend_on_the_image_and_on_what_is_kept(pair, which):
         count = ids.count(model.image_token_id)
         kept = [torch.arange(0, count, 4)]
         pruned = model.teacher_forced_logprobs(ids, images, tokens[:4], kept)
-        # Far above the tolerance that tests of pruned answers allow.
-        assert (pruned - logprobs[:4]).abs().max() > 0.1
+        differences.append((pruned - logprobs[:4]).abs().max().item())
+    # Above the tolerance of tests of pruned answers for every question, and far above it for most.
+    assert min(differences) > 0.02
+    assert median(differences) > 0.5
     assert len(answers) >= 7
     assert len(lengths) >= 3
 
