@@ -1,5 +1,8 @@
 """Peak memory of plain vLLM, of the small model alone, and of SGL, one after the other on the same machine.
 
+On a CPU, plain vLLM and the small model are laid out like SGL, without a worker process; "default" is plain
+vLLM with one, as vLLM's default is (`benchmarks/serving/layout.py`).
+
     python -m benchmarks.memory [--preset cpu|quick|gpu] [--out FILE]
 
 On a GPU it is the device's memory in use, as the driver says, less what was in use before; on a CPU the
@@ -21,7 +24,7 @@ from tqdm import tqdm
 from benchmarks import report
 from benchmarks.serving.load import ask, bodies
 from benchmarks.serving.memory import GIB
-from benchmarks.serving.pair import CPU, QUICK, SIDES, TRUE, Measured, Pair, measured
+from benchmarks.serving.pair import CPU, QUICK, TRUE, Measured, Pair, layouts, measured, sides
 from benchmarks.serving.session import ROOT, BenchmarkError, Session, stoppable
 
 #: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324).
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         session = Session(options.preset != "gpu", Path(temporary), time.monotonic() + _LONGEST)
         try:
             session.prepare()
-            environment = session.describe()
+            environment = session.describe() | {"layouts": layouts(session.cpu)}
             report.print_environment(environment)
             rows = _measure(session, PRESETS[options.preset])
         except BenchmarkError as error:
@@ -82,7 +85,7 @@ def _measure(session: Session, pair: Pair) -> list[dict[str, Any]]:
     """
     pair.write(session.work)
     rows = []
-    for side in tqdm(SIDES, unit="server"):
+    for side in tqdm(sides(session.cpu), unit="server"):
         options = {"sgl_retention": _RETENTION} if side == "guided" else None
         requests = bodies(range(_REQUESTS), pair.image, _MAX_TOKENS, options)
         with measured(session, pair, side) as one:

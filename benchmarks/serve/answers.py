@@ -7,9 +7,10 @@ from typing import Any
 from benchmarks.serving.load import Reply, ask, bodies
 from benchmarks.serving.server import Server
 from benchmarks.serving.session import BenchmarkError
+from vllm_sgl.decision import kept_count
 
-from .cost import kept
-from .presets import Preset, Setting
+from .presets import Preset
+from .settings import Setting
 
 _NEVER, _ALWAYS = 1.0, 0.0  # thresholds; a score of exactly 1 takes probabilities of exactly 1
 
@@ -19,6 +20,17 @@ def answer(
 ) -> list[Reply]:
     """Greedy answers, one at a time."""
     return ask(server, bodies(seeds, preset.pair.image, preset.max_tokens, xargs), clients=1)[0]
+
+
+def same(replies: Sequence[Reply], plain: Sequence[Reply]) -> None:
+    """Another layout of plain vLLM answers alike.
+
+    Raises:
+        BenchmarkError: with every difference.
+    """
+    both = zip(replies, plain, strict=True)
+    if wrong := [f"{one.text!r}, plain vLLM {other.text!r}" for one, other in both if one.text != other.text]:
+        raise BenchmarkError("vLLM's default layout answers otherwise, so no figures:\n" + "\n".join(wrong))
 
 
 def check(server: Server, preset: Preset, seeds: Sequence[int], plain: Sequence[Reply]) -> None:
@@ -35,8 +47,8 @@ def check(server: Server, preset: Preset, seeds: Sequence[int], plain: Sequence[
     """
     wrong = [f"plain: {reply.sgl}" for reply in plain if reply.sgl is not None]
     halves = slice(len(seeds) // 2), slice(len(seeds) // 2, len(seeds))
-    pruning = [Setting(retention, False) for retention in preset.retentions if retention < 1]
-    asked = [(Setting(1.0, exits=True), halves[0]), (Setting(1.0, False), halves[1])]
+    pruning = [Setting(retention=retention) for retention in preset.retentions if retention < 1]
+    asked = [(Setting(exits=True), halves[0]), (Setting(), halves[1])]
     asked += [(setting, halves[0]) for setting in pruning]
     for setting, part in asked:
         replies = answer(server, preset, seeds[part], setting.xargs(_NEVER))
@@ -53,9 +65,9 @@ def differences(setting: Setting, reply: Reply, plain: Reply, preset: Preset) ->
     """What is wrong with a reply of SGL that must not exit."""
     total = preset.pair.visual_tokens
     expected = {
-        "decision": "bypass" if setting.bypass else "prune",
+        "decision": "prune" if setting.guided else "bypass",
         "visual_tokens": total,
-        "kept_tokens": kept(setting.retention, total),
+        "kept_tokens": kept_count(setting.retention, total),
     }
     found = {name: (reply.sgl or {}).get(name) for name in expected}
     wrong = [] if found == expected else [f"expected {expected}, the report says {reply.sgl}"]

@@ -12,9 +12,10 @@ from typing import Any
 from benchmarks.serving.load import content
 from benchmarks.serving.server import Metrics, Server
 from benchmarks.serving.session import ROOT, BenchmarkError, Session, end_group
+from vllm_sgl.decision import kept_count
 
-from .cost import kept
-from .presets import Preset, Step
+from .presets import Preset
+from .settings import Step
 
 _LOAD_SECONDS, _START_SECONDS = 1200, 300
 _FLAGS = (
@@ -88,9 +89,8 @@ class Bench:
             f"--max-concurrency={step.clients}", f"--custom-output-len={self._preset.max_tokens}",
             f"--result-dir={result.parent}", f"--result-filename={result.name}",
         ]  # fmt: skip
-        if step.setting is not None:
-            body = {"vllm_xargs": step.setting.xargs(threshold)}
-            arguments.append(f"--extra-body={json.dumps(body)}")
+        if xargs := step.setting.xargs(threshold):
+            arguments.append(f"--extra-body={json.dumps({'vllm_xargs': xargs})}")
         before = server.metrics()
         print(json.dumps([str(self._log), arguments]), file=self._child.stdin, flush=True)
         self._answer("0", _LOAD_SECONDS)
@@ -143,16 +143,13 @@ def read(
         # An exit's tokens are the small model's, which was given the same limit.
         "answer tokens": result["total_output_tokens"],
     }
-    if step.setting is None:
+    sgl = step.setting.side == "guided"
+    if not sgl:
         expected = {"reports": 0, "bypassed": 0, "kept tokens": 0}
     else:
-        bypassed = requests if step.setting.bypass else 0
-        each = kept(step.setting.retention, visual_tokens)
-        expected = {
-            "reports": requests,
-            "bypassed": bypassed,
-            "kept tokens": each * reached,
-        }
+        bypassed = 0 if step.setting.guided else requests
+        each = kept_count(step.setting.retention, visual_tokens)
+        expected = {"reports": requests, "bypassed": bypassed, "kept tokens": each * reached}
     expected["answer tokens"] = requests * max_tokens
     if found != expected:
         raise BenchmarkError(f"{step}: expected {expected}, counted {found}")
@@ -168,7 +165,7 @@ def read(
         },
         exit_share=exits / requests,
         scored_share=grown("sgl:score_count") / requests,
-        kept_tokens=kept_tokens / reached if step.setting and reached else None,
+        kept_tokens=kept_tokens / reached if sgl and reached else None,
         guide_seconds=after.since(before, "sgl:guide_seconds_sum") / guided if guided else None,
         cached_share=grown("vllm:prefix_cache_hits_total") / queried if queried else 0.0,
     )

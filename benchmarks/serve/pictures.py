@@ -8,33 +8,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, YELLOW, save
+from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, PINK, RC, RED, SKY, YELLOW, save
 
 from .bench import Run
-from .cost import PARTS, Costs
-from .figures import Point, points, seconds_per_request
-from .presets import Setting
+from .cost import PARTS
+from .figures import Point, Times, points, seconds_per_request
+from .settings import PLAIN, Setting
 
 _LINES = ((BLACK, "s"), (BLUE, "o"), (GREEN, "^"), (RED, "D"), (PINK, "v"))
 # Neighbours differ in lightness too; the small model's parts are hatched.
-_PARTS = dict(zip(PARTS, (SKY, BLUE, GREEN, PINK, YELLOW, ORANGE, RED), strict=True))
+_PARTS = dict(zip(PARTS, (SKY, GREEN, PINK, YELLOW, RED), strict=True))
 _OVERHEAD = "overhead"
 
 
-def draw(runs: Sequence[Run], costs: Costs, folder: Path, title: str) -> list[Path]:
+def draw(runs: Sequence[Run], times: Times, folder: Path, title: str) -> list[Path]:
     """Write the pictures; their paths."""
-    found = points(runs)
+    found = [point for point in points(runs) if point.setting.method == "sgl"]
     with plt.rc_context(RC):
-        speed = _over_clients(found, lambda p: p.speed_up, lambda p: p.ideal(costs))
+        speed = _over_clients(found, lambda p: p.speed_up, lambda p: p.ideal(times))
         speed.axes[0].set_ylabel("requests per second, relative to plain vLLM")
-        efficiency = _over_clients(found, lambda p: p.speed_up / p.ideal(costs))
+        efficiency = _over_clients(found, lambda p: p.speed_up / p.ideal(times))
         efficiency.axes[0].set_ylabel("efficiency: measured / ideal speed-up")
         for axis in efficiency.axes:
             axis.yaxis.set_major_formatter(PercentFormatter(1))
         return [
             save(speed, folder / "speed-up.png", f"{title}: speed-up (bars: all rounds; dashed: ideal)"),
             save(efficiency, folder / "efficiency.png", f"{title}: efficiency"),
-            save(_time(runs, found, costs), folder / "time.png", f"{title}: where a request's time goes"),
+            save(_time(runs, found, times), folder / "time.png", f"{title}: where a request's time goes"),
         ]
 
 
@@ -48,7 +48,7 @@ def _over_clients(
     for axis, exits in zip(axes, (False, True), strict=True):
         axis.axhline(1, color=GREY, linewidth=1)
         for retention, (colour, marker) in zip(retentions, _LINES, strict=False):
-            line = [point for point in found if point.setting == Setting(retention, exits)]
+            line = [point for point in found if point.setting == Setting(retention=retention, exits=exits)]
             line.sort(key=lambda point: point.clients)
             places = [clients.index(point.clients) for point in line]
             axis.plot(
@@ -72,7 +72,7 @@ def _exit_range(found: Sequence[Point]) -> str:
     return f" ({min(shares):.0%} to {max(shares):.0%} of requests exit)" if shares else ""
 
 
-def _time(runs: Sequence[Run], found: Sequence[Point], costs: Costs) -> Figure:
+def _time(runs: Sequence[Run], found: Sequence[Point], times: Times) -> Figure:
     """Stacked component times of each setting, and what the measured time has beyond them, with one client
     and with the most."""
     clients = sorted({point.clients for point in found})
@@ -81,8 +81,8 @@ def _time(runs: Sequence[Run], found: Sequence[Point], costs: Costs) -> Figure:
         here = sorted(
             (p for p in found if p.clients == count), key=lambda p: (p.setting.exits, -p.setting.retention)
         )
-        bars = [("plain", None, costs.parts(None))]
-        bars += [(_label(p.setting), p.setting, p.parts(costs)) for p in here]
+        bars = [("plain", PLAIN, times(count).parts(PLAIN))]
+        bars += [(_label(p.setting), p.setting, p.parts(times)) for p in here]
         _stack(axis, runs, count, bars)
         axis.set_title(f"{count} client{'s' if count > 1 else ''}")
     axes[0].set_ylabel("milliseconds per request (1 / throughput)")
@@ -90,9 +90,7 @@ def _time(runs: Sequence[Run], found: Sequence[Point], costs: Costs) -> Figure:
     return figure
 
 
-def _stack(
-    axis: Axes, runs: Sequence[Run], clients: int, bars: Sequence[tuple[str, Setting | None, dict]]
-) -> None:
+def _stack(axis: Axes, runs: Sequence[Run], clients: int, bars: Sequence[tuple[str, Setting, dict]]) -> None:
     names = [name for name, _, _ in bars]
     tops = [0.0] * len(bars)
     for part, colour in _PARTS.items():

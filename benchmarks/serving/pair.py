@@ -1,6 +1,7 @@
-"""A large and a small model, and the three servers that can be made of them.
+"""A large and a small model, and the servers that can be made of them.
 
-KV caches have fixed sizes, so that sides are alike and peaks can be compared.
+KV caches have fixed sizes, so that sides are alike and peaks can be compared; on a CPU, so is the layout of
+processes and threads (`layout.py`).
 """
 
 import json
@@ -15,14 +16,27 @@ from benchmarks.true_size import INTERNVL2, TrueSize
 from tools import tiny_internvl
 from tools.tiny_internvl import LARGE_QWEN2, SMALL_QWEN2, TinySpec
 
+from .layout import DEFAULT, LIKE_SGL
 from .memory import GIB, Peak, device_bytes, settled, tree_bytes
 from .server import Server
 from .session import Session
 
-#: plain: the large model alone. small: the small model alone. guided: SGL.
-Side = Literal["plain", "small", "guided"]
-SIDES: tuple[Side, ...] = ("plain", "small", "guided")
+#: plain: the large model alone. small: the small model alone. guided: SGL. default: as plain, but in vLLM's
+#: default layout.
+Side = Literal["plain", "small", "guided", "default"]
 RETENTION = 0.35  # the server's own; requests name theirs
+
+
+def sides(cpu: bool) -> tuple[Side, ...]:
+    """Those that differ: on a GPU there is one layout."""
+    return ("plain", "default", "small", "guided") if cpu else ("plain", "small", "guided")
+
+
+def layouts(cpu: bool) -> dict[str, str]:
+    """For reports: how the sides are laid out."""
+    if not cpu:
+        return {"all servers": "vLLM's own"}
+    return {"plain, small": LIKE_SGL.about, "default": DEFAULT.about, "guided": "SGL's own"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,8 @@ class Pair:
 
     def kv(self, side: Side) -> int:
         """Bytes of all KV caches of a side."""
-        return {"plain": self.large_kv, "small": self.small_kv, "guided": self.large_kv + self.small_kv}[side]
+        large, small = self.large_kv, self.small_kv
+        return {"plain": large, "default": large, "small": small, "guided": large + small}[side]
 
     def write(self, folder: Path) -> None:
         """Write both checkpoints, each below its name."""
@@ -75,7 +90,11 @@ class Pair:
                 f"--sgl-small={session.work / self.small.name}", f"--sgl-retention={RETENTION}",
                 f"--sgl-small-args={small_args}", f"--sgl-break-even={self.break_even}",
             ]  # fmt: skip
-        return Server(session, f"serve-{side}", session.work / model.name, flags, self.start_seconds)
+        layout = LIKE_SGL if session.cpu and side in ("plain", "small") else DEFAULT
+        flags += layout.flags
+        return Server(
+            session, f"serve-{side}", session.work / model.name, flags, self.start_seconds, layout.environment
+        )
 
 
 #: InternVL2-26B with a 2B guide on one GPU of 80 GB or more. Only one side fits at a time: the large model

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,12 +23,25 @@ _STOP_SECONDS = 20
 class Server:
     """``vllm serve MODEL FLAGS`` while the ``with`` block runs.
 
+    Args:
+        start: the most seconds that it may take to start.
+        environment: over the session's.
+
     address: http://HOST:PORT. model: its folder. seconds: how long it took to start. pid: of the process that
     serves HTTP.
     """
 
-    def __init__(self, session: Session, name: str, model: Path, flags: Sequence[str], start: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        model: Path,
+        flags: Sequence[str],
+        start: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._session, self._name, self._start, self.model = session, name, start, model
+        self._environment = environment or {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -44,7 +57,7 @@ class Server:
         with (self._session.work / self.log).open("w") as out:
             print("$", *self._command, file=out, flush=True)
             self._child = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._session.environment, stdout=out,
+                self._command, cwd=ROOT, env={**self._session.environment, **self._environment}, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.pid = self._child.pid

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from benchmarks.serve.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 QUICK = PRESETS["quick"]
-POINTS = len(QUICK.settings) * len(QUICK.loads)
+POINTS = len(QUICK.guided) * len(QUICK.loads)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("serve")
     command = [sys.executable, "-m", "benchmarks.serve", "--preset", "quick", "--out", str(out)]
+    command += ["--work", str(out / "work")]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
@@ -37,9 +39,12 @@ def test_every_point_is_measured(finished):
     assert result["finished"]
     assert result["preset"] == "quick"
     points = [(row["retention"], row["exits"], row["clients"]) for row in result["rows"]]
-    expected = [(s.retention, s.exits, clients) for clients in QUICK.loads for s in QUICK.settings]
+    expected = [(s.retention, s.exits, clients) for clients in QUICK.loads for s in QUICK.guided]
     assert sorted(points) == sorted(expected)
-    assert len(result["runs"]) == POINTS + 2 * len(QUICK.loads)
+    methods = Counter(run["step"]["setting"]["method"] for run in result["runs"])
+    loads = len(QUICK.loads)
+    assert methods == {"sgl": POINTS, "plain": 2 * loads, "default": loads}
+    assert len(result["plain"]) == 2 * loads
 
 
 def test_rows_agree_with_the_requests(finished):
@@ -56,15 +61,28 @@ def test_rows_agree_with_the_requests(finished):
         assert 0 < speed_up < 100
         assert row["efficiency"] == pytest.approx(speed_up / row["ideal"])
         assert row["figures"]["throughput"]["error"] > 0
+        assert 0 < row["beside_default_layout"]["throughput"] < 100
         assert row["cached_share"] < 0.5  # the template at most: no picture was known
     assert 0 < result["exit_threshold"] < 1
 
 
 def test_component_times(finished):
-    costs = finished[1]["costs"]
-    assert all(costs[name] > 0 for name in ("small_prefill", "small_decode", "consistency", "large_decode"))
-    assert costs["large_prefill"].keys() == {"1.0", "0.35"}
-    assert all(0 < seconds < 60 for seconds in costs["large_prefill"].values())
+    by_clients = finished[1]["part_times"]
+    assert by_clients.keys() == {"1", "4"}
+    for parts in by_clients.values():
+        assert all(0 < parts[name] < 60 for name in ("small_language", "consistency"))
+        assert parts["large_language"].keys() == {"1.0", "0.35"}
+        assert all(0 < seconds < 60 for seconds in parts["large_language"].values())
+
+
+def test_servers_are_laid_out_alike_but_for_the_one_in_vllms_default(finished):
+    """By the processes that vLLM's own start-up lines name."""
+    _, result, out = finished
+    assert result["layouts"].keys() == {"plain, small", "default", "guided"}
+    for side, worker in (("plain", False), ("small", False), ("guided", False), ("default", True)):
+        log = (out / "work" / f"serve-{side}.log").read_text()
+        assert "EngineCore" in log
+        assert ("(Worker" in log) == worker, side
 
 
 def test_table_and_pictures(finished):

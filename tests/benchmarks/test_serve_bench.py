@@ -2,9 +2,10 @@
 
 import pytest
 
-from benchmarks.serve.answers import differences
+from benchmarks.serve.answers import differences, same
 from benchmarks.serve.bench import read
-from benchmarks.serve.presets import PRESETS, Setting, Step
+from benchmarks.serve.presets import PRESETS
+from benchmarks.serve.settings import DEFAULT, PLAIN, Setting, Step
 from benchmarks.serving.load import Reply
 from benchmarks.serving.server import Metrics
 from benchmarks.serving.session import BenchmarkError
@@ -13,7 +14,7 @@ RESULT = {
     "completed": 4, "failed": 0, "total_output_tokens": 32, "request_throughput": 2.5,
     "median_ttft_ms": 100.0, "p99_ttft_ms": 200.0, "median_e2el_ms": 300.0, "p99_e2el_ms": 400.0,
 }  # fmt: skip
-EXITS = Setting(0.35, True)
+EXITS, PRUNE = Setting(retention=0.35, exits=True), Setting(retention=0.35)
 
 
 def counters(exit=0, prune=0, bypass=0, kept=0, scores=0, seconds=0.0, hits=0):
@@ -56,7 +57,7 @@ def test_a_load_with_exits():
 
 
 def test_plain():
-    run = reading(None, counters(hits=50))
+    run = reading(PLAIN, counters(hits=50))
     assert (run.exit_share, run.kept_tokens, run.guide_seconds, run.cached_share) == (0, None, None, 0.25)
 
 
@@ -74,10 +75,21 @@ def test_all_exit():
         (EXITS, counters(prune=4, kept=4 * 627 - 1), {}),
         (EXITS, counters(prune=3, bypass=1, kept=3 * 627 + 1792), {}),
         (EXITS, counters(prune=3, kept=3 * 627), {}),
-        (Setting(1.0, False), counters(prune=4, kept=4 * 1792), {}),
-        (None, counters(prune=4, kept=4 * 627), {}),
+        (Setting(), counters(prune=4, kept=4 * 1792), {}),
+        (PLAIN, counters(prune=4, kept=4 * 627), {}),
+        (DEFAULT, counters(bypass=4, kept=4 * 1792), {}),
     ],
-    ids=["unanswered", "failed", "short", "kept", "fallback", "uncounted", "guided", "not plain"],
+    ids=[
+        "unanswered",
+        "failed",
+        "short",
+        "kept",
+        "fallback",
+        "uncounted",
+        "guided",
+        "not plain",
+        "not plain either",
+    ],
 )
 def test_a_load_that_went_another_way_has_no_figures(setting, after, changes):
     assert reading(EXITS, counters(prune=4, kept=4 * 627)).kept_tokens == 627
@@ -96,15 +108,21 @@ def reply(text="same", usage=USAGE, **sgl):
 @pytest.mark.parametrize(
     ("setting", "found", "wrong"),
     [
-        (Setting(1.0, False), reply(decision="bypass", visual_tokens=112, kept_tokens=112), 0),
-        (Setting(1.0, True), reply(decision="prune", visual_tokens=112, kept_tokens=112), 0),
-        (Setting(0.35, False), reply("other", decision="prune", visual_tokens=112, kept_tokens=39), 0),
-        (Setting(1.0, True), reply("other", decision="prune", visual_tokens=112, kept_tokens=112), 1),
-        (Setting(1.0, True), reply(decision="bypass", visual_tokens=112, kept_tokens=112), 1),
-        (Setting(0.35, False), reply(decision="prune", visual_tokens=112, kept_tokens=40), 1),
-        (Setting(1.0, False), reply(), 1),
-        (Setting(1.0, False), reply(usage={}, decision="bypass", visual_tokens=112, kept_tokens=112), 1),
+        (Setting(), reply(decision="bypass", visual_tokens=112, kept_tokens=112), 0),
+        (Setting(exits=True), reply(decision="prune", visual_tokens=112, kept_tokens=112), 0),
+        (PRUNE, reply("other", decision="prune", visual_tokens=112, kept_tokens=39), 0),
+        (Setting(exits=True), reply("other", decision="prune", visual_tokens=112, kept_tokens=112), 1),
+        (Setting(exits=True), reply(decision="bypass", visual_tokens=112, kept_tokens=112), 1),
+        (PRUNE, reply(decision="prune", visual_tokens=112, kept_tokens=40), 1),
+        (Setting(), reply(), 1),
+        (Setting(), reply(usage={}, decision="bypass", visual_tokens=112, kept_tokens=112), 1),
     ],
 )
 def test_answers_must_be_those_of_plain_vllm(setting, found, wrong):
     assert len(differences(setting, found, reply(), QUICK)) == wrong
+
+
+def test_another_layout_must_answer_alike():
+    same([reply(), reply()], [reply(), reply()])
+    with pytest.raises(BenchmarkError, match="'other', plain vLLM 'same'"):
+        same([reply(), reply("other")], [reply(), reply()])
