@@ -13,11 +13,11 @@ from benchmarks import report
 from tools.internvl_reference.tiling import Tiling
 
 from . import data, pictures, settings, tables
+from .answerer import Answerer
 from .command_line import POSITIONS, make_parser
 from .cost import ModelCost, PairCost
 from .data import Question
 from .errors import UsageError
-from .session import Session
 from .settings import METHODS, Setting
 from .store import Store
 from .summary import summarise
@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> None:
     config, small_config = _config(options.large), _config(options.small)
     environment = report.environment()
     store = Store(options.out / "answers.jsonl", _identity(options, environment))
-    session = Session(options, questions, Tiling.of(config), store)
+    answerer = Answerer(options, questions, Tiling.of(config), store)
     report.print_environment(environment)
-    session.answer(wanted)
+    answerer.answer(wanted)
 
     cost = PairCost(ModelCost.of(config), ModelCost.of(small_config))
     summary = summarise(store, questions, options.metric, cost)

@@ -10,10 +10,11 @@ two engines have overheads of their own, so a measured speed-up is another matte
 (``benchmarks.gpu_check``).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from vllm_sgl.decision import kept_count
 
 #: Share of visual tokens shown in the consistency pass: the default of ``sgl_consistency_retention``.
 _SHOWN = 0.05
@@ -66,21 +67,21 @@ class ModelCost:
         """A causal pass over a prompt. logits: of how many of its tokens."""
         return self.token * tokens + self.pair * tokens * (tokens + 1) / 2 + self.head * logits
 
-    def decode(self, context: int, answer_tokens: int) -> float:
-        """Every answer token but the first, which prefill gives. context: tokens of the prompt."""
+    def decode(self, prompt_tokens: int, answer_tokens: int) -> float:
+        """Every answer token but the first, which prefill gives. prompt_tokens: those that are kept."""
         steps = max(0, answer_tokens - 1)
-        keys = steps * context + steps * (steps + 1) / 2
+        keys = steps * prompt_tokens + steps * (steps + 1) / 2
         return steps * (self.token + self.head) + self.pair * keys
 
     def answer(self, prompt_tokens: int, visual_tokens: int, kept: int, answer_tokens: int) -> float:
         """A whole request. prompt_tokens: unpruned. visual_tokens: through the vision encoder; kept: through
         the decoder."""
-        context = prompt_tokens - visual_tokens + kept
-        return self.vision(visual_tokens) + self.prefill(context) + self.decode(context, answer_tokens)
+        pruned = prompt_tokens - visual_tokens + kept
+        return self.vision(visual_tokens) + self.prefill(pruned) + self.decode(pruned, answer_tokens)
 
     def consistency(self, prompt_tokens: int, visual_tokens: int, answer_tokens: int) -> float:
         """The teacher-forced pass over the answer with few visual tokens; vision features are kept."""
-        shown = max(1, math.floor(_SHOWN * visual_tokens))
+        shown = kept_count(_SHOWN, visual_tokens)
         tokens = prompt_tokens - visual_tokens + shown + answer_tokens
         return self.prefill(tokens, logits=answer_tokens)
 

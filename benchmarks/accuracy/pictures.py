@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, save
 
-from .exits import Point
+from .exits import ExitPoint
 from .metrics import Estimate
 from .summary import Row, Summary
 
@@ -155,7 +155,7 @@ def _exits(summary: Summary) -> Figure | None:
     return figure
 
 
-def _draw_calibration(axis: Axes, curve: Sequence[Point], summary: Summary) -> None:
+def _draw_calibration(axis: Axes, curve: Sequence[ExitPoint], summary: Summary) -> None:
     points = curve[1:]
     thresholds = [point.threshold for point in points]
     axis.plot(thresholds, [p.share for p in points], color=BLUE, label="questions that exit")

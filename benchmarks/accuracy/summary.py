@@ -7,7 +7,7 @@ from typing import Any
 from . import exits, metrics
 from .cost import PairCost
 from .data import Question
-from .exits import Point
+from .exits import ExitPoint
 from .metrics import METRICS, RIGHT, Estimate
 from .settings import Setting
 from .store import Store
@@ -54,7 +54,7 @@ class Summary:
     metric: str
     rows: list[Row]
     exit_score: Estimate | None = None
-    curves: dict[float, list[Point]] = field(default_factory=dict)
+    curves: dict[float, list[ExitPoint]] = field(default_factory=dict)
     checks: list[ExitCheck] = field(default_factory=list)
 
 
@@ -121,9 +121,9 @@ class _Summariser:
         plain = sum(self._cost.large_answer(self._full[id]) for id in records)
         return (large + sum(map(self._cost.guide, guides))) / plain
 
-    def _curves(self) -> dict[float, list[Point]]:
+    def _curves(self) -> dict[float, list[ExitPoint]]:
         """Of the default query rows (the small model's score depends on them) and first positions."""
-        curves: dict[float, list[Point]] = {}
+        curves: dict[float, list[ExitPoint]] = {}
         pruned = [setting for setting in self._store.settings if _plain_sgp(setting)]
         for retention, records in [(1.0, self._full), *((s.retention, self._answers(s)) for s in pruned)]:
             if retention not in curves and self._small.keys() & records.keys():

@@ -8,8 +8,8 @@ are a request's own settings, so one SGL server is enough; another, of the small
 component times only.
 
 * **Like for like.** On a CPU, SGL lays out its engines' processes and threads in another way than vLLM does.
-  Plain vLLM is laid out like SGL (``benchmarks/serving/layout.py``), and so is the server of the small model;
-  plain vLLM in its default layout is measured too, and is a column of its own.
+  Plain vLLM is laid out like SGL (``benchmarks/serving/process_layout.py``), and so is the small model's
+  server; plain vLLM in its default layout is measured too, and is a column of its own.
 * **First the answers.** Plain and never-pruning SGL must answer a fixed set alike, and every pruned request
   must report exactly max(1, floor(R * N)) kept tokens, under load too. Otherwise no figure is printed.
 * **Alternation.** In each round, and for each number of clients, every group of at most five settings stands

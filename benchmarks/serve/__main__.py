@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.serving.session import ROOT, BenchmarkError, Session, stoppable
+from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
 
 from .benchmark import Benchmark
 from .presets import PRESETS
@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="serve-benchmark-") as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        session = Session(preset.cpu, work, time.monotonic() + _LONGEST)
+        workspace = Workspace(preset.cpu, work, time.monotonic() + _LONGEST)
         try:
-            session.prepare()
-            Benchmark(session, options.preset, preset, options.out).run()
+            workspace.prepare()
+            Benchmark(workspace, options.preset, preset, options.out).run()
         except BenchmarkError as error:
             report.progress(str(error))
             return 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.serving.load import Reply, ask, bodies
 from benchmarks.serving.server import Server
-from benchmarks.serving.session import BenchmarkError
+from benchmarks.serving.workspace import BenchmarkError
 from vllm_sgl.decision import kept_count
 
 from .presets import Preset

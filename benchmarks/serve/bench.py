@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.load import content
-from benchmarks.serving.server import Metrics, Server
-from benchmarks.serving.session import ROOT, BenchmarkError, Session, end_group
+from benchmarks.serving.server import Scrape, Server
+from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, end_group
 from vllm_sgl.decision import kept_count
 
 from .presets import Preset
@@ -53,12 +53,12 @@ class Run:
 class Bench:
     """``vllm bench serve``, ready to run, while the ``with`` block does."""
 
-    def __init__(self, session: Session, preset: Preset) -> None:
-        self._session, self._preset = session, preset
+    def __init__(self, workspace: Workspace, preset: Preset) -> None:
+        self._workspace, self._preset = workspace, preset
 
     def __enter__(self) -> "Bench":
-        self._log = self._session.work / "bench.log"
-        environment = {**self._session.environment, "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
+        self._log = self._workspace.work / "bench.log"
+        environment = {**self._workspace.environment, "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.serve.bench_child"], cwd=ROOT, env=environment,
@@ -80,7 +80,7 @@ class Bench:
             BenchmarkError: where a request failed, or was not answered as the step asks.
         """
         requests = self._preset.loads[step.clients]
-        data, result = self._session.work / "bench-data.jsonl", self._session.work / "bench-result.json"
+        data, result = self._workspace.work / "bench-data.jsonl", self._workspace.work / "bench-result.json"
         _write_dataset(data, range(seed, seed + requests), self._preset.pair.image)
         result.unlink(missing_ok=True)
         arguments = [
@@ -106,15 +106,15 @@ class Bench:
         if found != expected:
             raise BenchmarkError(
                 f"vllm bench serve: expected {expected!r}, received {found or 'its end'!r}\n"
-                + self._session.tail(self._log.name)
+                + self._workspace.tail(self._log.name)
             )
 
 
 def read(
     step: Step,
     result: dict[str, Any],
-    before: Metrics,
-    after: Metrics,
+    before: Scrape,
+    after: Scrape,
     requests: int,
     max_tokens: int,
     visual_tokens: int,

@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.serving.load import Reply, ask, bodies
 from benchmarks.serving.pair import Side, layouts, sides
 from benchmarks.serving.server import Server, running
-from benchmarks.serving.session import Session
+from benchmarks.serving.workspace import Workspace
 
 from . import answers, figures, tables
 from .bench import Bench, Run
@@ -31,10 +31,10 @@ _CACHES = (
 class Benchmark:
     """One run of everything; what it finds is written as it comes."""
 
-    def __init__(self, session: Session, name: str, preset: Preset, out: Path | None) -> None:
-        self._session, self._name, self._preset, self._out = session, name, preset, out
+    def __init__(self, workspace: Workspace, name: str, preset: Preset, out: Path | None) -> None:
+        self._workspace, self._name, self._preset, self._out = workspace, name, preset, out
         self._began = time.monotonic()
-        self._environment = session.describe() | {"layouts": layouts(preset.cpu)}
+        self._environment = workspace.describe() | {"layouts": layouts(preset.cpu)}
         self._seeds = count(1)
         self._fixed = self._take(2 * preset.answers)
         self._threshold = 0.0
@@ -50,10 +50,10 @@ class Benchmark:
         for side, layout in self._environment["layouts"].items():
             print(f"layout    {side}: {layout}")
         print(f"caches    {_CACHES}", flush=True)
-        pair, session = self._preset.pair, self._session
-        pair.write(session.work)
-        servers = {side: pair.server(session, side) for side in sides(self._preset.cpu)}
-        with Bench(session, self._preset) as bench:
+        pair, workspace = self._preset.pair, self._workspace
+        pair.write(workspace.work)
+        servers = {side: pair.server(workspace, side) for side in sides(self._preset.cpu)}
+        with Bench(workspace, self._preset) as bench:
             if self._preset.together:
                 self._side_by_side(bench, servers)
             else:

@@ -27,8 +27,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.serving.load import bodies
-from benchmarks.serving.server import Metrics, Server
-from benchmarks.serving.session import BenchmarkError
+from benchmarks.serving.server import Scrape, Server
+from benchmarks.serving.workspace import BenchmarkError
 from vllm_sgl.decision import kept_count
 
 from .cost import PartTimes
@@ -117,7 +117,7 @@ def _prefill(server: Server, path: str, body: bytes) -> float:
     return _counted(server, before).since(before, f"{_PREFILL}_sum")
 
 
-def _counted(server: Server, before: Metrics) -> Metrics:
+def _counted(server: Server, before: Scrape) -> Scrape:
     """The first scrape that has one request more."""
     end = time.monotonic() + _COUNTED_SECONDS
     while True:

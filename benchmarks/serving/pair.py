@@ -1,7 +1,7 @@
 """A large and a small model, and the servers that can be made of them.
 
 KV caches have fixed sizes, so that sides are alike and peaks can be compared; on a CPU, so is the layout of
-processes and threads (`layout.py`).
+processes and threads (`process_layout.py`).
 """
 
 import json
@@ -16,10 +16,10 @@ from benchmarks.true_size import INTERNVL2, TrueSize
 from tools import tiny_internvl
 from tools.tiny_internvl import LARGE_QWEN2, SMALL_QWEN2, TinySpec
 
-from .layout import DEFAULT, LIKE_SGL
 from .memory import GIB, Peak, device_bytes, settled, tree_bytes
+from .process_layout import DEFAULT, LIKE_SGL
 from .server import Server
-from .session import Session
+from .workspace import Workspace
 
 #: plain: the large model alone. small: the small model alone. guided: SGL. default: as plain, but in vLLM's
 #: default layout.
@@ -74,8 +74,8 @@ class Pair:
             else:
                 tiny_internvl.build(replace(model, dtype=self.dtype), folder / model.name)
 
-    def server(self, session: Session, side: Side) -> Server:
-        """A server of checkpoints that were written to ``session.work``."""
+    def server(self, workspace: Workspace, side: Side) -> Server:
+        """A server of checkpoints that were written to ``workspace.work``."""
         model = self.small if side == "small" else self.large
         flags = [
             "--trust-remote-code", f"--dtype={self.dtype}", f"--max-model-len={self.max_model_len}",
@@ -87,14 +87,13 @@ class Pair:
         if side == "guided":
             small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv})
             flags += [
-                f"--sgl-small={session.work / self.small.name}", f"--sgl-retention={RETENTION}",
+                f"--sgl-small={workspace.work / self.small.name}", f"--sgl-retention={RETENTION}",
                 f"--sgl-small-args={small_args}", f"--sgl-break-even={self.break_even}",
             ]  # fmt: skip
-        layout = LIKE_SGL if session.cpu and side in ("plain", "small") else DEFAULT
+        layout = LIKE_SGL if workspace.cpu and side in ("plain", "small") else DEFAULT
         flags += layout.flags
-        return Server(
-            session, f"serve-{side}", session.work / model.name, flags, self.start_seconds, layout.environment
-        )
+        path, seconds = workspace.work / model.name, self.start_seconds
+        return Server(workspace, f"serve-{side}", path, flags, seconds, layout.environment)
 
 
 #: InternVL2-26B with a 2B guide on one GPU of 80 GB or more. Only one side fits at a time: the large model
@@ -144,12 +143,12 @@ class Measured:
 
 
 @contextmanager
-def measured(session: Session, pair: Pair, side: Side) -> Iterator[Measured]:
+def measured(workspace: Workspace, pair: Pair, side: Side) -> Iterator[Measured]:
     """Start one side alone, and watch its memory until the block ends."""
-    server = pair.server(session, side)
-    found = Measured(side, server, 0 if session.cpu else settled(device_bytes), pair.kv(side))
+    server = pair.server(workspace, side)
+    found = Measured(side, server, 0 if workspace.cpu else settled(device_bytes), pair.kv(side))
     # The server's process id is known only once it runs, and the highest peak may be at its start.
-    with Peak(lambda: tree_bytes(server.pid) if session.cpu else device_bytes()) as peak:
+    with Peak(lambda: tree_bytes(server.pid) if workspace.cpu else device_bytes()) as peak:
         try:
             with server:
                 yield found

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import data, session
+from benchmarks.accuracy import answerer, data
 from benchmarks.accuracy.asking import Reply
 from benchmarks.accuracy.rankings import Rankings, box_importance
 from tests.support.question_file import SIZES, write_questions
@@ -171,7 +171,7 @@ def test_a_finished_run_asks_nothing_and_a_cut_one_the_rest(command_line, out, m
         def close(self):
             asked.append("closed")
 
-    monkeypatch.setattr(session, "Engines", Fake)
+    monkeypatch.setattr(answerer, "Engines", Fake)
     command.main(arguments)
     assert asked == []
     answers = out / "answers.jsonl"
@@ -202,7 +202,7 @@ def test_packed_positions_start_an_engine_of_their_own(command_line, out, monkey
         def close(self):
             pass
 
-    monkeypatch.setattr(session, "Engines", Fake)
+    monkeypatch.setattr(answerer, "Engines", Fake)
     with pytest.raises(InterruptedError):
         command.main([*command_line[0], "--positions", "original", "packed"])
     assert started == ["packed"]

@@ -7,8 +7,8 @@ from benchmarks.serve.bench import read
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.settings import DEFAULT, PLAIN, Setting, Step
 from benchmarks.serving.load import Reply
-from benchmarks.serving.server import Metrics
-from benchmarks.serving.session import BenchmarkError
+from benchmarks.serving.server import Scrape
+from benchmarks.serving.workspace import BenchmarkError
 
 RESULT = {
     "completed": 4, "failed": 0, "total_output_tokens": 32, "request_throughput": 2.5,
@@ -20,7 +20,7 @@ EXITS, PRUNE = Setting(retention=0.35, exits=True), Setting(retention=0.35)
 def counters(exit=0, prune=0, bypass=0, kept=0, scores=0, seconds=0.0, hits=0):
     """What a server says, in Prometheus' form."""
     guided = exit + prune
-    return Metrics(
+    return Scrape(
         f"""\
 # TYPE sgl:requests counter
 sgl:requests_total{{decision="exit",reason=""}} {exit}
@@ -44,7 +44,7 @@ vllm:prefix_cache_hits_total{{engine="0"}} {hits}
 
 
 def reading(setting, after, before=None, **changes):
-    return read(Step(0, 2, 0, setting), RESULT | changes, before or Metrics(""), after, 4, 8, 1792)
+    return read(Step(0, 2, 0, setting), RESULT | changes, before or Scrape(""), after, 4, 8, 1792)
 
 
 def test_a_load_with_exits():

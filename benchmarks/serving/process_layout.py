@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Layout:
+class ProcessLayout:
     """about: one line for reports. flags: of ``vllm serve``. environment: of its process."""
 
     about: str
@@ -22,8 +22,10 @@ class Layout:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-DEFAULT = Layout("vLLM's default: a worker process that polls, and OpenMP threads that spin while they wait")
-LIKE_SGL = Layout(
+DEFAULT = ProcessLayout(
+    "vLLM's default: a worker process that polls, and OpenMP threads that spin while they wait"
+)
+LIKE_SGL = ProcessLayout(
     "like SGL: the model runs in its engine's core process, and OpenMP threads that wait sleep",
     # By its name: vLLM turns "uni" into "mp" on CPUs.
     ("--distributed-executor-backend=vllm.v1.executor.uniproc_executor.UniProcExecutor",),
