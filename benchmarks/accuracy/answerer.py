@@ -12,7 +12,8 @@ from tools.internvl_reference.tiling import Tiling
 from .asking import Ask
 from .backends import Backend, Endpoint, Engines
 from .data import Question
-from .rankings import RankingGuide, Rankings
+from .ranking_guide import RankingGuide
+from .rankings import Rankings
 from .settings import Setting
 from .store import Store
 
@@ -75,6 +76,6 @@ class Answerer:
             arguments["sgl_positions"] = positions
 
         def wrap(guide: Any) -> RankingGuide:
-            return RankingGuide(guide, self._rankings.importance)
+            return RankingGuide(guide, self._rankings)
 
         return Engines(options.large, options.small, wrap, arguments)

@@ -16,6 +16,8 @@ from typing import Any
 
 from vllm_sgl.decision import kept_count
 
+from .baselines.cost import BaselineCost
+
 #: Share of visual tokens shown in the consistency pass: the default of ``sgl_consistency_retention``.
 _SHOWN = 0.05
 
@@ -88,10 +90,16 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class PairCost:
-    """Costs of recorded answers of a pair, in FLOPs."""
+    """Costs of recorded answers of a pair, in FLOPs. baselines: None where nobody needs them."""
 
     large: ModelCost
     small: ModelCost
+    baselines: BaselineCost | None = None
+
+    @classmethod
+    def of(cls, large: Mapping[str, Any], small: Mapping[str, Any]) -> "PairCost":
+        """From both models' ``config.json``."""
+        return cls(ModelCost.of(large), ModelCost.of(small), BaselineCost.of(large))
 
     def large_answer(self, record: Mapping[str, Any]) -> float:
         """V_L + P_L + D_L of an answer of the large model, pruned or not."""
@@ -107,3 +115,18 @@ class PairCost:
     def consistency(self, small: Mapping[str, Any]) -> float:
         """C_S, where it runs."""
         return self.small.consistency(small["prompt_tokens"], small["visual_tokens"], small["answer_tokens"])
+
+    def baseline(self, method: str, record: Mapping[str, Any]) -> float | None:
+        """What a baseline spends on top of :meth:`large_answer`; None where that is unknown."""
+        if self.baselines is None:
+            return None
+        prompt, visual, kept = (record[name] for name in ("prompt_tokens", "visual_tokens", "kept_tokens"))
+        text = prompt - visual
+        if method == "fastv":
+            return self.baselines.fastv(self.large.prefill(prompt), self.large.prefill(text + kept))
+        if method == "divprune":
+            return self.baselines.divprune(visual)
+        if method in ("cdpruner", "dpp"):
+            words = text if method == "cdpruner" else 0  # the template's tokens included
+            return self.baselines.cdpruner(visual, kept, words)
+        return self.baselines.tome(visual, kept) if method == "tome" else None

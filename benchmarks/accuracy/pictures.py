@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, save
+from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, YELLOW, save
 
 from .exits import ExitPoint
 from .metrics import Estimate
@@ -21,7 +21,11 @@ _STYLES = {
     "sgp": (BLUE, "o"),
     "oracle": (GREEN, "^"),
     "box": (BLACK, "D"),
+    "cdpruner": (PINK, "P"),
+    "dpp": (PINK, "*"),
+    "divprune": (SKY, "p"),
     "fastv": (RED, "s"),
+    "tome": (YELLOW, "h"),
     "downsample": (ORANGE, "v"),
     "random": (GREY, "x"),
 }
@@ -29,7 +33,11 @@ _NAMES = {
     "sgp": "SGP (small model's attention)",
     "oracle": "oracle (large model's own attention)",
     "box": "answer's place known",
+    "cdpruner": "CDPruner (diverse, by question)",
+    "dpp": "CDPruner without the question",
+    "divprune": "DivPrune (diverse)",
     "fastv": "FastV ranking",
+    "tome": "ToMe (merged in the encoder)",
     "downsample": "image downsampled",
     "random": "random pruning",
 }

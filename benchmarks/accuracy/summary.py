@@ -112,14 +112,19 @@ class _Summariser:
 
     def _relative_cost(self, setting: Setting, records: dict[str, dict[str, Any]]) -> float | None:
         method = setting.method
-        real = method in ("full", "small", "sgp", "random", "downsample", "blind")
         needed = [self._full, self._small] if method == "sgp" else [self._full]
-        if not real or setting.exit_threshold is not None or any(records.keys() - known for known in needed):
+        if setting.exit_threshold is not None or any(records.keys() - known for known in needed):
             return None
+        own = 0.0
+        if method not in ("full", "small", "sgp", "random", "downsample", "blind"):
+            spent = [self._cost.baseline(method, record) for record in records.values()]
+            if None in spent:  # the method is no real one
+                return None
+            own = sum(spent)
         large = 0.0 if method == "small" else sum(map(self._cost.large_answer, records.values()))
         guides = [self._small[id] for id in records] if method in ("sgp", "small") else []
         plain = sum(self._cost.large_answer(self._full[id]) for id in records)
-        return (large + sum(map(self._cost.guide, guides))) / plain
+        return (own + large + sum(map(self._cost.guide, guides))) / plain
 
     def _curves(self) -> dict[float, list[ExitPoint]]:
         """Of the default query rows (the small model's score depends on them) and first positions."""
