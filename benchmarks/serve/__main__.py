@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serve [--preset cpu|quick|gpu] [--out DIR]`; see the package."""
+"""`python -m benchmarks.serve [--preset NAME] [--out DIR]`; see the package."""
 
 import argparse
 import sys
@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.accuracy.command_line import count, share, threshold
 from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
 
 from .benchmark import Benchmark
 from .presets import PRESETS
 
+#: What the command line may change of a preset.
+_CHANGES = ("rounds", "minutes", "retentions", "thresholds", "policies")
 _LONGEST = 4 * 3600  # seconds until everything is given up
 
 
@@ -21,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     stoppable()
     preset = PRESETS[options.preset]
-    changes = {"rounds": options.rounds, "minutes": options.minutes}
+    changes = {name: getattr(options, name) for name in _CHANGES}
     preset = replace(preset, **{name: value for name, value in changes.items() if value is not None})
     with tempfile.TemporaryDirectory(prefix="serve-benchmark-") as temporary:
         work = options.work or Path(temporary)
@@ -46,7 +49,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="DIR",
-        help="for result.json and pictures (default: benchmarks/results/serve-PRESET; quick: nowhere)",
+        help="for result.json and pictures (default: benchmarks/results/serve-PRESET; quick ones: nowhere)",
     )
     add(
         "--work",
@@ -54,15 +57,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="keep checkpoints and logs here (default: a temporary folder)",
     )
-    add("--rounds", type=int, metavar="N", help="at most (default: the preset's)")
+    add("--rounds", type=count, metavar="N", help="at most (default: the preset's)")
     add(
         "--minutes",
         type=float,
         metavar="M",
         help="begin nothing after this, but finish round 1 (default: the preset's)",
     )
+    add("--retentions", nargs="+", type=share, metavar="R", help="shares of visual tokens that SGL keeps")
+    add("--thresholds", nargs="+", type=threshold, metavar="T", help="exits from these scores on")
+    add("--policies", nargs="+", metavar="NAME", help="values of sgl_policy (default: the server's)")
     options = parser.parse_args(arguments)
-    if options.out is None and options.preset != "quick":
+    for name in ("retentions", "thresholds", "policies"):
+        if getattr(options, name) is not None:
+            setattr(options, name, tuple(getattr(options, name)))
+    if options.out is None and "quick" not in options.preset:
         options.out = ROOT / f"benchmarks/results/serve-{options.preset}"
     return options
 

@@ -3,19 +3,18 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.serving.load import Reply, ask, bodies
+from benchmarks.serving.load import Reply, ask, body
 from benchmarks.serving.pair import Side, layouts, sides
-from benchmarks.serving.server import Server, running
+from benchmarks.serving.server import VLLM, Server, running
 from benchmarks.serving.workspace import Workspace
 
-from . import answers, figures, tables
+from . import answers, curve, figures, tables
 from .bench import Bench, Run
 from .components import Samples, part_times
 from .cost import PartTimes
@@ -24,7 +23,7 @@ from .settings import Setting, Step
 
 _CACHES = (
     "prefix and encoder caches as by vLLM's defaults (on CPUs a small processor cache), SGL's feature cache "
-    "on; every request has a picture and a question of its own"
+    "on; no request has a picture that its server has seen"
 )
 
 
@@ -35,8 +34,7 @@ class Benchmark:
         self._workspace, self._name, self._preset, self._out = workspace, name, preset, out
         self._began = time.monotonic()
         self._environment = workspace.describe() | {"layouts": layouts(preset.cpu)}
-        self._seeds = count(1)
-        self._fixed = self._take(2 * preset.answers)
+        self._fixed = preset.asked.aside(2 * preset.answers)
         self._threshold = 0.0
         self._runs: list[Run] = []
         self._small, self._large = Samples(), Samples()
@@ -52,7 +50,11 @@ class Benchmark:
         print(f"caches    {_CACHES}", flush=True)
         pair, workspace = self._preset.pair, self._workspace
         pair.write(workspace.work)
-        servers = {side: pair.server(workspace, side) for side in sides(self._preset.cpu)}
+        guided = "benchmarks.serve.random_guide" if self._preset.random else VLLM
+        servers = {
+            side: pair.server(workspace, side, guided if side == "guided" else VLLM)
+            for side in sides(self._preset.cpu)
+        }
         with Bench(workspace, self._preset) as bench:
             if self._preset.together:
                 self._side_by_side(bench, servers)
@@ -100,24 +102,29 @@ class Benchmark:
         """Component times of those servers that have them."""
         for side, into in (("small", self._small), ("plain", self._large)):
             if side in servers:
-                seed = self._take(self._preset.repeats + 1)[0]
-                into.measure(servers[side], self._preset, seed, small=side == "small")
+                into.measure(servers[side], self._preset, small=side == "small")
 
     def _check(self, servers: Mapping[Side, Server], plain: Sequence[Reply]) -> None:
         """plain: replies of plain vLLM to the fixed set."""
+        if "plain" in servers and self._preset.asked.known:
+            answers.right(self._fixed, plain)
         if "default" in servers:
             answers.same(answers.answer(servers["default"], self._preset, self._fixed), plain)
         if (guided := servers.get("guided")) is not None:
             answers.check(guided, self._preset, self._fixed, plain)
-            self._threshold = answers.threshold(guided, self._preset, self._take(self._preset.answers))
-            report.progress(f"answers are right; exits from a score of {self._threshold:.4g}")
+            report.progress("answers are right")
+            if None in self._preset.thresholds:
+                asked = self._preset.asked.aside(self._preset.answers)
+                self._threshold = answers.threshold(guided, self._preset, asked)
+                report.progress(f"exits from a score of {self._threshold:.4g}")
 
     def _warm_up(self, server: Server) -> None:
         """Many at once: vLLM compiles some code when it first sees a batch."""
         setting = Setting(retention=min(self._preset.retentions), exits=True)
-        seeds = self._take(max(self._preset.loads) // 2 or 1)
+        asked, source = self._preset.asked.aside(max(self._preset.loads) // 2 or 1), self._preset.asked
         xargs = setting.xargs(self._threshold)  # plain vLLM passes over them
-        ask(server, bodies(seeds, self._preset.pair.image, self._preset.max_tokens, xargs), len(seeds))
+        made = [body(one.content, source.max_tokens, xargs, source.fixed_length) for one in asked]
+        ask(server, made, len(made))
 
     def _load(self, bench: Bench, servers: Mapping[Side, Server], steps: Sequence[Step]) -> None:
         with tqdm(total=sum(self._preset.loads[step.clients] for step in steps), unit="request") as bar:
@@ -125,15 +132,10 @@ class Benchmark:
                 if step.round and self._late and self._preset.together:
                     break
                 bar.set_description(str(step))
-                requests = self._preset.loads[step.clients]
-                seed = self._take(requests)[0]
-                self._runs.append(bench.load(servers[step.setting.side], step, seed, self._threshold))
-                bar.update(requests)
+                requests = self._preset.asked.make(self._preset.numbers(step), step.setting.sent)
+                self._runs.append(bench.load(servers[step.setting.side], step, requests, self._threshold))
+                bar.update(len(requests))
                 self._write(finished=False)
-
-    def _take(self, how_many: int) -> list[int]:
-        """Seeds of pictures that nobody else uses."""
-        return [next(self._seeds) for _ in range(how_many)]
 
     @property
     def _minutes(self) -> float:
@@ -166,7 +168,8 @@ class Benchmark:
             "exit_threshold": self._threshold,
             "part_times": {clients: asdict(self._times(clients)) for clients in self._preset.loads},
             "noise": {metric: figures.noise(self._runs, metric) for metric in figures.METRICS},
-            "plain": figures.plain_rows(self._runs, self._times),
+            "beside": figures.rows_beside(self._runs),
+            "curve": [point.as_dict() for point in curve.points(self._runs)],
             "runs": [asdict(run) for run in self._runs],
         }
         report.write_json(self._out / "result.json", values, figures.rows(self._runs, self._times))

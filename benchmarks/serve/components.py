@@ -5,8 +5,8 @@ an answer ride in the steps of other requests' prompts. So, for each number of c
 
 * **L(n)**: as many clients ask for as many answers as in the load itself, about prompts of n random token
   ids; no vision encoder runs, and no cache knows them. Seconds from first to last, by request. n is the
-  length of the image request's prompt, less its visual tokens, plus those that are kept; the answer is as
-  long as the load's.
+  length of an image request's prompt, less its visual tokens, plus those that are kept; the answer is as long
+  as a right one.
 * **C**: the same with log-probabilities of the prompt, for the small model's consistency prompt: text, answer
   and 5 % of the visual tokens; one token is generated.
 * **V**: of one image request at a time, whose tiles are a batch already: the engine's own
@@ -22,17 +22,19 @@ import json
 import random
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
-from benchmarks.serving.load import bodies
+from benchmarks.serving.load import body
 from benchmarks.serving.server import Scrape, Server
 from benchmarks.serving.workspace import BenchmarkError
 from vllm_sgl.decision import kept_count
 
 from .cost import PartTimes
 from .presets import Preset
+from .sources import Request
 
 #: Share of visual tokens in the consistency pass: the default of `--sgl-consistency-retention`.
 CONSISTENCY_RETENTION = 0.05
@@ -40,6 +42,7 @@ _PREFILL = "vllm:request_prefill_time_seconds"
 #: Ids below are single bytes in the tokenizers of all presets: text, and never special.
 _TEXT_IDS = 256
 _COUNTED_SECONDS = 10
+_DRAWN = random.Random(0)
 
 
 class Samples:
@@ -54,32 +57,42 @@ class Samples:
         self.language: defaultdict[tuple[int, float], list[float]] = defaultdict(list)
         self.consistency: defaultdict[int, list[float]] = defaultdict(list)
 
-    def measure(self, server: Server, preset: Preset, seed: int, small: bool) -> None:
-        """Add a repeat. seed: as many pictures as ``preset.repeats`` and one more, from this number on, are
-        its own. small: whether it is the small model, which is never given a pruned prompt.
+    def measure(self, server: Server, preset: Preset, small: bool) -> None:
+        """Add a repeat. small: whether it is the small model, which is never given a pruned prompt.
 
         Raises:
             BenchmarkError: where a request is refused, or the server's metrics do not count it.
         """
-        visual, drawn = preset.pair.visual_tokens, random.Random(seed)
-        images = bodies(range(seed, seed + preset.repeats + 1), preset.pair.image, 1)
-        length = server.post("/v1/chat/completions", images[0])["usage"]["prompt_tokens"]
-        text = length - visual
-        for image in images[1:]:
-            seen = _prefill(server, "/v1/chat/completions", image)
-            self.vision.append(seen - _prefill(server, "/v1/completions", _prompt(drawn, length, 1)))
-        shares = (1.0,) if small else preset.shares
-        shown = text + kept_count(CONSISTENCY_RETENTION, visual) + preset.max_tokens
+        asked = preset.asked.aside(1 + max(preset.repeats, *preset.batches.values()))
+        text = self._vision(server, preset, asked)
         if small:  # vLLM compiles this code on first use
-            server.post("/v1/completions", _prompt(drawn, shown, 1, prompt_logprobs=0))
+            server.post("/v1/completions", _prompt(text, 1, prompt_logprobs=0))
         for clients, requests in preset.batches.items():
-            for share in shares:
-                tokens = text + kept_count(share, visual)
-                asked = [_prompt(drawn, tokens, preset.max_tokens) for _ in range(requests)]
-                self.language[clients, share].append(_seconds(server, asked, clients) / requests)
+            for share in (1.0,) if small else preset.shares:
+                prompts = [
+                    _prompt(text + kept_count(share, one.visual_tokens), one.answer_tokens)
+                    for one in asked[:requests]
+                ]
+                self.language[clients, share].append(_seconds(server, prompts, clients) / requests)
             if small:
-                asked = [_prompt(drawn, shown, 1, prompt_logprobs=0) for _ in range(requests)]
-                self.consistency[clients].append(_seconds(server, asked, clients) / requests)
+                shown = [
+                    text + kept_count(CONSISTENCY_RETENTION, one.visual_tokens) + one.answer_tokens
+                    for one in asked[:requests]
+                ]
+                prompts = [_prompt(tokens, 1, prompt_logprobs=0) for tokens in shown]
+                self.consistency[clients].append(_seconds(server, prompts, clients) / requests)
+
+    def _vision(self, server: Server, preset: Preset, asked: Sequence[Request]) -> int:
+        """Measure the encoder on the first images; a prompt's tokens that are not visual."""
+        images = [body(one.content, 1) for one in asked[: preset.repeats + 1]]
+        usage = server.post("/v1/chat/completions", images[0])["usage"]
+        text = usage["prompt_tokens"] - asked[0].visual_tokens
+        mean = fmean(one.visual_tokens for one in asked)
+        for image, one in zip(images[1:], asked[1:], strict=False):
+            seen = _prefill(server, "/v1/chat/completions", image)
+            alone = _prefill(server, "/v1/completions", _prompt(text + one.visual_tokens, 1))
+            self.vision.append((seen - alone) * mean / one.visual_tokens)  # as of an image of mean size
+        return text
 
 
 def part_times(small: Samples, large: Samples, clients: int) -> PartTimes:
@@ -95,11 +108,11 @@ def part_times(small: Samples, large: Samples, clients: int) -> PartTimes:
     )
 
 
-def _prompt(drawn: random.Random, tokens: int, answer_tokens: int, **options: Any) -> bytes:
-    """A request about random token ids."""
-    prompt = drawn.choices(range(_TEXT_IDS), k=tokens)
-    body = {"model": "model", "prompt": prompt, "max_tokens": answer_tokens, "ignore_eos": True, **options}
-    return json.dumps(body).encode()
+def _prompt(tokens: int, answer_tokens: int, **options: Any) -> bytes:
+    """A request about random token ids, never the same twice."""
+    prompt = _DRAWN.choices(range(_TEXT_IDS), k=tokens)
+    made = {"model": "model", "prompt": prompt, "max_tokens": answer_tokens, "ignore_eos": True, **options}
+    return json.dumps(made).encode()
 
 
 def _seconds(server: Server, requests: list[bytes], clients: int) -> float:

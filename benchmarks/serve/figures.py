@@ -124,23 +124,22 @@ def rows(runs: Sequence[Run], times: Times) -> list[dict[str, Any]]:
     """One per point of SGL, for JSON; ``figures`` is what ``benchmarks.compare`` reads."""
     found = points(runs)
     by_metric = {name: noise(runs, name) for name in METRICS}
-    return [_row(point, times, by_metric, found) for point in found if point.setting.side == "guided"]
+    return [_row(point, times, by_metric, found) for point in found if point.setting.method == "sgl"]
 
 
-def plain_rows(runs: Sequence[Run], times: Times) -> list[dict[str, Any]]:
-    """Plain vLLM by layout and number of clients, for JSON."""
-    asked = dict.fromkeys(
-        (run.step.setting, run.step.clients) for run in runs if run.step.setting in (PLAIN, DEFAULT)
-    )
+def rows_beside(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Plain vLLM in both layouts and the controls, by number of clients, for JSON."""
+    ratios = {(one.setting, one.clients): one.speed_up for one in points(runs)}
+    asked = dict.fromkeys((run.step.setting, run.step.clients) for run in runs)
     return [
         {
             "setting": str(setting),
             "clients": clients,
             **{name: median_of(field, runs, setting, clients) for name, (field, _) in METRICS.items()},
-            "overhead_seconds": seconds_per_request(runs, setting, clients)
-            - sum(times(clients).parts(PLAIN).values()),
+            "relative throughput": ratios.get((setting, clients)),
         }
         for setting, clients in asked
+        if setting.method != "sgl"
     ]
 
 
@@ -168,6 +167,8 @@ def _row(
         "setting": str(point.setting),
         "retention": point.setting.retention,
         "exits": point.setting.exits,
+        "threshold": point.setting.threshold,
+        "policy": point.setting.policy,
         "clients": point.clients,
         "rounds": rounds,
         "requests": point.runs[0].requests,

@@ -6,9 +6,16 @@ from typing import Any, Literal
 
 from benchmarks.serving.pair import Side
 
+from .random_guide import RANDOM
+
 #: sgl: guided. plain: the large model alone, laid out like SGL. default: the same in vLLM's default layout.
-Method = Literal["sgl", "plain", "default"]
-_SIDES: dict[Method, Side] = {"sgl": "guided", "plain": "plain", "default": "default"}
+#: small: the small model alone. downsampled: plain, but the images are sent smaller. random: pruned without a
+#: guide, whatever tokens chance keeps.
+Method = Literal["sgl", "plain", "default", "small", "downsampled", "random"]
+_SIDES: dict[Method, Side] = {
+    "sgl": "guided", "random": "guided", "plain": "plain", "downsampled": "plain", "default": "default",
+    "small": "small",
+}  # fmt: skip
 
 #: Settings between two runs of plain vLLM.
 GROUP = 5
@@ -16,12 +23,18 @@ GROUP = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to answer a request. retention: share of visual tokens that are kept. exits: whether the small
-    model's answer may be all there is."""
+    """One way to answer a request.
+
+    retention: share of visual tokens that are kept. exits: whether the small model's answer may be all there
+    is. threshold: from which score; None for the run's own, a median. policy: which tokens are kept, by name;
+    None for the server's.
+    """
 
     method: Method = "sgl"
     retention: float = 1.0
     exits: bool = False
+    threshold: float | None = None
+    policy: str | None = None
 
     @property
     def side(self) -> Side:
@@ -33,21 +46,32 @@ class Setting:
         """Whether the small model looks at the request."""
         return self.method == "sgl" and (self.retention < 1 or self.exits)
 
+    @property
+    def sent(self) -> float:
+        """Share of visual tokens that the images are sent with."""
+        return self.retention if self.method == "downsampled" else 1.0
+
     def xargs(self, threshold: float) -> dict[str, Any]:
-        """Its ``vllm_xargs``; none for a server without SGL."""
+        """Its ``vllm_xargs``; none for a server without SGL. threshold: the run's own."""
         if self.side != "guided":
             return {}
-        return {
-            "sgl_retention": self.retention,
-            "sgl_exit_threshold": threshold if self.exits else "off",
-        }
+        own = threshold if self.threshold is None else self.threshold
+        keys = {"sgl_retention": self.retention, "sgl_exit_threshold": own if self.exits else "off"}
+        if self.policy is not None:
+            keys["sgl_policy"] = self.policy
+        return keys | ({RANDOM: 1} if self.method == "random" else {})
 
     def __str__(self) -> str:
-        if self.method == "plain":
-            return "plain"
-        if self.method == "default":
-            return "plain, vLLM's default layout"
-        return f"R={self.retention:g}, exits {'on' if self.exits else 'off'}"
+        match self.method:
+            case "default":
+                return "plain, vLLM's default layout"
+            case "plain" | "small":
+                return self.method
+            case "downsampled" | "random":
+                return f"{self.method}, R={self.retention:g}"
+        own = "" if self.threshold is None else f" from {self.threshold:g}"
+        policy = "" if self.policy is None else f", {self.policy}"
+        return f"R={self.retention:g}, exits {'on' if self.exits else 'off'}{own}{policy}"
 
 
 PLAIN, DEFAULT = Setting("plain"), Setting("default")

@@ -14,11 +14,12 @@ from typing import Literal
 from benchmarks import true_size
 from benchmarks.true_size import INTERNVL2, TrueSize
 from tools import tiny_internvl
+from tools.sign_reading import widen
 from tools.tiny_internvl import LARGE_QWEN2, SMALL_QWEN2, TinySpec
 
 from .memory import GIB, Peak, device_bytes, settled, tree_bytes
 from .process_layout import DEFAULT, LIKE_SGL
-from .server import Server
+from .server import VLLM, Server
 from .workspace import Workspace
 
 #: plain: the large model alone. small: the small model alone. guided: SGL. default: as plain, but in vLLM's
@@ -40,12 +41,31 @@ def layouts(cpu: bool) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class WidenedSigns:
+    """A sign reader that costs what its part of a real pair costs (`tools/sign_reading/widen.py`). shape: of
+    `tools.sign_reading.shapes`. gflop: of the large model, per tile."""
+
+    shape: str
+    part: Literal["large", "small"]
+    gflop: float
+    max_visual_tokens: int = 208
+
+    @property
+    def name(self) -> str:
+        return f"signs-{self.part}-{self.shape}"
+
+    def write(self, folder: Path) -> None:
+        make = widen.widen_large if self.part == "large" else widen.widen_small
+        make(folder, self.shape, self.gflop)
+
+
+@dataclass(frozen=True)
 class Pair:
     """image: width and height that give all tiles. kv: bytes. start_seconds: the most a server may take.
-    break_even: ``--sgl-break-even``."""
+    break_even: ``--sgl-break-even``. images: of one request, at most."""
 
-    large: TinySpec | TrueSize
-    small: TinySpec | TrueSize
+    large: TinySpec | TrueSize | WidenedSigns
+    small: TinySpec | TrueSize | WidenedSigns
     dtype: str
     image: tuple[int, int]
     max_model_len: int
@@ -55,6 +75,7 @@ class Pair:
     flags: tuple[str, ...]
     start_seconds: float
     break_even: str = "auto"
+    images: int = 1
 
     @property
     def visual_tokens(self) -> int:
@@ -71,15 +92,19 @@ class Pair:
         for model in (self.large, self.small):
             if isinstance(model, TrueSize):
                 true_size.build(model, folder / model.name, self.dtype)
+            elif isinstance(model, WidenedSigns):
+                model.write(folder / model.name)
             else:
                 tiny_internvl.build(replace(model, dtype=self.dtype), folder / model.name)
 
-    def server(self, workspace: Workspace, side: Side) -> Server:
-        """A server of checkpoints that were written to ``workspace.work``."""
+    def server(self, workspace: Workspace, side: Side, module: str = VLLM) -> Server:
+        """A server of checkpoints that were written to ``workspace.work``. module: what is run; takes vLLM's
+        command line."""
         model = self.small if side == "small" else self.large
         flags = [
             "--trust-remote-code", f"--dtype={self.dtype}", f"--max-model-len={self.max_model_len}",
-            f"--max-num-seqs={self.max_num_seqs}", '--limit-mm-per-prompt={"image": 1}', *self.flags,
+            f"--max-num-seqs={self.max_num_seqs}", *self.flags,
+            f'--limit-mm-per-prompt={{"image": {self.images}}}',
             f"--kv-cache-memory-bytes={self.small_kv if side == 'small' else self.large_kv}",
         ]  # fmt: skip
         if isinstance(model, TrueSize):
@@ -93,7 +118,7 @@ class Pair:
         layout = LIKE_SGL if workspace.cpu and side in ("plain", "small") else DEFAULT
         flags += layout.flags
         path, seconds = workspace.work / model.name, self.start_seconds
-        return Server(workspace, f"serve-{side}", path, flags, seconds, layout.environment)
+        return Server(workspace, f"serve-{side}", path, flags, seconds, layout.environment, module)
 
 
 #: InternVL2-26B with a 2B guide on one GPU of 80 GB or more. Only one side fits at a time: the large model
@@ -131,6 +156,17 @@ QUICK = Pair(
     large_kv=64 << 20, small_kv=32 << 20, max_num_seqs=16, flags=("--enforce-eager",), start_seconds=300,
     break_even="off",
 )  # fmt: skip
+
+
+def signs(shape: str, gflop: float) -> Pair:
+    """The trained pair, widened: real answers and real masks, at a real pair's proportions. Every request is
+    guided: a break-even rule would leave the smallest images alone, and the point is what guidance does."""
+    return Pair(
+        large=WidenedSigns(shape, "large", gflop), small=WidenedSigns(shape, "small", gflop),
+        dtype="float32", image=(448, 336), max_model_len=512, large_kv=500_000_000, small_kv=100_000_000,
+        max_num_seqs=16, flags=("--enforce-eager", "--mm-processor-cache-gb=0.4"), start_seconds=400,
+        break_even="off", images=2,
+    )  # fmt: skip
 
 
 class Measured:

@@ -18,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from .workspace import ROOT, BenchmarkError, Workspace, end_group
 
 _STOP_SECONDS = 20
+#: vLLM's command line.
+VLLM = "vllm.entrypoints.cli.main"
 
 
 class Server:
@@ -26,6 +28,7 @@ class Server:
     Args:
         start: the most seconds that it may take to start.
         environment: over the workspace's.
+        module: what is run; takes vLLM's command line.
 
     address: http://HOST:PORT. model: its folder. seconds: how long it took to start. pid: of the process that
     serves HTTP.
@@ -39,6 +42,7 @@ class Server:
         flags: Sequence[str],
         start: float,
         environment: Mapping[str, str] | None = None,
+        module: str = VLLM,
     ) -> None:
         self._workspace, self._name, self._start, self.model = workspace, name, start, model
         self._environment = environment or {}
@@ -46,7 +50,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
         port = self.address.rsplit(":", 1)[1]
-        self._command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)]
+        self._command = [sys.executable, "-m", module, "serve", str(model)]
         self._command += ["--served-model-name=model", "--host=127.0.0.1", f"--port={port}", *flags]
         self.log = f"{name}.log"
         self.pid = 0

@@ -39,7 +39,7 @@ def times(clients):
 def run(setting=PLAIN, throughput=1.0, group=0, round=0, clients=4, latency=1.0, **changes):
     step = Step(round, clients, group, setting)
     exits = 0.5 if setting.exits else 0.0
-    made = Run(step, 8, throughput, latency, latency, latency, latency, exits, exits * 2, None, None, 0.0)
+    made = Run(step, 0, 8, throughput, latency, latency, latency, latency, exits, exits * 2, None, None, 0.0)
     return replace(made, **changes)
 
 
@@ -119,7 +119,9 @@ def test_the_default_layout_is_a_column_of_its_own():
     several = beside(0, 1.6, 3.2) + beside(1, 1.0, 4.0) + beside(2, 1.9, 5.7)
     (row,) = figures.rows(several, times)
     assert row["beside_default_layout"]["throughput"] == pytest.approx(3)  # median of 2, 4 and 3
-    assert [one["setting"] for one in figures.plain_rows(several, times)] == [str(PLAIN), str(DEFAULT)]
+    plain, default = figures.rows_beside(several)
+    assert (plain["setting"], plain["relative throughput"]) == (str(PLAIN), None)
+    assert (default["setting"], default["relative throughput"]) == (str(DEFAULT), pytest.approx(0.8))
     (row,) = figures.rows([one for one in several if one.step.setting != DEFAULT], times)
     assert row["beside_default_layout"]["throughput"] is None
 

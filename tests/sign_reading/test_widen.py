@@ -13,8 +13,8 @@ from tools.sign_reading import widen
 from tools.sign_reading.scene import paint
 from tools.sign_reading.shapes import SHAPES
 from tools.sign_reading.split import example
+from tools.sign_reading.widen import LARGE, SMALL
 
-LARGE, SMALL = widen.ROOT / "models/signs-large", widen.ROOT / "models/signs-small"
 GFLOP = 2.5
 SHAPE = "26B+2B"
 
@@ -22,7 +22,9 @@ SHAPE = "26B+2B"
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """(large, small), widened as little as leaves every part wider or deeper."""
-    return widen.widen_pair(tmp_path_factory.mktemp("widened"), SHAPE, GFLOP, LARGE, SMALL)
+    folder = tmp_path_factory.mktemp("widened")
+    large = widen.widen_large(folder / "large", SHAPE, GFLOP)
+    return large, widen.widen_small(folder / "small", SHAPE, GFLOP)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save_file
 from .parts import DECODER, VISION, Part
 from .shapes import SHAPES
 
-ROOT = Path(__file__).parents[2]
+_MODELS = Path(__file__).parents[2] / "models"
+LARGE, SMALL = _MODELS / "signs-large", _MODELS / "signs-small"
 #: MLP units per unit of model width, at most, where layers may be added.
 _WIDEST = 64
 #: MLP widths are multiples of this: what matrix kernels are cut for.
@@ -66,23 +67,28 @@ def widen(
     return out
 
 
-def widen_pair(out: Path, shape: str, gflop: float, large: Path, small: Path) -> tuple[Path, Path]:
-    """Write `out`/large and `out`/small in the proportions of a real pair; the two paths.
+def widen_large(out: Path, shape: str, gflop: float, source: Path = LARGE) -> Path:
+    """Write the large model of a pair that costs in the proportions of a real one; its path.
 
     Args:
         shape: one of `shapes.SHAPES`.
         gflop: GFLOP of the large model per tile, vision encoder and decoder together.
-        large, small: the checkpoints to widen.
 
     Raises:
-        ValueError: where `gflop` is less than a model costs already.
+        ValueError: where that is less than the model costs already.
     """
-    wanted = SHAPES[shape]
-    scale = 1e9 * gflop / (wanted.vision + wanted.decoder)
-    return (
-        widen(large, out / "large", scale * wanted.vision, scale * wanted.decoder, more_layers=True),
-        widen(small, out / "small", scale * wanted.guide_vision, scale * wanted.guide_decoder, False),
-    )
+    wanted, scale = SHAPES[shape], _scale(shape, gflop)
+    return widen(source, out, scale * wanted.vision, scale * wanted.decoder, more_layers=True)
+
+
+def widen_small(out: Path, shape: str, gflop: float, source: Path = SMALL) -> Path:
+    """Write its guide, as :func:`widen_large`; `gflop` is the large model's here, too."""
+    wanted, scale = SHAPES[shape], _scale(shape, gflop)
+    return widen(source, out, scale * wanted.guide_vision, scale * wanted.guide_decoder, more_layers=False)
+
+
+def _scale(shape: str, gflop: float) -> float:
+    return 1e9 * gflop / (SHAPES[shape].vision + SHAPES[shape].decoder)
 
 
 def _size(part: Part, config: Mapping[str, Any], flops: float, more_layers: bool) -> tuple[int, int]:
@@ -149,11 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="directory for large/ and small/")
     parser.add_argument("--shape", choices=SHAPES, default="26B+2B", help="the pair to cost like")
     parser.add_argument("--gflop", type=float, default=14.0, help="of the large model per tile (default: 14)")
-    parser.add_argument("--large", type=Path, default=ROOT / "models/signs-large", help="to be widened")
-    parser.add_argument("--small", type=Path, default=ROOT / "models/signs-small", help="to be widened")
+    parser.add_argument("--large", type=Path, default=LARGE, help="to be widened (default: signs-large)")
+    parser.add_argument("--small", type=Path, default=SMALL, help="to be widened (default: signs-small)")
     options = parser.parse_args(arguments)
     try:
-        written = widen_pair(options.out, options.shape, options.gflop, options.large, options.small)
+        written = [
+            widen_large(options.out / "large", options.shape, options.gflop, options.large),
+            widen_small(options.out / "small", options.shape, options.gflop, options.small),
+        ]
     except (OSError, ValueError) as error:
         parser.error(str(error))
     for path in written:
