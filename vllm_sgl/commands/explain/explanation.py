@@ -136,7 +136,7 @@ def _image(image: SeenImage) -> dict[str, Any]:
     }
 
 
-def _pruned(pruned: Pruned, images: Sequence[SeenImage]) -> dict[str, Any]:
+def _pruned(pruned: PrunedAnswer, images: Sequence[SeenImage]) -> dict[str, Any]:
     return {
         "retention": pruned.retention,
         "kept_tokens": pruned.kept_tokens,
