@@ -26,7 +26,7 @@ from vllm_sgl.core import (
 from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass
 from vllm_sgl.decide.early_exit import may_exit, why_no_exit
-from vllm_sgl.errors import GuideError, GuideFailedError
+from vllm_sgl.errors import GuideError, GuideFailedError, Unguidable
 
 if TYPE_CHECKING:
     from vllm_sgl.decide.break_even import Costs
@@ -77,6 +77,8 @@ class Pipeline:
         start = time.monotonic()
         try:
             outcome = await self._guided(request, facts, options)
+        except Unguidable as error:
+            return Outcome(_report("bypass", facts, error.reason))
         except GuideError as error:
             _log(request, error)
             # What the guide refuses is the request's fault, or none at all.

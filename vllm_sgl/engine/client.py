@@ -18,7 +18,7 @@ from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
-from vllm_sgl.engine.guarding import start_guide
+from vllm_sgl.engine.guarding import guide_over, start_guide
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large, starting_small
 from vllm_sgl.engine.shutdown import End, Shutdown
@@ -65,11 +65,12 @@ class SGLAsyncLLM(AsyncLLM):
         self.sgl_config = config
         patient = kwargs.get("usage_context") in BULK
         with refusing(), interruptible_start(), starting_small(config.small):
-            self._local_guide = start_guide(vllm_config, config, patient)
-        self._guide = self._local_guide
+            started = start_guide(vllm_config, config, patient)
+        self._local_guide = started.guide
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding: set[str] = set()
-        self._reader = FactsReader.of(family_of(vllm_config.model_config), vllm_config.model_config)
+        model = vllm_config.model_config
+        self._reader = FactsReader.of(family_of(model), model, started.pair.same_tokens)
         try:
             with interruptible_start(), renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
@@ -77,6 +78,8 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
+            self._local_guide = guide_over(started.guide, started.pair, started.config, self.renderer)
+            self._guide = self._local_guide
         except BaseException:
             self._local_guide.stop(0)
             raise
@@ -181,12 +184,12 @@ class SGLAsyncLLM(AsyncLLM):
         return await asyncio.shield(self._ready)
 
     async def _start(self) -> Pipeline:
-        config, local = self.sgl_config, self._local_guide
-        await local.start()
+        config, guide = self.sgl_config, self._guide
+        await guide.start()
         if config.break_even == "auto":
-            self.costs = await costs.measure(self, super().generate, local, self._reader, config)
+            self.costs = await costs.measure(self, super().generate, guide, self._reader, config)
         if self.wrap_guide is not None:
-            self._guide = self.wrap_guide(local)
+            self._guide = self.wrap_guide(guide)
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
         return Pipeline(config, self._guide, policy, rewrite, self.costs)
 

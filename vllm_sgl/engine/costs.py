@@ -15,6 +15,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest
 from vllm_sgl.decide.break_even import TYPICAL_ANSWER, Costs
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import probe
 
@@ -91,7 +92,21 @@ async def _two_images(engine: Any, guide: Guide, reader: FactsReader) -> list[tu
         prompt = await probe.image_prompt(engine, probe.noise(*size, 0))
         if len(prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 <= guide.context:
             found.setdefault(sum(item.visual_tokens for item in reader.items(prompt)), size)
+    while found and not await _takes(engine, guide, reader, found[max(found)]):
+        del found[max(found)]
     return [found[count] for count in sorted({min(found), max(found)})] if found else None
+
+
+async def _takes(engine: Any, guide: Guide, reader: FactsReader, size: tuple[int, int]) -> bool:
+    """Whether the guide can look at such an image, as it says itself."""
+    prompt = await probe.image_prompt(engine, probe.noise(*size, 0))
+    params = SamplingParams(ignore_eos=True)
+    request = GuideRequest("calibration-0", prompt, reader.items(prompt), params, 1, "last_prompt")
+    try:
+        await guide.look(request, 1)
+    except Unguidable:
+        return False
+    return True
 
 
 class _Passes:

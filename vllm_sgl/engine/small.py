@@ -1,16 +1,19 @@
 """Starting the small engine beside a large one."""
 
+import logging
 from copy import deepcopy
 
-from vllm.config import VllmConfig
+from vllm.config import ModelConfig, VllmConfig
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, known_architecture
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.host import memory, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
-from vllm_sgl.host.pair import check_pair
+from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
+
+logger = logging.getLogger("vllm.vllm_sgl.engine")
 
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
@@ -25,10 +28,17 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
     return small_engine.small_config(large, config, variant, _EXTENSION)
 
 
+def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
+    """Whether and how one model can guide another, by their files alone."""
+    return check_pair(_facts(large), _facts(small))
+
+
 class SmallEngines:
     """Starts the small engine beside a large one, and again after its death, in the memory it had.
 
     Shares the device's memory out in both configs.
+
+    pair: how the small model guides. config: the small engine's.
 
     Raises:
         ValueError: for a pair that cannot work together, or that does not fit the device.
@@ -36,24 +46,32 @@ class SmallEngines:
 
     def __init__(self, large: VllmConfig, config: SGLConfig) -> None:
         small = small_config(large, config)
-        models = large.model_config, small.model_config
-        check_pair(*models, *(family_of(model).vision_facts(model) for model in models))
+        self.pair = judge(large.model_config, small.model_config)
+        if self.pair.way == "refused":
+            raise ValueError(str(self.pair))
         _refuse_small_context(small)
+        logger.info("SGL: %s", self.pair)
         fixed_kv = config.small_args.get("kv_cache_memory_bytes")
         memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
-        self._config = small
+        self.config = small
         self._blocks: int | None = None
 
     def start(self) -> AsyncLLM:
         """Blocks until the model is loaded. Before the large engine's first start, so that that one measures
         what is left of the device."""
-        config = deepcopy(self._config)  # an engine writes into its own
+        config = deepcopy(self.config)  # an engine writes into its own
         if self._blocks is not None:
             # Beside the large engine, vLLM would measure another size than when the small one was alone.
             config.cache_config.num_gpu_blocks_override = self._blocks
         engine = small_engine.start_small(config)
         self._blocks = config.cache_config.num_gpu_blocks
         return engine
+
+
+def _facts(model: ModelConfig) -> ModelFacts:
+    architecture = known_architecture(model.hf_config.architectures)
+    assert architecture is not None, model.hf_config.architectures
+    return read_facts(model, architecture, family_of(model).vision_facts(model))
 
 
 #: Width and height of the smallest image that a context must have room for.

@@ -13,7 +13,8 @@ class Guide(Protocol):
 
     @property
     def context(self) -> int:
-        """The most tokens, prompt and answer, that it takes."""
+        """The most tokens, prompt and answer, that it takes; ``sys.maxsize`` where it can only tell by
+        looking, and raises ``Unguidable`` then."""
         ...
 
     @property
@@ -33,6 +34,7 @@ class Guide(Protocol):
         """Answer greedily, with at most that many tokens, and tell how important each visual token is.
 
         Raises:
+            Unguidable: where this request is none for this guide.
             GuideError: when the guide fails, is dead, is too slow, or what it saw does not add up.
             RequestAborted: when the request was aborted by its id.
         """
