@@ -11,7 +11,7 @@ import torch
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
 from vllm_sgl.decide.break_even import Costs
-from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted
+from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted, Unguidable
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 
@@ -84,6 +84,15 @@ def test_prune_is_what_happens_by_default():
     assert [part.tolist() for part in report.kept] == HALF
     assert report.guide_seconds > 0
     assert guide.calls == [("look", "prompt", 32)]
+
+
+@pytest.mark.parametrize("server", [{}, {"on_error": "fail"}])
+def test_a_request_that_is_none_for_the_guide_is_left_alone(server):
+    outcome = walk(FakeGuide(fails=Unguidable(Reason.NO_CONVERSATION)), server=server)
+    assert (outcome.report.decision, outcome.report.reason) == ("bypass", "no_conversation")
+    assert outcome.report.kept_tokens == outcome.report.visual_tokens == 6
+    assert outcome.report.guide_seconds is None
+    assert outcome.prompt is outcome.answer is None
 
 
 #: 2 ms for a guide pass; prefill 1 ms per token: 3 of 6 visual tokens saved pay for it, 1 does not.
