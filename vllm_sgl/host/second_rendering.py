@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from vllm.config import ModelConfig
 from vllm.exceptions import VLLMClientError
 from vllm.inputs.engine import mm_input
+from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFieldElem, MultiModalKwargsItem, MultiModalKwargsItems
 from vllm.renderers import ChatParams
 
@@ -37,6 +39,11 @@ _PROCESSOR_METHODS = ("_postprocess_prompt", "_get_mm_prompt_updates", "_apply_p
 #: Width and height of an image that is cut into several tiles where a model cuts images.
 _PROBE_SIZE = (960, 480)
 _WORD = "quince"
+
+
+def processor_of(model: ModelConfig) -> Any:
+    """A model's multi-modal processor, from its files."""
+    return MULTIMODAL_REGISTRY.create_processor(model)
 
 
 def own_values(large: Any, small: Any) -> dict[str, MultiModalFieldElem] | None:
