@@ -28,7 +28,7 @@ def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Revi
 
 
 def guarded(guide: Guide, small: Revived[LocalGuide], patient: bool) -> Guide:
-    """What requests are to ask in place of a guide around the small one. Whoever is turned away is so at once,
+    """What requests are to ask in place of a guide around the small one. Who is turned away is so at once,
     before that guide has done any work for the request, such as rendering it a second time.
 
     Args:
