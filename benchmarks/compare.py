@@ -53,11 +53,17 @@ def changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
     """Of every figure that both results have, and of each kind of figure over all points.
 
     Raises:
-        ValueError: where the results are of different benchmarks or presets, or have no figure in common.
+        ValueError: where the results are of different benchmarks, presets or layouts of processes, or have no
+            figure in common.
     """
     for name in ("benchmark", "preset"):
         if a.get(name) is None or a.get(name) != b.get(name):
             raise ValueError(f"cannot compare: {name} is {a.get(name)} in A and {b.get(name)} in B")
+    if a.get("layouts") != b.get("layouts"):
+        raise ValueError(
+            "cannot compare: servers were laid out in another way, so A's figures are relative to another "
+            f"plain vLLM; layouts are {a.get('layouts')} in A and {b.get('layouts')} in B"
+        )
     apart = other_exits(a, b)
     found = [change for change in _changes(_figures(a), _figures(b)) if change.point not in apart]
     if not found:

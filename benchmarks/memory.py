@@ -1,5 +1,8 @@
 """Peak memory of plain vLLM, of the small model alone, and of SGL, one after the other on the same machine.
 
+On a CPU, plain vLLM and the small model are laid out like SGL, without a worker process; "default" is plain
+vLLM with one, as vLLM's default is (`benchmarks/serving/process_layout.py`).
+
     python -m benchmarks.memory [--preset cpu|quick|gpu] [--out FILE]
 
 On a GPU it is the device's memory in use, as the driver says, less what was in use before; on a CPU the
@@ -21,8 +24,8 @@ from tqdm import tqdm
 from benchmarks import report
 from benchmarks.serving.load import ask, bodies
 from benchmarks.serving.memory import GIB
-from benchmarks.serving.pair import CPU, QUICK, SIDES, TRUE, Measured, Pair, measured
-from benchmarks.serving.session import ROOT, BenchmarkError, Session, stoppable
+from benchmarks.serving.pair import CPU, QUICK, TRUE, Measured, Pair, layouts, measured, sides
+from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
 
 #: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324).
 PUBLISHED = {"plain": 51.60, "guided": 54.24}
@@ -55,12 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     stoppable()
     with tempfile.TemporaryDirectory(prefix="memory-benchmark-") as temporary:
-        session = Session(options.preset != "gpu", Path(temporary), time.monotonic() + _LONGEST)
+        workspace = Workspace(options.preset != "gpu", Path(temporary), time.monotonic() + _LONGEST)
         try:
-            session.prepare()
-            environment = session.describe()
+            workspace.prepare()
+            environment = workspace.describe() | {"layouts": layouts(workspace.cpu)}
             report.print_environment(environment)
-            rows = _measure(session, PRESETS[options.preset])
+            rows = _measure(workspace, PRESETS[options.preset])
         except BenchmarkError as error:
             report.progress(str(error))
             return 1
@@ -75,17 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(session: Session, pair: Pair) -> list[dict[str, Any]]:
+def _measure(workspace: Workspace, pair: Pair) -> list[dict[str, Any]]:
     """
     Raises:
         BenchmarkError: where a server does not start, refuses a request, or nobody says what is in use.
     """
-    pair.write(session.work)
+    pair.write(workspace.work)
     rows = []
-    for side in tqdm(SIDES, unit="server"):
+    for side in tqdm(sides(workspace.cpu), unit="server"):
         options = {"sgl_retention": _RETENTION} if side == "guided" else None
         requests = bodies(range(_REQUESTS), pair.image, _MAX_TOKENS, options)
-        with measured(session, pair, side) as one:
+        with measured(workspace, pair, side) as one:
             ask(one.server, requests, _CLIENTS)
         if one.peak <= 0:
             raise BenchmarkError(f"{side}: no figure for memory in use")

@@ -1,6 +1,8 @@
 """Fixtures shared by every test: tiny checkpoints, and an environment that suits a small CPU machine."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports vLLM or transformers: both read these once. Nothing here needs the network,
@@ -26,3 +28,15 @@ def qwen2_pair(tmp_path_factory) -> tuple[Path, Path]:
 def llama_pair(tmp_path_factory) -> tuple[Path, Path]:
     """(small, large) checkpoint directories with Llama decoders (multi-head attention)."""
     return build_pair(tmp_path_factory.mktemp("llama"), SMALL_LLAMA, LARGE_LLAMA)
+
+
+@pytest.fixture
+def warnings_logged() -> Iterator[list[logging.LogRecord]]:
+    """Our log records from WARNING on. Not by caplog: vLLM's logger does not propagate, once it is set up."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append
+    ours = logging.getLogger("vllm.vllm_sgl")
+    ours.addHandler(handler)
+    yield records
+    ours.removeHandler(handler)

@@ -30,18 +30,23 @@ class Reason:
     BEAM_SEARCH = "beam_search"
     UNRENDERED_PROMPT = "unrendered_prompt"
     TOO_LONG = "too_long_for_small"
+    NO_CONVERSATION = "no_conversation"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"
-    # bypass: the small model failed
+    # bypass: the small model failed, or may not be asked now
     GUIDE_FAILED = "guide_failed"
     GUIDE_DEAD = "guide_dead"
     GUIDE_TIMEOUT = "guide_timeout"
+    GUIDE_BUSY = "guide_busy"
+    GUIDE_UNWELL = "guide_unwell"
+    GUIDE_REFUSED = "guide_refused"
     # no exit: the request rules it out
     N = "n"
     LOGPROBS = "logprobs"
     TOOLS = "tools"
     STRUCTURED_OUTPUT = "structured_output"
     LORA = "lora"
+    TOKEN_IDS = "token_ids"
     # no exit: the small model's answer does
     UNFINISHED = "unfinished"
     LOW_CONFIDENCE = "low_confidence"
@@ -137,8 +142,10 @@ class GuideRequest:
 class Answer:
     """The small model's greedy answer.
 
-    token_ids and logprobs have one entry per generated token, the end token included. finished: the
-    answer ended by itself, or is as long as the request's own max_tokens.
+    token_ids: in the large model's vocabulary, the end token included.
+    logprobs: of each token that the small model generated; as many as token_ids where both models have one
+        vocabulary.
+    finished: the answer ended by itself, or is as long as the request's own max_tokens.
     """
 
     text: str

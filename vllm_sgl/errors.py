@@ -17,6 +17,17 @@ class GuideError(RuntimeError):
         self.reason = reason
 
 
+class Unguidable(Exception):
+    """A guide cannot look at this request, and has not failed: the large model answers it alone.
+
+    reason: why it is bypassed, one of the strings of :class:`vllm_sgl.core.Reason`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class RequestAborted(Exception):
     """A request was aborted by its id while the guide looked at it."""
 

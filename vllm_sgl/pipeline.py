@@ -26,7 +26,7 @@ from vllm_sgl.core import (
 from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass
 from vllm_sgl.decide.early_exit import may_exit, why_no_exit
-from vllm_sgl.errors import GuideError, GuideFailedError
+from vllm_sgl.errors import GuideError, GuideFailedError, Unguidable
 
 if TYPE_CHECKING:
     from vllm_sgl.decide.break_even import Costs
@@ -77,10 +77,13 @@ class Pipeline:
         start = time.monotonic()
         try:
             outcome = await self._guided(request, facts, options)
+        except Unguidable as error:
+            return Outcome(_report("bypass", facts, error.reason))
         except GuideError as error:
-            if self._config.on_error == "fail":
+            _log(request, error)
+            # What the guide refuses is the request's fault, or none at all.
+            if self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED:
                 raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from error
-            logger.error("SGL: request %s falls back to the large model alone: %s", request.id, error)
             outcome = Outcome(_report("bypass", facts, error.reason))
         outcome.report.guide_seconds = time.monotonic() - start
         # A shadow decides and reports, and has no effect.
@@ -119,6 +122,19 @@ class Pipeline:
         report.consistency = await self._guide.confirm(request, result, share)
         report.score = score.exit_score(score.confidence(result.answer.logprobs), report.consistency)
         return None if report.score >= threshold else Reason.LOW_SCORE
+
+
+#: The others are states of the guide, and logged where they begin and end.
+_LEVELS = {
+    Reason.GUIDE_FAILED: logging.ERROR,
+    Reason.GUIDE_TIMEOUT: logging.WARNING,
+    Reason.GUIDE_REFUSED: logging.INFO,
+}
+
+
+def _log(request: GuideRequest, error: GuideError) -> None:
+    level = _LEVELS.get(error.reason, logging.DEBUG)
+    logger.log(level, "SGL: request %s goes unguided (%s): %s", request.id, error.reason, error)
 
 
 def _report(decision: Decision, facts: Facts, reason: str | None = None) -> Report:

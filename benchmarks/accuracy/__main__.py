@@ -13,11 +13,11 @@ from benchmarks import report
 from tools.internvl_reference.tiling import Tiling
 
 from . import data, pictures, settings, tables
+from .answerer import Answerer
 from .command_line import POSITIONS, make_parser
-from .cost import ModelCost, PairCost
+from .cost import PairCost
 from .data import Question
 from .errors import UsageError
-from .session import Session
 from .settings import METHODS, Setting
 from .store import Store
 from .summary import summarise
@@ -45,11 +45,11 @@ def run(options: argparse.Namespace) -> None:
     config, small_config = _config(options.large), _config(options.small)
     environment = report.environment()
     store = Store(options.out / "answers.jsonl", _identity(options, environment))
-    session = Session(options, questions, Tiling.of(config), store)
+    answerer = Answerer(options, questions, Tiling.of(config), store)
     report.print_environment(environment)
-    session.answer(wanted)
+    answerer.answer(wanted)
 
-    cost = PairCost(ModelCost.of(config), ModelCost.of(small_config))
+    cost = PairCost.of(config, small_config)
     summary = summarise(store, questions, options.metric, cost)
     tables.show(summary)
     path = options.out / "accuracy.json"
@@ -67,13 +67,14 @@ def _settings(options: argparse.Namespace, questions: list[Question]) -> list[Se
         for name, method in METHODS.items()
         if not (options.base_url and method.ranking)
         and (name != "box" or boxes)
-        and (name not in ("fastv", "oracle") or local)
+        and (local or not method.outside)
     ]
     methods = options.methods or possible
+    outside = [name for name, method in METHODS.items() if method.outside]
     if refused := [name for name in methods if name not in possible]:
         raise UsageError(
             f"--methods {' '.join(refused)}: not possible here. Rankings need engines in this process (no "
-            "--base-url), box needs answer_boxes in the data, fastv and oracle need LARGE to be a local "
+            f"--base-url), box needs answer_boxes in the data, {', '.join(outside)} need LARGE to be a local "
             f"checkpoint directory with one model.safetensors. Possible: {' '.join(possible)}"
         )
     if options.base_url and options.positions:

@@ -11,9 +11,11 @@ from typing import Any
 from PIL import Image
 
 from tools.internvl_reference.tiling import Tiling
+from vllm_sgl.prune.base import kept_count
 
+from .baselines import tome
 from .data import Question
-from .rankings import QUESTION, RANKING
+from .ranking_guide import QUESTION, RANKING, RETENTION
 from .settings import METHODS, Setting
 
 #: So small a share that one visual token is left of any prompt.
@@ -54,13 +56,23 @@ class Ask:
             return {"sgl_enabled": 0}
         if setting.method == "small":
             return {"sgl_exit_threshold": 0, "sgl_guide_tokens": self.max_tokens}
+        if self._merged:  # its answer comes from where the guide's would, and ends the request
+            return {"sgl_exit_threshold": 0, **self._ranking, RETENTION: setting.retention}
         threshold = "off" if setting.exit_threshold is None else setting.exit_threshold
         keys = {"sgl_retention": setting.retention or _ONE_TOKEN, "sgl_exit_threshold": threshold}
         if setting.query_rows is not None:
             keys["sgl_query_rows"] = setting.query_rows
-        if ranking := METHODS[setting.method].ranking:
-            keys |= {RANKING: ranking, QUESTION: self.question.id}
-        return keys
+        return keys | self._ranking
+
+    @property
+    def _ranking(self) -> dict[str, Any]:
+        ranking = METHODS[self.setting.method].ranking
+        return {RANKING: ranking, QUESTION: self.question.id} if ranking else {}
+
+    @property
+    def _merged(self) -> bool:
+        """Whether visual tokens are merged, which vLLM's engine cannot take."""
+        return self.setting.method == "tome"
 
     def record(self, reply: Reply) -> dict[str, Any]:
         """What is kept of a reply.
@@ -70,6 +82,7 @@ class Ask:
         """
         self._check(reply.sgl)
         sgl = reply.sgl or {"visual_tokens": self._visual_tokens, "kept_tokens": self._visual_tokens}
+        kept = self._merged_tokens if self._merged else sgl["kept_tokens"]
         return {
             "question": self.question.id,
             **self.setting.as_dict(),
@@ -78,8 +91,8 @@ class Ask:
             "answer_tokens": reply.answer_tokens,
             "exited": sgl.get("decision") == "exit",
             "visual_tokens": sgl["visual_tokens"],
-            "kept_tokens": sgl["kept_tokens"],
-            "share": sgl["kept_tokens"] / sum(map(self._tokens, self._original_sizes)),
+            "kept_tokens": kept,
+            "share": kept / sum(map(self._tokens, self._original_sizes)),
             "score": sgl.get("score"),
             "confidence": sgl.get("confidence"),
         }
@@ -95,7 +108,7 @@ class Ask:
                 )
             return
         expected = {"bypass"} if unguided else {"prune"}
-        if self.setting.method == "small":
+        if self.setting.method == "small" or self._merged:
             expected = {"exit"}
         elif self.setting.exit_threshold is not None:
             expected = {"prune", "exit"}
@@ -131,6 +144,11 @@ class Ask:
     def _visual_tokens(self) -> int:
         """Of all images, before any are dropped."""
         return sum(map(self._tokens, self._sizes))
+
+    @property
+    def _merged_tokens(self) -> int:
+        tiles = self._visual_tokens // self.tiling.cells**2
+        return sum(tome.shares(kept_count(self.setting.retention, self._visual_tokens), tiles))
 
     def _tokens(self, size: tuple[int, int]) -> int:
         return self.tiling.tokens(self.tiling.grid(*size))

@@ -56,7 +56,7 @@ class Engines:
         self._llm.shutdown()
 
 
-class Server:
+class Endpoint:
     """An OpenAI-compatible server; fields that it does not know (``vllm_xargs``) it must ignore.
 
     Args:

@@ -38,11 +38,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="answers, figures and pictures; an earlier run is resumed",
     )
-    add("--limit", type=_count, metavar="N", help="the first N questions only")
+    add("--limit", type=count, metavar="N", help="the first N questions only")
     add(
         "--retention",
         nargs="+",
-        type=_share,
+        type=share,
         default=RETENTIONS,
         metavar="R",
         help="shares of visual tokens (default: 1 .64 .35 .18 .09)",
@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--exit-threshold",
         nargs="+",
-        type=_threshold,
+        type=threshold,
         default=(),
         metavar="T",
         help="also ask these of the real path; curves over every threshold come without",
@@ -75,14 +75,14 @@ def make_parser() -> argparse.ArgumentParser:
         default="exact",
         help="for table and pictures; the JSON has all (default: exact)",
     )
-    add("--max-tokens", type=_count, default=16, metavar="N", help="longest answer (default: 16)")
+    add("--max-tokens", type=count, default=16, metavar="N", help="longest answer (default: 16)")
     add("--seed", type=int, default=0, help="of random pruning (default: 0)")
     add(
         "--base-url",
         metavar="URL",
         help="ask a running server, e.g. http://localhost:8000/v1, instead of starting engines",
     )
-    add("--concurrency", type=_count, default=32, metavar="N", help="requests in flight (default: 32)")
+    add("--concurrency", type=count, default=32, metavar="N", help="requests in flight (default: 32)")
     add("--trust-remote-code", action="store_true", help="as for vLLM")
     add("--large-args", type=json_object, default={}, metavar="JSON", help="arguments of vllm_sgl.LLM")
     add(
@@ -105,15 +105,18 @@ def _number(text: str, allowed: str, holds: Callable[[float], bool]) -> float:
     return value
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """An argparse type."""
     return _number(text, "a number in (0, 1]", lambda value: 0 < value <= 1)
 
 
-def _threshold(text: str) -> float:
+def threshold(text: str) -> float:
+    """An argparse type."""
     return _number(text, "a number in [0, 1]", lambda value: 0 <= value <= 1)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """An argparse type."""
     return int(_number(text, "a whole number >= 1", lambda value: value >= 1 and value == int(value)))
 
 

@@ -10,10 +10,13 @@ two engines have overheads of their own, so a measured speed-up is another matte
 (``benchmarks.gpu_check``).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from vllm_sgl.prune.base import kept_count
+
+from .baselines.cost import BaselineCost
 
 #: Share of visual tokens shown in the consistency pass: the default of ``sgl_consistency_retention``.
 _SHOWN = 0.05
@@ -66,31 +69,37 @@ class ModelCost:
         """A causal pass over a prompt. logits: of how many of its tokens."""
         return self.token * tokens + self.pair * tokens * (tokens + 1) / 2 + self.head * logits
 
-    def decode(self, context: int, answer_tokens: int) -> float:
-        """Every answer token but the first, which prefill gives. context: tokens of the prompt."""
+    def decode(self, prompt_tokens: int, answer_tokens: int) -> float:
+        """Every answer token but the first, which prefill gives. prompt_tokens: those that are kept."""
         steps = max(0, answer_tokens - 1)
-        keys = steps * context + steps * (steps + 1) / 2
+        keys = steps * prompt_tokens + steps * (steps + 1) / 2
         return steps * (self.token + self.head) + self.pair * keys
 
     def answer(self, prompt_tokens: int, visual_tokens: int, kept: int, answer_tokens: int) -> float:
         """A whole request. prompt_tokens: unpruned. visual_tokens: through the vision encoder; kept: through
         the decoder."""
-        context = prompt_tokens - visual_tokens + kept
-        return self.vision(visual_tokens) + self.prefill(context) + self.decode(context, answer_tokens)
+        pruned = prompt_tokens - visual_tokens + kept
+        return self.vision(visual_tokens) + self.prefill(pruned) + self.decode(pruned, answer_tokens)
 
     def consistency(self, prompt_tokens: int, visual_tokens: int, answer_tokens: int) -> float:
         """The teacher-forced pass over the answer with few visual tokens; vision features are kept."""
-        shown = max(1, math.floor(_SHOWN * visual_tokens))
+        shown = kept_count(_SHOWN, visual_tokens)
         tokens = prompt_tokens - visual_tokens + shown + answer_tokens
         return self.prefill(tokens, logits=answer_tokens)
 
 
 @dataclass(frozen=True)
 class PairCost:
-    """Costs of recorded answers of a pair, in FLOPs."""
+    """Costs of recorded answers of a pair, in FLOPs. baselines: None where nobody needs them."""
 
     large: ModelCost
     small: ModelCost
+    baselines: BaselineCost | None = None
+
+    @classmethod
+    def of(cls, large: Mapping[str, Any], small: Mapping[str, Any]) -> "PairCost":
+        """From both models' ``config.json``."""
+        return cls(ModelCost.of(large), ModelCost.of(small), BaselineCost.of(large))
 
     def large_answer(self, record: Mapping[str, Any]) -> float:
         """V_L + P_L + D_L of an answer of the large model, pruned or not."""
@@ -106,3 +115,18 @@ class PairCost:
     def consistency(self, small: Mapping[str, Any]) -> float:
         """C_S, where it runs."""
         return self.small.consistency(small["prompt_tokens"], small["visual_tokens"], small["answer_tokens"])
+
+    def baseline(self, method: str, record: Mapping[str, Any]) -> float | None:
+        """What a baseline spends on top of :meth:`large_answer`; None where that is unknown."""
+        if self.baselines is None:
+            return None
+        prompt, visual, kept = (record[name] for name in ("prompt_tokens", "visual_tokens", "kept_tokens"))
+        text = prompt - visual
+        if method == "fastv":
+            return self.baselines.fastv(self.large.prefill(prompt), self.large.prefill(text + kept))
+        if method == "divprune":
+            return self.baselines.divprune(visual)
+        if method in ("cdpruner", "dpp"):
+            words = text if method == "cdpruner" else 0  # the template's tokens included
+            return self.baselines.cdpruner(visual, kept, words)
+        return self.baselines.tome(visual, kept) if method == "tome" else None

@@ -17,7 +17,7 @@ _POINTS = 101
 
 
 @dataclass(frozen=True)
-class Point:
+class ExitPoint:
     """One threshold (None: no exits) at one retention. share: of questions that exit. accuracy: of all
     answers. exited_accuracy: of those that exit. cost: relative to the large model alone, None where it is
     unknown. The ones ending in small_wrong: over the questions that the small model gets wrong."""
@@ -73,7 +73,7 @@ class Questions:
         )
 
 
-def at(questions: Questions, threshold: float | None) -> Point:
+def at(questions: Questions, threshold: float | None) -> ExitPoint:
     """What happens at one threshold."""
     q = questions
     never = threshold is None
@@ -84,7 +84,7 @@ def at(questions: Questions, threshold: float | None) -> Point:
     worth = np.where(exits, q.small, q.large)
     wrong = q.small < RIGHT
     cost = float(spent.sum() / q.plain.sum())
-    return Point(
+    return ExitPoint(
         threshold=threshold,
         share=float(exits.mean()),
         accuracy=float(worth.mean()),
@@ -95,7 +95,7 @@ def at(questions: Questions, threshold: float | None) -> Point:
     )
 
 
-def curve(questions: Questions) -> list[Point]:
+def curve(questions: Questions) -> list[ExitPoint]:
     """From no exits to all, one point per distinct score; evenly spaced ranks where there are many."""
     scores = np.unique(questions.score)[::-1]
     if len(scores) > _POINTS:

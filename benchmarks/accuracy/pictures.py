@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, save
+from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, YELLOW, save
 
-from .exits import Point
+from .exits import ExitPoint
 from .metrics import Estimate
 from .summary import Row, Summary
 
@@ -21,7 +21,11 @@ _STYLES = {
     "sgp": (BLUE, "o"),
     "oracle": (GREEN, "^"),
     "box": (BLACK, "D"),
+    "cdpruner": (PINK, "P"),
+    "dpp": (PINK, "*"),
+    "divprune": (SKY, "p"),
     "fastv": (RED, "s"),
+    "tome": (YELLOW, "h"),
     "downsample": (ORANGE, "v"),
     "random": (GREY, "x"),
 }
@@ -29,7 +33,11 @@ _NAMES = {
     "sgp": "SGP (small model's attention)",
     "oracle": "oracle (large model's own attention)",
     "box": "answer's place known",
+    "cdpruner": "CDPruner (diverse, by question)",
+    "dpp": "CDPruner without the question",
+    "divprune": "DivPrune (diverse)",
     "fastv": "FastV ranking",
+    "tome": "ToMe (merged in the encoder)",
     "downsample": "image downsampled",
     "random": "random pruning",
 }
@@ -155,7 +163,7 @@ def _exits(summary: Summary) -> Figure | None:
     return figure
 
 
-def _draw_calibration(axis: Axes, curve: Sequence[Point], summary: Summary) -> None:
+def _draw_calibration(axis: Axes, curve: Sequence[ExitPoint], summary: Summary) -> None:
     points = curve[1:]
     thresholds = [point.threshold for point in points]
     axis.plot(thresholds, [p.share for p in points], color=BLUE, label="questions that exit")

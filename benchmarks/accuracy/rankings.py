@@ -1,14 +1,9 @@
-"""Rankings of visual tokens that do not come from the small model, put where its own would be.
+"""Rankings of visual tokens that do not come from the small model, and answers about merged ones."""
 
-A request names its ranking in ``SamplingParams.extra_args``; everything after the guide (selection,
-rewriting, the large engine) is the real path.
-"""
-
-import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +11,17 @@ import torch
 from PIL import Image
 
 from tools.internvl_reference import fastv
-from tools.internvl_reference.reference import reference
+from tools.internvl_reference.reference import Reference, reference
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.core import Answer, GuideRequest, GuideResult
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.core import Answer
+from vllm_sgl.prune.base import kept_count
 
+from .baselines import cdpruner, divprune, tome
 from .data import Question
 
-#: Keys of ``extra_args``: the ranking's name and the question's id.
-RANKING, QUESTION = "accuracy_ranking", "accuracy_question"
 
-_NO_ANSWER = Answer(text="", token_ids=(), logprobs=(), finished=False, finish_reason=None)
+class OutsideAnswer(Answer):
+    """An answer that the large model gave in transformers."""
 
 
 class Rankings:
@@ -34,8 +29,9 @@ class Rankings:
 
     Args:
         questions: all that may be asked about.
-        large: checkpoint directory of the large model; "fastv" and "oracle" run it in transformers, float32.
-        cache: JSON Lines file where those two are kept.
+        large: checkpoint directory of the large model; all but "random" and "box" run it in transformers,
+            float32.
+        cache: JSON Lines file where those are kept.
         max_tokens: the longest answer; the oracle's query rows run over the large model's own.
         seed: of "random", together with the question's id.
     """
@@ -72,7 +68,7 @@ class Rankings:
             return box_importance(self._questions[id], self._tiling)
         with self._computing:  # one at a time: a forward pass takes every core
             if (ranking, id) not in self._known:
-                self._known[ranking, id] = self._compute(ranking, prompt)
+                self._known[ranking, id] = self._compute(ranking, id, prompt)
                 values = [part.tolist() for part in self._known[ranking, id]]
                 with self._cache.open("a") as file:
                     print(json.dumps({"ranking": ranking, "question": id, "importance": values}), file=file)
@@ -83,14 +79,48 @@ class Rankings:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         return list(torch.rand(sum(counts), generator=generator).split(list(counts)))
 
-    def _compute(self, ranking: str, prompt: Any) -> list[torch.Tensor]:
+    def merged_answer(self, prompt: Any, retention: float, counts: Sequence[int]) -> OutsideAnswer:
+        """What the large model answers about merged visual tokens, by ToMe."""
+        with self._computing:
+            large = reference(self._large)
+            kept = kept_count(retention, sum(counts))
+            tokens, logprobs = tome.generate(large, *_inputs(prompt), kept, self._max_tokens)
+        text = large.tokenizer.decode(tokens, skip_special_tokens=True)
+        return OutsideAnswer(text, tuple(tokens), tuple(logprobs.tolist()), True, "stop")
+
+    def _compute(self, ranking: str, id: str, prompt: Any) -> list[torch.Tensor]:
         large = reference(self._large)
-        ids = prompt["prompt_token_ids"]
-        pixels = [item["pixel_values_flat"].data for item in prompt["mm_kwargs"]["image"]]
+        ids, pixels = _inputs(prompt)
         if ranking == "fastv":
             return fastv.importance(large, ids, pixels)
+        if ranking in ("divprune", "cdpruner", "dpp"):
+            return _in_order(large, pixels, ranking, self._questions[id].text)
         answer = large.generate(ids, pixels, self._max_tokens)
         return large.importance(ids, pixels, answer.tokens)
+
+
+def _inputs(prompt: Any) -> tuple[list[int], list[torch.Tensor]]:
+    """Token ids and each image's tiles of a rendered prompt."""
+    pixels = [item["pixel_values_flat"].data for item in prompt["mm_kwargs"]["image"]]
+    return prompt["prompt_token_ids"], pixels
+
+
+def _in_order(
+    large: Reference, pixels: Sequence[torch.Tensor], ranking: str, question: str
+) -> list[torch.Tensor]:
+    """The order in which a greedy set grows, as importance."""
+    visual = [large.visual_features(tiles) for tiles in pixels]
+    together = torch.cat(visual)
+    if ranking == "divprune":
+        order = divprune.order(together)
+    else:
+        relevance = torch.ones(len(together))
+        if ranking == "cdpruner":
+            relevance = cdpruner.relevance(together, cdpruner.text_features(large, question))
+        encoded = torch.cat([cdpruner.encoder_features(large, tiles) for tiles in pixels])
+        order = cdpruner.order(encoded, relevance)
+    importance = torch.empty(len(order)).scatter_(0, order, torch.arange(len(order), 0, -1).float())
+    return list(importance.split([len(part) for part in visual]))
 
 
 def box_importance(question: Question, tiling: Tiling) -> list[torch.Tensor]:
@@ -111,41 +141,3 @@ def box_importance(question: Question, tiling: Tiling) -> list[torch.Tensor]:
             best = torch.maximum(best, torch.where(share > 0, share, -gap.norm(dim=1)))
         parts.append(best.float())
     return parts
-
-
-class RankingGuide:
-    """A :class:`vllm_sgl.guide.base.Guide` that asks :class:`Rankings` where a request names one, and the
-    small model where it does not."""
-
-    def __init__(self, small: Guide, rank: Callable[..., list[torch.Tensor]]) -> None:
-        self._small = small
-        self._rank = rank
-
-    @property
-    def context(self) -> int:
-        return self._small.context
-
-    @property
-    def alive(self) -> bool:
-        return self._small.alive
-
-    async def start(self) -> None:
-        await self._small.start()
-
-    async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
-        asked = request.params.extra_args or {}
-        if RANKING not in asked:
-            return await self._small.look(request, answer_tokens)
-        importance = await asyncio.to_thread(
-            self._rank, asked[RANKING], asked[QUESTION], request.prompt, request.visual_tokens
-        )
-        return GuideResult(importance, _NO_ANSWER)
-
-    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
-        return await self._small.confirm(request, result, share)
-
-    async def abort(self, request_id: str) -> None:
-        await self._small.abort(request_id)
-
-    def stop(self) -> None:
-        self._small.stop()

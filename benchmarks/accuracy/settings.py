@@ -9,11 +9,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Method:
     """about: one line for ``--help``. prunes: has a setting per retention below 1 and, in this process, per
-    positions. ranking: which visual tokens the large model keeps is ranked here, not by the small model."""
+    positions. reduces: has a setting per retention below 1, and positions of its own. ranking: which visual
+    tokens the large model keeps is ranked here, not by the small model. outside: the large model runs in
+    transformers for it, so it must be a local checkpoint."""
 
     about: str
     prunes: bool = False
+    reduces: bool = False
     ranking: str | None = None
+    outside: bool = False
 
 
 METHODS = {
@@ -22,13 +26,24 @@ METHODS = {
     "sgp": Method("pruned by the small model's attention: SGL", prunes=True),
     "random": Method("as many visual tokens, drawn at random", prunes=True, ranking="random"),
     "downsample": Method(
-        "the image resized to as many visual tokens or fewer (whole tiles, so one at least)"
+        "the image resized to as many visual tokens or fewer (whole tiles, so one at least)", reduces=True
     ),
     "fastv": Method(
-        "ranked by the large model's own second layer, as FastV does", prunes=True, ranking="fastv"
+        "ranked by the large model's own second layer, as FastV does", True, ranking="fastv", outside=True
+    ),
+    "divprune": Method("a set far apart from each other: DivPrune", True, ranking="divprune", outside=True),
+    "cdpruner": Method(
+        "a diverse set that has to do with the question: CDPruner", True, ranking="cdpruner", outside=True
+    ),
+    "dpp": Method("the same without the question, all tokens as relevant", True, ranking="dpp", outside=True),
+    "tome": Method(
+        "merged in the vision encoder: ToMe (answers of transformers)",
+        reduces=True,
+        ranking="tome",
+        outside=True,
     ),
     "oracle": Method(
-        "ranked by the large model's own attention by SGL's formula", prunes=True, ranking="oracle"
+        "ranked by the large model's own attention by SGL's formula", True, ranking="oracle", outside=True
     ),
     "box": Method(
         "the visual tokens that show the answer first (data with answer_boxes)", prunes=True, ranking="box"
@@ -81,7 +96,7 @@ def plan(
         if method.prunes:
             rows = query_rows if name == "sgp" else [None]
             settings += [Setting(name, r, place, q) for r, q in itertools.product(below, rows)]
-        elif name == "downsample":
+        elif method.reduces:
             settings += [Setting(name, r) for r in below if first]
         elif first:
             settings.append(Setting(name))

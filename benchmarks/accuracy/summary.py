@@ -7,7 +7,7 @@ from typing import Any
 from . import exits, metrics
 from .cost import PairCost
 from .data import Question
-from .exits import Point
+from .exits import ExitPoint
 from .metrics import METRICS, RIGHT, Estimate
 from .settings import Setting
 from .store import Store
@@ -54,7 +54,7 @@ class Summary:
     metric: str
     rows: list[Row]
     exit_score: Estimate | None = None
-    curves: dict[float, list[Point]] = field(default_factory=dict)
+    curves: dict[float, list[ExitPoint]] = field(default_factory=dict)
     checks: list[ExitCheck] = field(default_factory=list)
 
 
@@ -112,18 +112,23 @@ class _Summariser:
 
     def _relative_cost(self, setting: Setting, records: dict[str, dict[str, Any]]) -> float | None:
         method = setting.method
-        real = method in ("full", "small", "sgp", "random", "downsample", "blind")
         needed = [self._full, self._small] if method == "sgp" else [self._full]
-        if not real or setting.exit_threshold is not None or any(records.keys() - known for known in needed):
+        if setting.exit_threshold is not None or any(records.keys() - known for known in needed):
             return None
+        own = 0.0
+        if method not in ("full", "small", "sgp", "random", "downsample", "blind"):
+            spent = [self._cost.baseline(method, record) for record in records.values()]
+            if None in spent:  # the method is no real one
+                return None
+            own = sum(spent)
         large = 0.0 if method == "small" else sum(map(self._cost.large_answer, records.values()))
         guides = [self._small[id] for id in records] if method in ("sgp", "small") else []
         plain = sum(self._cost.large_answer(self._full[id]) for id in records)
-        return (large + sum(map(self._cost.guide, guides))) / plain
+        return (own + large + sum(map(self._cost.guide, guides))) / plain
 
-    def _curves(self) -> dict[float, list[Point]]:
+    def _curves(self) -> dict[float, list[ExitPoint]]:
         """Of the default query rows (the small model's score depends on them) and first positions."""
-        curves: dict[float, list[Point]] = {}
+        curves: dict[float, list[ExitPoint]] = {}
         pruned = [setting for setting in self._store.settings if _plain_sgp(setting)]
         for retention, records in [(1.0, self._full), *((s.retention, self._answers(s)) for s in pruned)]:
             if retention not in curves and self._small.keys() & records.keys():

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import report
 
-from .exits import Point
+from .exits import ExitPoint
 from .metrics import Estimate
 from .summary import Summary
 
@@ -73,7 +73,7 @@ def _exit_rows(summary: Summary) -> Iterator[dict[str, Any]]:
             }
 
 
-def _at_shares(curve: Sequence[Point]) -> list[Point]:
+def _at_shares(curve: Sequence[ExitPoint]) -> list[ExitPoint]:
     """The points nearest to the shares of the table, each once."""
     nearest = (min(curve, key=lambda point: abs(point.share - share)) for share in _SHARES)
     return list(dict.fromkeys(nearest))

@@ -1,41 +1,43 @@
 """Load by ``vllm bench serve``, and what the server counted meanwhile."""
 
+import itertools
 import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.load import content
-from benchmarks.serving.server import Metrics, Server
-from benchmarks.serving.session import ROOT, BenchmarkError, Session, end_group
+from benchmarks.serving.server import Scrape, Server
+from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, end_group
+from vllm_sgl.prune.base import kept_count
 
-from .cost import kept
-from .presets import Preset, Step
+from .presets import Preset
+from .settings import Step
+from .sources import Request
 
 _LOAD_SECONDS, _START_SECONDS = 1200, 300
 _FLAGS = (
     "--backend=openai-chat", "--endpoint=/v1/chat/completions", "--model=model", "--trust-remote-code",
     "--dataset-name=custom_image", "--enable-multimodal-chat", "--disable-shuffle", "--no-oversample",
-    "--ignore-eos", "--temperature=0", "--percentile-metrics=ttft,e2el", "--metric-percentiles=99",
-    "--save-result", "--disable-tqdm",
+    "--temperature=0", "--percentile-metrics=ttft,e2el", "--metric-percentiles=99",
+    "--save-result", "--save-detailed", "--disable-tqdm",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Run:
-    """One load. Times in seconds.
+    """One load. Times in seconds. first: number of its first request.
 
     exit_share: of requests that ended with the small model's answer. scored_share: that went through the
     consistency pass. kept_tokens: visual tokens per request that reached the large model, None where none did
     or the server is plain. guide_seconds: mean, None where no guide ran. cached_share: of prompt tokens that
-    the prefix cache knew.
+    the prefix cache knew. right: what each answer is worth, from 0 to 1; None where nobody knows.
     """
 
     step: Step
+    first: int
     requests: int
     throughput: float
     ttft_median: float
@@ -47,17 +49,18 @@ class Run:
     kept_tokens: float | None
     guide_seconds: float | None
     cached_share: float
+    right: tuple[float, ...] | None = None
 
 
 class Bench:
     """``vllm bench serve``, ready to run, while the ``with`` block does."""
 
-    def __init__(self, session: Session, preset: Preset) -> None:
-        self._session, self._preset = session, preset
+    def __init__(self, workspace: Workspace, preset: Preset) -> None:
+        self._workspace, self._preset = workspace, preset
 
     def __enter__(self) -> "Bench":
-        self._log = self._session.work / "bench.log"
-        environment = {**self._session.environment, "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
+        self._log = self._workspace.work / "bench.log"
+        environment = {**self._workspace.environment, "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.serve.bench_child"], cwd=ROOT, env=environment,
@@ -72,32 +75,30 @@ class Bench:
         """Wait until it has loaded vLLM, so that it takes no core from what is measured next."""
         self._answer("ready", _START_SECONDS)
 
-    def load(self, server: Server, step: Step, seed: int, threshold: float) -> Run:
-        """One step. seed: pictures from this number on are its own. threshold: for exits.
+    def load(self, server: Server, step: Step, requests: Sequence[Request], threshold: float) -> Run:
+        """One step. requests: those of its numbers, that no server has seen. threshold: for exits.
 
         Raises:
             BenchmarkError: where a request failed, or was not answered as the step asks.
         """
-        requests = self._preset.loads[step.clients]
-        data, result = self._session.work / "bench-data.jsonl", self._session.work / "bench-result.json"
-        _write_dataset(data, range(seed, seed + requests), self._preset.pair.image)
+        data, result = self._workspace.work / "bench-data.jsonl", self._workspace.work / "bench-result.json"
+        data.write_text("".join(json.dumps({"content": one.content}) + "\n" for one in requests))
         result.unlink(missing_ok=True)
         arguments = [
             *_FLAGS, f"--tokenizer={server.model}", f"--base-url={server.address}",
-            f"--dataset-path={data}", f"--num-prompts={requests}",
-            f"--max-concurrency={step.clients}", f"--custom-output-len={self._preset.max_tokens}",
+            f"--dataset-path={data}", f"--num-prompts={len(requests)}",
+            f"--max-concurrency={step.clients}", f"--custom-output-len={self._preset.asked.max_tokens}",
             f"--result-dir={result.parent}", f"--result-filename={result.name}",
         ]  # fmt: skip
-        if step.setting is not None:
-            body = {"vllm_xargs": step.setting.xargs(threshold)}
-            arguments.append(f"--extra-body={json.dumps(body)}")
+        if self._preset.asked.fixed_length:
+            arguments.append("--ignore-eos")
+        if xargs := step.setting.xargs(threshold):
+            arguments.append(f"--extra-body={json.dumps({'vllm_xargs': xargs})}")
         before = server.metrics()
         print(json.dumps([str(self._log), arguments]), file=self._child.stdin, flush=True)
         self._answer("0", _LOAD_SECONDS)
-        return read(
-            step, json.loads(result.read_text()), before, server.metrics(),
-            requests, self._preset.max_tokens, self._preset.pair.visual_tokens,
-        )  # fmt: skip
+        counted = before, server.metrics()
+        return read(step, json.loads(result.read_text()), *counted, requests, self._preset)
 
     def _answer(self, expected: str, seconds: float) -> None:
         """Wait for the child's next line."""
@@ -106,76 +107,74 @@ class Bench:
         if found != expected:
             raise BenchmarkError(
                 f"vllm bench serve: expected {expected!r}, received {found or 'its end'!r}\n"
-                + self._session.tail(self._log.name)
+                + self._workspace.tail(self._log.name)
             )
 
 
 def read(
     step: Step,
     result: dict[str, Any],
-    before: Metrics,
-    after: Metrics,
-    requests: int,
-    max_tokens: int,
-    visual_tokens: int,
+    before: Scrape,
+    after: Scrape,
+    requests: Sequence[Request],
+    preset: Preset,
 ) -> Run:
     """Check a result file of ``vllm bench serve`` and the server's counters, and pick what counts.
-
-    Args:
-        visual_tokens: of one request, unpruned.
 
     Raises:
         BenchmarkError: where a request failed, was cut short, or went another way than the step asks.
     """
-    if result["completed"] != requests or result["failed"]:
-        raise BenchmarkError(f"{step}: {result['completed']} of {requests} requests were answered")
+    if result["completed"] != len(requests) or result["failed"]:
+        raise BenchmarkError(f"{step}: {result['completed']} of {len(requests)} requests were answered")
 
     def grown(name: str, **labels: str) -> int:
         return round(after.since(before, name, **labels))
 
     exits = grown("sgl:requests_total", decision="exit")
-    reached = requests - exits
+    reached = len(requests) - exits
     kept_tokens = grown("sgl:visual_tokens_total", kind="kept")
     found = {
         "reports": grown("sgl:requests_total"),
         "bypassed": grown("sgl:requests_total", decision="bypass"),
-        "kept tokens": kept_tokens,
-        # An exit's tokens are the small model's, which was given the same limit.
-        "answer tokens": result["total_output_tokens"],
     }
-    if step.setting is None:
-        expected = {"reports": 0, "bypassed": 0, "kept tokens": 0}
-    else:
-        bypassed = requests if step.setting.bypass else 0
-        each = kept(step.setting.retention, visual_tokens)
-        expected = {
-            "reports": requests,
-            "bypassed": bypassed,
-            "kept tokens": each * reached,
-        }
-    expected["answer tokens"] = requests * max_tokens
+    sgl = step.setting.side == "guided"
+    pruned = step.setting.retention < 1 or step.setting.guided
+    expected = {"reports": len(requests) * sgl, "bypassed": len(requests) * (sgl and not pruned)}
+    if preset.asked.fixed_length:
+        # An exit's tokens are the small model's, which was given the same limit.
+        found["answer tokens"] = result["total_output_tokens"]
+        expected["answer tokens"] = len(requests) * preset.asked.max_tokens
     if found != expected:
         raise BenchmarkError(f"{step}: expected {expected}, counted {found}")
+    least, most = _kept(step, requests, reached) if sgl else (0, 0)
+    if not least <= kept_tokens <= most:
+        raise BenchmarkError(f"{step}: expected {least} to {most} kept tokens, counted {kept_tokens}")
     guided, queried = grown("sgl:guide_seconds_count"), grown("vllm:prefix_cache_queries_total")
     return Run(
         step=step,
-        requests=requests,
+        first=preset.numbers(step)[0],
+        requests=len(requests),
         throughput=result["request_throughput"],
         **{
             f"{short}_{kind}": result[f"{kind}_{name}_ms"] / 1000
             for short, name in (("ttft", "ttft"), ("e2e", "e2el"))
             for kind in ("median", "p99")
         },
-        exit_share=exits / requests,
-        scored_share=grown("sgl:score_count") / requests,
-        kept_tokens=kept_tokens / reached if step.setting and reached else None,
+        exit_share=exits / len(requests),
+        scored_share=grown("sgl:score_count") / len(requests),
+        kept_tokens=kept_tokens / reached if sgl and reached else None,
         guide_seconds=after.since(before, "sgl:guide_seconds_sum") / guided if guided else None,
         cached_share=grown("vllm:prefix_cache_hits_total") / queried if queried else 0.0,
+        right=_right(result["generated_texts"], requests) if preset.asked.known else None,
     )
 
 
-def _write_dataset(path: Path, seeds: Iterable[int], size: tuple[int, int]) -> None:
-    """In the form of `--dataset-name custom_image`."""
-    with path.open("w") as file:
-        for seed in seeds:
-            print(json.dumps({"content": content(seed, size)}), file=file)
+def _kept(step: Step, requests: Sequence[Request], reached: int) -> tuple[int, int]:
+    """Visual tokens that the large model is given where so many of the requests reach it: the least and the
+    most, which are one where all do, or all have as many."""
+    each = sorted(kept_count(step.setting.retention, one.visual_tokens) for one in requests)
+    return sum(itertools.islice(each, reached)), sum(itertools.islice(reversed(each), reached))
+
+
+def _right(texts: Sequence[str], requests: Sequence[Request]) -> tuple[float, ...]:
+    return tuple(one.worth(text) for one, text in zip(requests, texts, strict=True))

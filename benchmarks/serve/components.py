@@ -1,106 +1,136 @@
-"""Component times, measured on unloaded plain servers of the two models.
+"""Component times, measured on plain servers of the two models while nothing else runs.
 
-Times are the engine's own: `vllm:request_prefill_time_seconds` (first scheduled to first token) and
-`vllm:request_decode_time_seconds` (first to last token) of one request at a time, so neither HTTP nor image
-processing is in them. Each figure is a median over the repeats, some of them before the loads, and, where the
-servers are up together, some after each round.
+What bounds a load must be measured under that load: prompts share the steps of an engine, and the tokens of
+an answer ride in the steps of other requests' prompts. So, for each number of clients:
 
-* **P(n)**: a prompt of n random token ids; no vision encoder runs, and no cache knows it. n is the length of
-  the image request's prompt, less its visual tokens, plus those that are kept.
-* **V**: the prefill time of an image request less P of as many tokens; not below 0.
-* **D**: the decode time of the image request. After pruning it is taken to be the same, as in the cost model.
-* **C**: P, with log-probabilities of the prompt, of the small model's consistency prompt: text, answer and
-  5 % of the visual tokens.
+* **L(n)**: as many clients ask for as many answers as in the load itself, about prompts of n random token
+  ids; no vision encoder runs, and no cache knows them. Seconds from first to last, by request. n is the
+  length of an image request's prompt, less its visual tokens, plus those that are kept; the answer is as long
+  as a right one.
+* **C**: the same with log-probabilities of the prompt, for the small model's consistency prompt: text, answer
+  and 5 % of the visual tokens; one token is generated.
+* **V**: of one image request at a time, whose tiles are a batch already: the engine's own
+  ``vllm:request_prefill_time_seconds`` (first scheduled to first token) of the image request, less that of a
+  text prompt of as many tokens; not below 0.
+
+More clients than an engine has sequences are no more than its sequences to it. Each figure is a median over
+repeats, one before the loads, and, where the servers are up together, one after each round. L and C have the
+HTTP of a text prompt in them, a few milliseconds: the ideal is that much too low.
 """
 
 import json
 import random
 import time
 from collections import defaultdict
-from statistics import median
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from statistics import fmean, median
 from typing import Any
 
-from benchmarks.serving.load import bodies
-from benchmarks.serving.server import Metrics, Server
-from benchmarks.serving.session import BenchmarkError
+from benchmarks.serving.load import body
+from benchmarks.serving.server import Scrape, Server
+from benchmarks.serving.workspace import BenchmarkError
+from vllm_sgl.prune.base import kept_count
 
-from .cost import Costs, kept
+from .cost import PartTimes
 from .presets import Preset
+from .sources import Request
 
 #: Share of visual tokens in the consistency pass: the default of `--sgl-consistency-retention`.
 CONSISTENCY_RETENTION = 0.05
-_PREFILL, _DECODE = "vllm:request_prefill_time_seconds", "vllm:request_decode_time_seconds"
+_PREFILL = "vllm:request_prefill_time_seconds"
 #: Ids below are single bytes in the tokenizers of all presets: text, and never special.
 _TEXT_IDS = 256
 _COUNTED_SECONDS = 10
+_DRAWN = random.Random(0)
 
 
 class Samples:
     """Seconds of one model's parts, one per repeat.
 
-    seen: prefill of the image request. prefill: by retention. consistency: as if it were the small model.
+    vision: of one request. language: by number of clients and retention. consistency: by number of clients;
+    none for a large model.
     """
 
     def __init__(self) -> None:
-        self.seen: list[float] = []
-        self.decode: list[float] = []
-        self.consistency: list[float] = []
-        self.prefill: defaultdict[float, list[float]] = defaultdict(list)
+        self.vision: list[float] = []
+        self.language: defaultdict[tuple[int, float], list[float]] = defaultdict(list)
+        self.consistency: defaultdict[int, list[float]] = defaultdict(list)
 
-    def measure(self, server: Server, preset: Preset, seed: int) -> None:
-        """Add repeats. seed: as many pictures and one more, from this number on, are its own.
+    def measure(self, server: Server, preset: Preset, small: bool) -> None:
+        """Add a repeat. small: whether it is the small model, which is never given a pruned prompt.
 
         Raises:
             BenchmarkError: where a request is refused, or the server's metrics do not count it.
         """
-        pair, drawn = preset.pair, random.Random(seed)
-        images = bodies(range(seed, seed + preset.repeats + 1), pair.image, preset.max_tokens)
-        length = server.post("/v1/chat/completions", images[0])["usage"]["prompt_tokens"]
-        text = length - pair.visual_tokens
-        shown = text + kept(CONSISTENCY_RETENTION, pair.visual_tokens) + preset.max_tokens
-        _text(server, drawn, shown, prompt_logprobs=0)  # vLLM compiles this code on first use
-        for image in images[1:]:
-            seen, decode = _time(server, "/v1/chat/completions", image)
-            self.seen.append(seen)
-            self.decode.append(decode)
-            for share in {1.0, *preset.retentions}:
-                tokens = text + kept(share, pair.visual_tokens)
-                self.prefill[share].append(_text(server, drawn, tokens))
-            self.consistency.append(_text(server, drawn, shown, prompt_logprobs=0))
+        asked = preset.asked.aside(1 + max(preset.repeats, *preset.batches.values()))
+        text = self._vision(server, preset, asked)
+        if small:  # vLLM compiles this code on first use
+            server.post("/v1/completions", _prompt(text, 1, prompt_logprobs=0))
+        for clients, requests in preset.batches.items():
+            for share in (1.0,) if small else preset.shares:
+                prompts = [
+                    _prompt(text + kept_count(share, one.visual_tokens), one.answer_tokens)
+                    for one in asked[:requests]
+                ]
+                self.language[clients, share].append(_seconds(server, prompts, clients) / requests)
+            if small:
+                shown = [
+                    text + kept_count(CONSISTENCY_RETENTION, one.visual_tokens) + one.answer_tokens
+                    for one in asked[:requests]
+                ]
+                prompts = [_prompt(tokens, 1, prompt_logprobs=0) for tokens in shown]
+                self.consistency[clients].append(_seconds(server, prompts, clients) / requests)
+
+    def _vision(self, server: Server, preset: Preset, asked: Sequence[Request]) -> int:
+        """Measure the encoder on the first images; a prompt's tokens that are not visual."""
+        images = [body(one.content, 1) for one in asked[: preset.repeats + 1]]
+        usage = server.post("/v1/chat/completions", images[0])["usage"]
+        text = usage["prompt_tokens"] - asked[0].visual_tokens
+        mean = fmean(one.visual_tokens for one in asked)
+        for image, one in zip(images[1:], asked[1:], strict=False):
+            seen = _prefill(server, "/v1/chat/completions", image)
+            alone = _prefill(server, "/v1/completions", _prompt(text + one.visual_tokens, 1))
+            self.vision.append((seen - alone) * mean / one.visual_tokens)  # as of an image of mean size
+        return text
 
 
-def costs(small: Samples, large: Samples) -> Costs:
-    """Medians."""
-    return Costs(
-        small_vision=_vision(small),
-        small_prefill=median(small.prefill[1.0]),
-        small_decode=median(small.decode),
-        consistency=median(small.consistency),
-        large_vision=_vision(large),
-        large_prefill={share: median(seconds) for share, seconds in large.prefill.items()},
-        large_decode=median(large.decode),
+def part_times(small: Samples, large: Samples, clients: int) -> PartTimes:
+    """Medians. clients: one of ``Preset.batches``."""
+    return PartTimes(
+        small_vision=max(0.0, median(small.vision)),
+        small_language=median(small.language[clients, 1.0]),
+        consistency=median(small.consistency[clients]),
+        large_vision=max(0.0, median(large.vision)),
+        large_language={
+            share: median(seconds) for (count, share), seconds in large.language.items() if count == clients
+        },
     )
 
 
-def _vision(samples: Samples) -> float:
-    return max(0.0, median(samples.seen) - median(samples.prefill[1.0]))
+def _prompt(tokens: int, answer_tokens: int, **options: Any) -> bytes:
+    """A request about random token ids, never the same twice."""
+    prompt = _DRAWN.choices(range(_TEXT_IDS), k=tokens)
+    made = {"model": "model", "prompt": prompt, "max_tokens": answer_tokens, "ignore_eos": True, **options}
+    return json.dumps(made).encode()
 
 
-def _text(server: Server, drawn: random.Random, tokens: int, **options: Any) -> float:
-    """Prefill seconds of a prompt of random token ids."""
-    body = {"model": "model", "prompt": drawn.choices(range(_TEXT_IDS), k=tokens), "max_tokens": 1, **options}
-    return _time(server, "/v1/completions", json.dumps(body).encode())[0]
+def _seconds(server: Server, requests: list[bytes], clients: int) -> float:
+    """From the first request to the last answer."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda body: server.post("/v1/completions", body), requests))
+    return time.perf_counter() - began
 
 
-def _time(server: Server, path: str, body: bytes) -> tuple[float, float]:
-    """Prefill and decode seconds of one request on an idle server."""
+def _prefill(server: Server, path: str, body: bytes) -> float:
+    """Prefill seconds of one request on an idle server."""
     before = server.metrics()
     server.post(path, body)
-    after = _counted(server, before)
-    return after.since(before, f"{_PREFILL}_sum"), after.since(before, f"{_DECODE}_sum")
+    return _counted(server, before).since(before, f"{_PREFILL}_sum")
 
 
-def _counted(server: Server, before: Metrics) -> Metrics:
+def _counted(server: Server, before: Scrape) -> Scrape:
     """The first scrape that has one request more."""
     end = time.monotonic() + _COUNTED_SECONDS
     while True:

@@ -1,7 +1,8 @@
 """From runs to figures: ratios to plain vLLM, their noise, ideal and efficiency. Pure arithmetic.
 
-**A ratio** divides an SGL run by the mean of the two plain runs around it; above 1 is better than plain. A
-point's figure is the median over rounds.
+**A ratio** divides a run by the mean of the two plain runs around it; above 1 is better than plain. A point's
+figure is the median over rounds. Plain vLLM is laid out like SGL; **beside vLLM's default layout** is a
+point's ratio over that of the run in the default layout of the same round and number of clients.
 
 **Noise** is the standard deviation of the logarithm of one such ratio. It is pooled over all points, because
 one point has few rounds: (1) deviations of a point's log ratios from their mean, over all points with two
@@ -14,14 +15,17 @@ median is no longer the mean.
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
 from .bench import Run
-from .cost import Costs
-from .presets import Setting
+from .cost import PartTimes
+from .settings import DEFAULT, PLAIN, Setting
+
+#: By number of clients.
+Times = Callable[[int], PartTimes]
 
 #: Name of a figure -> the run's value, and whether more of it is better.
 METRICS = {
@@ -47,18 +51,24 @@ class Point:
         """Requests per second, relative to plain vLLM."""
         return median(self.ratios["throughput"])
 
+    def by_round(self, name: str) -> list[tuple[Run, float]]:
+        """Each run and its ratio."""
+        return list(zip(self.runs, self.ratios[name], strict=True))
+
     def mean(self, name: str) -> float | None:
         """Mean of a run's value over rounds; None where no run has it."""
         values = [value for run in self.runs if (value := getattr(run, name)) is not None]
         return fmean(values) if values else None
 
-    def ideal(self, costs: Costs) -> float:
+    def ideal(self, times: Times) -> float:
         """By the cost model, with the exits that were measured."""
-        return costs.ideal(self.setting, self.mean("exit_share"), self.mean("scored_share"))
+        shares = self.mean("exit_share"), self.mean("scored_share")
+        return times(self.clients).ideal(self.setting, *shares)
 
-    def parts(self, costs: Costs) -> dict[str, float]:
+    def parts(self, times: Times) -> dict[str, float]:
         """Seconds per request by the cost model, with the exits that were measured."""
-        return costs.parts(self.setting, self.mean("exit_share"), self.mean("scored_share"))
+        shares = self.mean("exit_share"), self.mean("scored_share")
+        return times(self.clients).parts(self.setting, *shares)
 
 
 def points(runs: Sequence[Run]) -> list[Point]:
@@ -68,7 +78,7 @@ def points(runs: Sequence[Run]) -> list[Point]:
     for run in runs:
         step = run.step
         around = [plain.get((step.round, step.clients, step.group + after)) for after in (0, 1)]
-        if step.setting is None or None in around:
+        if step.setting == PLAIN or None in around:
             continue
         empty = Point(step.setting, step.clients, [], {name: [] for name in METRICS})
         point = found.setdefault((step.setting, step.clients), empty)
@@ -77,6 +87,16 @@ def points(runs: Sequence[Run]) -> list[Point]:
             ratio = getattr(run, field) / fmean(getattr(one, field) for one in around)
             point.ratios[name].append(ratio if more else 1 / ratio)
     return list(found.values())
+
+
+def beside_default(found: Sequence[Point], point: Point, name: str) -> float | None:
+    """A figure relative to vLLM's default layout: median over the rounds that have both; None without any."""
+    others = (one for one in found if (one.setting, one.clients) == (DEFAULT, point.clients))
+    default = {run.step.round: ratio for one in others for run, ratio in one.by_round(name)}
+    both = [
+        ratio / default[run.step.round] for run, ratio in point.by_round(name) if run.step.round in default
+    ]
+    return median(both) if both else None
 
 
 def noise(runs: Sequence[Run], metric: str) -> float | None:
@@ -100,44 +120,55 @@ def error(noise: float | None, rounds: int) -> float | None:
     return noise / math.sqrt(rounds) * (math.sqrt(math.pi / 2) if rounds > 2 else 1)
 
 
-def rows(runs: Sequence[Run], costs: Costs) -> list[dict[str, Any]]:
-    """One per point, for JSON; ``figures`` is what ``benchmarks.compare`` reads."""
+def rows(runs: Sequence[Run], times: Times) -> list[dict[str, Any]]:
+    """One per point of SGL, for JSON; ``figures`` is what ``benchmarks.compare`` reads."""
+    found = points(runs)
     by_metric = {name: noise(runs, name) for name in METRICS}
-    return [_row(point, costs, by_metric) for point in points(runs)]
+    return [_row(point, times, by_metric, found) for point in found if point.setting.method == "sgl"]
 
 
-def plain_rows(runs: Sequence[Run], costs: Costs) -> list[dict[str, Any]]:
-    """Plain vLLM by number of clients, for JSON."""
-    clients = dict.fromkeys(run.step.clients for run in _plain(runs))
+def rows_beside(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Plain vLLM in both layouts and the controls, by number of clients, for JSON."""
+    ratios = {(one.setting, one.clients): one.speed_up for one in points(runs)}
+    asked = dict.fromkeys((run.step.setting, run.step.clients) for run in runs)
     return [
         {
-            "clients": count,
-            **{
-                name: median(getattr(run, field) for run in _plain(runs) if run.step.clients == count)
-                for name, (field, _) in METRICS.items()
-            },
-            "overhead_seconds": seconds_per_request(runs, None, count) - sum(costs.parts(None).values()),
+            "setting": str(setting),
+            "clients": clients,
+            **{name: median_of(field, runs, setting, clients) for name, (field, _) in METRICS.items()},
+            "relative throughput": ratios.get((setting, clients)),
         }
-        for count in clients
+        for setting, clients in asked
+        if setting.method != "sgl"
     ]
 
 
-def seconds_per_request(runs: Sequence[Run], setting: Setting | None, clients: int) -> float | None:
+def seconds_per_request(runs: Sequence[Run], setting: Setting, clients: int) -> float | None:
     """1 / throughput, median over runs; None where there is no run."""
-    found = [run.throughput for run in runs if (run.step.setting, run.step.clients) == (setting, clients)]
-    return 1 / median(found) if found else None
+    throughput = median_of("throughput", runs, setting, clients)
+    return 1 / throughput if throughput else None
 
 
-def _row(point: Point, costs: Costs, by_metric: dict[str, float | None]) -> dict[str, Any]:
+def median_of(field: str, runs: Iterable[Run], setting: Setting, clients: int) -> float | None:
+    """A field of a setting's runs at one number of clients; None where there is no run."""
+    found = [getattr(r, field) for r in runs if (r.step.setting, r.step.clients) == (setting, clients)]
+    return median(found) if found else None
+
+
+def _row(
+    point: Point, times: Times, by_metric: dict[str, float | None], found: Sequence[Point]
+) -> dict[str, Any]:
     rounds = len(point.runs)
-    parts = point.parts(costs)
+    parts, ideal = point.parts(times), point.ideal(times)
     guide_ideal = sum(seconds for part, seconds in parts.items() if not part.startswith("large"))
-    ideal = point.ideal(costs)
     throughput = median(run.throughput for run in point.runs)
     return {
         "point": f"{point.setting}, clients={point.clients}",
+        "setting": str(point.setting),
         "retention": point.setting.retention,
         "exits": point.setting.exits,
+        "threshold": point.setting.threshold,
+        "policy": point.setting.policy,
         "clients": point.clients,
         "rounds": rounds,
         "requests": point.runs[0].requests,
@@ -150,6 +181,7 @@ def _row(point: Point, costs: Costs, by_metric: dict[str, float | None]) -> dict
         "ideal": ideal,
         "efficiency": point.speed_up / ideal,
         "overhead_seconds": 1 / throughput - sum(parts.values()),
+        "beside_default_layout": {name: beside_default(found, point, name) for name in METRICS},
         "figures": {
             name: {
                 "value": median(ratios),
@@ -164,7 +196,7 @@ def _row(point: Point, costs: Costs, by_metric: dict[str, float | None]) -> dict
 
 
 def _plain(runs: Iterable[Run]) -> list[Run]:
-    return [run for run in runs if run.step.setting is None]
+    return [run for run in runs if run.step.setting == PLAIN]
 
 
 def _neighbours(runs: Iterable[Run]) -> list[tuple[Run, Run]]:

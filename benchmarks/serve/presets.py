@@ -2,103 +2,128 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from functools import cached_property
+from itertools import accumulate
 
-from benchmarks.serving.pair import CPU, QUICK, TRUE, Pair
+from benchmarks.serving.pair import CPU, QUICK, TRUE, Pair, signs
 
-#: Settings between two runs of plain vLLM.
-GROUP = 4
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a request asks of SGL. exits: whether it may end with the small model's answer."""
-
-    retention: float
-    exits: bool
-
-    @property
-    def bypass(self) -> bool:
-        """Whether the small model never runs."""
-        return self.retention == 1 and not self.exits
-
-    def xargs(self, threshold: float) -> dict[str, Any]:
-        """Its ``vllm_xargs``."""
-        return {
-            "sgl_retention": self.retention,
-            "sgl_exit_threshold": threshold if self.exits else "off",
-        }
-
-    def __str__(self) -> str:
-        return f"R={self.retention:g}, exits {'on' if self.exits else 'off'}"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One run of ``vllm bench serve``. setting: None for plain vLLM. group: SGL runs of group g stand between
-    the plain runs g and g + 1 of the same round and number of clients."""
-
-    round: int
-    clients: int
-    group: int
-    setting: Setting | None
-
-    def __str__(self) -> str:
-        return f"{self.setting or 'plain'}, clients={self.clients}, round {self.round + 1}"
+from .settings import DEFAULT, Setting, Step, steps
+from .sources import Pictures, Signs, Source
 
 
 @dataclass(frozen=True)
 class Preset:
-    """loads: number of clients -> requests of one run. repeats: measurements of a component. answers:
-    requests whose answers are compared, with and without a guide, and others whose scores give the
-    threshold. together: all servers up at once. rounds: at most. minutes: no round but the first begins a
-    load later than this after the start; without effect where servers take turns."""
+    """asked: where requests come from. loads: number of clients -> requests of one run, ascending. repeats:
+    images of one measurement of the vision encoder. answers: requests whose answers are compared, with and
+    without a guide. together: all servers up at once. rounds: at most. minutes: no round but the first begins
+    a load later than this after the start; without effect where servers take turns. thresholds: exits from
+    these scores on; None for the median of a few requests. policies: names for ``sgl_policy``, None for the
+    server's own. controls: what else is measured beside SGL."""
 
     pair: Pair
     cpu: bool
+    asked: Source
     loads: Mapping[int, int]
     retentions: tuple[float, ...]
-    max_tokens: int
     repeats: int
     answers: int
     together: bool
     rounds: int
     minutes: float
+    thresholds: tuple[float | None, ...] = (None,)
+    policies: tuple[str | None, ...] = (None,)
+    controls: tuple[Setting, ...] = ()
+
+    @property
+    def guided(self) -> list[Setting]:
+        """What is asked of SGL: without exits and with, by policy and retention."""
+        exits = [(False, None), *((True, threshold) for threshold in self.thresholds)]
+        found = [
+            Setting("sgl", retention, *exit, policy if retention < 1 else None)
+            for exit in exits
+            for policy in self.policies
+            for retention in self.retentions
+        ]
+        return list(dict.fromkeys(found))  # where everything is kept, all policies are one
 
     @property
     def settings(self) -> list[Setting]:
-        return [Setting(retention, exits) for exits, retention in product((False, True), self.retentions)]
+        """All that stands between runs of plain vLLM."""
+        return [*([DEFAULT] if self.cpu else []), *self.guided, *self.controls]
+
+    @property
+    def random(self) -> bool:
+        """Whether requests ask for random tokens."""
+        return any(setting.method == "random" for setting in self.controls)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of visual tokens that a large model is given."""
+        pruned = (s.retention for s in self.settings if s.side == "guided")
+        return tuple(dict.fromkeys((1.0, *pruned)))
+
+    @cached_property
+    def batches(self) -> dict[int, int]:
+        """Clients that an engine can tell apart -> requests."""
+        return {self.batched(clients): requests for clients, requests in reversed(self.loads.items())}
+
+    def batched(self, clients: int) -> int:
+        """So many clients, or as many as an engine answers at a time."""
+        return min(clients, self.pair.max_num_seqs)
 
     def steps(self, round: int) -> Iterator[Step]:
-        """Settings start elsewhere in each round, so that none is always measured first."""
-        turn = round * (GROUP - 1) % len(self.settings)
-        settings = [*self.settings[turn:], *self.settings[:turn]]
-        groups = [settings[begin : begin + GROUP] for begin in range(0, len(settings), GROUP)]
-        for clients in self.loads:
-            for number, group in enumerate(groups):
-                yield Step(round, clients, number, None)
-                yield from (Step(round, clients, number, setting) for setting in group)
-            yield Step(round, clients, len(groups), None)
+        return steps(self.settings, self.loads, round)
+
+    def numbers(self, step: Step) -> range:
+        """Of the requests of a step: every setting is asked the same, every load and round something else."""
+        ends = dict(zip(self.loads, accumulate(self.loads.values()), strict=True))
+        end = step.round * sum(self.loads.values()) + ends[step.clients]
+        return range(end - self.loads[step.clients], end)
+
+
+def _pictures(pair: Pair, max_tokens: int) -> Pictures:
+    return Pictures(pair.image, pair.visual_tokens, max_tokens)
+
+
+def _signs(shape: str) -> Preset:
+    """The reading pair, widened to about 180 GFLOP for an image of 13 tiles. Four rounds ask 400 questions of
+    every setting; about 25 minutes each on two quiet cores."""
+    return Preset(
+        pair=signs(shape, gflop=14), cpu=True, asked=Signs(), loads={1: 8, 4: 12, 16: 32, 32: 48},
+        retentions=_RETENTIONS, repeats=8, answers=16, together=True, rounds=4, minutes=150,
+        thresholds=(0.9,), controls=_CONTROLS,
+    )  # fmt: skip
 
 
 _RETENTIONS = (1.0, 0.35, 0.18, 0.09)
+_CONTROLS = (
+    Setting("small"), *(Setting(name, share) for name in ("random", "downsampled") for share in (0.35, 0.18))
+)  # fmt: skip
 
 PRESETS = {
-    # 20 minutes on two quiet cores: 4 for starts, answers and components, the rest for the first round, and
-    # what fits of a second one. With so few requests a p99 is the slowest of a run.
+    # About 25 minutes on two quiet cores for one round, with starts, answers and components. With so few
+    # requests a p99 is the slowest of a run.
     "cpu": Preset(
-        pair=CPU, cpu=True, loads={1: 6, 4: 4, 16: 16, 32: 32}, retentions=_RETENTIONS, max_tokens=8,
-        repeats=5, answers=7, together=True, rounds=8, minutes=19,
+        pair=CPU, cpu=True, asked=_pictures(CPU, 8), loads={1: 6, 4: 4, 16: 16, 32: 32},
+        retentions=_RETENTIONS, repeats=5, answers=7, together=True, rounds=8, minutes=19,
     ),
     # Whether the harness works; its figures mean nothing.
     "quick": Preset(
-        pair=QUICK, cpu=True, loads={1: 2, 4: 4}, retentions=(1.0, 0.35), max_tokens=4,
+        pair=QUICK, cpu=True, asked=_pictures(QUICK, 4), loads={1: 2, 4: 4}, retentions=(1.0, 0.35),
         repeats=2, answers=3, together=True, rounds=1, minutes=2,
+    ),
+    "signs-26b": _signs("26B+2B"),
+    "signs-38b": _signs("38B+2B"),
+    "signs-78b": _signs("78B+2B"),
+    # Whether that works: little wider than the trained pair, and a few questions.
+    "signs-quick": Preset(
+        pair=signs("26B+2B", gflop=2.5), cpu=True, asked=Signs(), loads={1: 2, 4: 6}, retentions=(1.0, 0.35),
+        repeats=2, answers=4, together=True, rounds=1, minutes=2, thresholds=(0.9,),
+        controls=(Setting("small"), Setting("random", 0.35), Setting("downsampled", 0.35)),
     ),
     # One 80 GB device holds only one of the servers at a time.
     "gpu": Preset(
-        pair=TRUE, cpu=False, loads={1: 8, 4: 16, 16: 48, 32: 96}, retentions=_RETENTIONS, max_tokens=32,
-        repeats=5, answers=7, together=False, rounds=1, minutes=20,
+        pair=TRUE, cpu=False, asked=_pictures(TRUE, 32), loads={1: 8, 4: 16, 16: 48, 32: 96},
+        retentions=_RETENTIONS, repeats=5, answers=7, together=False, rounds=1, minutes=20,
     ),
 }  # fmt: skip

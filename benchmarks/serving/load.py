@@ -51,23 +51,26 @@ def content(seed: int, size: tuple[int, int]) -> list[dict]:
     return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
 
 
+def body(
+    content: list[dict], max_tokens: int, options: dict | None = None, fixed_length: bool = True
+) -> bytes:
+    """A greedy request. options: its `vllm_xargs`. fixed_length: whether it goes on past its own end."""
+    request = {
+        "model": "model",
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "ignore_eos": fixed_length,
+    }
+    return json.dumps(request | ({"vllm_xargs": options} if options else {})).encode()
+
+
 def bodies(
     seeds: Sequence[int], size: tuple[int, int], max_tokens: int, options: dict | None = None
 ) -> list[bytes]:
     """One greedy request per seed, each about a picture of its own; options: its `vllm_xargs`."""
-
-    def body(seed: int) -> bytes:
-        request = {
-            "model": "model",
-            "messages": [{"role": "user", "content": content(seed, size)}],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-        }
-        return json.dumps(request | ({"vllm_xargs": options} if options else {})).encode()
-
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(body, seeds))
+        return list(pool.map(lambda seed: body(content(seed, size), max_tokens, options), seeds))
 
 
 def ask(server: Server, requests: Sequence[bytes], clients: int) -> tuple[list[Reply], float]:

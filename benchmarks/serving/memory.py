@@ -67,6 +67,8 @@ class Peak:
 
     def _watch(self) -> None:
         while True:
+            over = self._over.is_set()  # asked first: after the end comes one more look
             self.bytes = max(self.bytes, self._read())
-            if self._over.wait(self._every):
+            if over:
                 return
+            self._over.wait(self._every)

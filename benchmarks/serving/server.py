@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,25 +15,42 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from .session import ROOT, BenchmarkError, Session, end_group
+from .workspace import ROOT, BenchmarkError, Workspace, end_group
 
 _STOP_SECONDS = 20
+#: vLLM's command line.
+VLLM = "vllm.entrypoints.cli.main"
 
 
 class Server:
     """``vllm serve MODEL FLAGS`` while the ``with`` block runs.
 
+    Args:
+        start: the most seconds that it may take to start.
+        environment: over the workspace's.
+        module: what is run; takes vLLM's command line.
+
     address: http://HOST:PORT. model: its folder. seconds: how long it took to start. pid: of the process that
     serves HTTP.
     """
 
-    def __init__(self, session: Session, name: str, model: Path, flags: Sequence[str], start: float) -> None:
-        self._session, self._name, self._start, self.model = session, name, start, model
+    def __init__(
+        self,
+        workspace: Workspace,
+        name: str,
+        model: Path,
+        flags: Sequence[str],
+        start: float,
+        environment: Mapping[str, str] | None = None,
+        module: str = VLLM,
+    ) -> None:
+        self._workspace, self._name, self._start, self.model = workspace, name, start, model
+        self._environment = environment or {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
         port = self.address.rsplit(":", 1)[1]
-        self._command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)]
+        self._command = [sys.executable, "-m", module, "serve", str(model)]
         self._command += ["--served-model-name=model", "--host=127.0.0.1", f"--port={port}", *flags]
         self.log = f"{name}.log"
         self.pid = 0
@@ -41,10 +58,10 @@ class Server:
 
     def __enter__(self) -> "Server":
         began = time.monotonic()
-        with (self._session.work / self.log).open("w") as out:
+        with (self._workspace.work / self.log).open("w") as out:
             print("$", *self._command, file=out, flush=True)
             self._child = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._session.environment, stdout=out,
+                self._command, cwd=ROOT, env={**self._workspace.environment, **self._environment}, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.pid = self._child.pid
@@ -52,8 +69,10 @@ class Server:
             while not self._healthy():
                 waited = time.monotonic() - began
                 if self._child.poll() is not None:
-                    raise BenchmarkError(f"{self._name}: ended at its start\n{self._session.tail(self.log)}")
-                if waited > self._start or self._session.left() < 0:
+                    raise BenchmarkError(
+                        f"{self._name}: ended at its start\n{self._workspace.tail(self.log)}"
+                    )
+                if waited > self._start or self._workspace.left() < 0:
                     raise BenchmarkError(f"{self._name}: not up in {waited:.0f} s, see {self.log}")
                 time.sleep(0.5)
         except BaseException:
@@ -84,10 +103,10 @@ class Server:
         except OSError as error:
             raise BenchmarkError(f"{self._name}: {error}; see {self.log}") from None
 
-    def metrics(self) -> "Metrics":
+    def metrics(self) -> "Scrape":
         """One scrape."""
         with urllib.request.urlopen(f"{self.address}/metrics", timeout=30) as response:
-            return Metrics(response.read().decode())
+            return Scrape(response.read().decode())
 
     def _healthy(self) -> bool:
         try:
@@ -105,7 +124,7 @@ def running(*servers: Server) -> Iterator[None]:
         yield
 
 
-class Metrics:
+class Scrape:
     """What ``/metrics`` said."""
 
     def __init__(self, text: str) -> None:
@@ -117,6 +136,6 @@ class Metrics:
         wanted = labels.items()
         return sum(s.value for s in self._samples if s.name == name and wanted <= s.labels.items())
 
-    def since(self, earlier: "Metrics", name: str, **labels: str) -> float:
+    def since(self, earlier: "Scrape", name: str, **labels: str) -> float:
         """How much a counter has grown."""
         return self.total(name, **labels) - earlier.total(name, **labels)

@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import data, session
+from benchmarks.accuracy import answerer, data
 from benchmarks.accuracy.asking import Reply
+from benchmarks.accuracy.baselines import cdpruner, divprune, tome
 from benchmarks.accuracy.rankings import Rankings, box_importance
+from benchmarks.accuracy.settings import METHODS
 from tests.support.question_file import SIZES, write_questions
 from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference import fastv
@@ -63,6 +65,22 @@ class Outside:
             importance = box_importance(question, self.tiling)
         elif method == "fastv":
             importance = fastv.importance(self.large, *seen)
+        elif method == "tome":
+            kept = max(1, int(RETENTION * sum(counts)))
+            tokens = tome.generate(self.large, *seen, kept, MAX_TOKENS).tokens
+            return self.large.tokenizer.decode(tokens, skip_special_tokens=True)
+        elif method in ("divprune", "cdpruner", "dpp"):
+            visual = torch.cat([self.large.visual_features(pixels) for pixels in seen[1]])
+            encoded = torch.cat([cdpruner.encoder_features(self.large, pixels) for pixels in seen[1]])
+            words = cdpruner.text_features(self.large, question.text)
+            order = {
+                "divprune": divprune.order(visual),
+                "cdpruner": cdpruner.order(encoded, cdpruner.relevance(visual, words)),
+                "dpp": cdpruner.order(encoded, torch.ones(len(visual))),
+            }[method]
+            count = max(1, int(RETENTION * sum(counts)))
+            chosen = torch.zeros(sum(counts)).index_fill(0, order[:count], 1).split(counts)
+            return self.answer(self.large, seen, [part.nonzero().flatten() for part in chosen])
         else:
             model = {"sgp": self.small, "oracle": self.large}[method]
             importance = model.importance(*seen, model.generate(*seen, MAX_TOKENS).tokens)
@@ -107,9 +125,7 @@ def records(out):
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(
-    "method", ["full", "small", "sgp", "random", "downsample", "fastv", "oracle", "box", "blind"]
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_answers_are_the_references(outside, records, method):
     found = {r["question"]: r for r in records if r["method"] == method and r["exit_threshold"] is None}
     questions = [question for question in outside.questions if question.boxes or method != "box"]
@@ -125,6 +141,8 @@ def test_records_say_what_was_used(records):
     assert one["blind", None]["kept_tokens"] == 1
     assert one["downsample", None]["visual_tokens"] == one["downsample", None]["kept_tokens"] == 16
     assert one["downsample", None]["share"] == 16 / 112
+    assert one["tome", None]["kept_tokens"] == 39
+    assert one["tome", None]["share"] == 39 / 112
     assert one["small", None]["exited"] is True
     assert 0 < one["small", None]["score"] < one["small", None]["confidence"] < 1
 
@@ -139,6 +157,8 @@ def test_figures(out):
     assert rows["full"]["cost"] == 1
     assert rows["small"]["cost"] < rows["random"]["cost"] < rows["sgp"]["cost"]
     assert rows["oracle"]["cost"] is None
+    assert rows["tome"]["cost"] < rows["random"]["cost"] < rows["divprune"]["cost"] < rows["cdpruner"]["cost"]
+    assert rows["random"]["cost"] < rows["fastv"]["cost"] < 1
     assert rows["small"]["accuracy"]["exact"]["value"] == 0.25
     assert rows["full"]["small_wrong"]["exact"]["n"] == 3
     assert rows["box"]["n"] == 3
@@ -171,7 +191,7 @@ def test_a_finished_run_asks_nothing_and_a_cut_one_the_rest(command_line, out, m
         def close(self):
             asked.append("closed")
 
-    monkeypatch.setattr(session, "Engines", Fake)
+    monkeypatch.setattr(answerer, "Engines", Fake)
     command.main(arguments)
     assert asked == []
     answers = out / "answers.jsonl"
@@ -202,7 +222,7 @@ def test_packed_positions_start_an_engine_of_their_own(command_line, out, monkey
         def close(self):
             pass
 
-    monkeypatch.setattr(session, "Engines", Fake)
+    monkeypatch.setattr(answerer, "Engines", Fake)
     with pytest.raises(InterruptedError):
         command.main([*command_line[0], "--positions", "original", "packed"])
     assert started == ["packed"]

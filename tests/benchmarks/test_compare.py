@@ -104,6 +104,7 @@ def test_points_of_the_same_exits_are_compared(run):
     [
         (result({"x": 1.0}), result({"x": 1.0}, preset="gpu"), "preset is cpu in A and gpu in B"),
         (result({"x": 1.0}), result({"x": 1.0}, benchmark="memory"), "benchmark is serve in A"),
+        (result({"x": 1.0}, layouts={"plain": "like SGL"}), result({"x": 1.0}), "to another plain vLLM"),
         (result({"x": 1.0}), result({"y": 1.0}), "no figure is in both"),
         (result({"x": 1.0}), {"rows": []}, "benchmark is serve in A and None in B"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import compare, memory
 from benchmarks.serving.memory import GIB, Peak, tree_bytes
-from benchmarks.serving.pair import QUICK, Measured
+from benchmarks.serving.pair import QUICK, Measured, sides
 
 MIB = 1 << 20
 
@@ -67,6 +67,13 @@ def test_a_peak_of_a_child_and_its_child_is_seen():
 
 def test_kv_pools_of_a_side():
     assert QUICK.kv("guided") == QUICK.kv("plain") + QUICK.kv("small") > QUICK.kv("plain")
+    assert QUICK.kv("default") == QUICK.kv("plain")
+
+
+def test_a_gpu_has_one_layout():
+    assert set(sides(cpu=True)) - set(sides(cpu=False)) == {"default"}
+    for cpu in (True, False):
+        assert (sides(cpu)[0], sides(cpu)[-1]) == ("plain", "guided")  # as the words about both take them
 
 
 @pytest.mark.parametrize("preset", memory.PRESETS)

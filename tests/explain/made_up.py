@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.support.images import random_image
-from vllm_sgl.commands.explain.explanation import Answer, Explanation, Pruned, SeenImage
+from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
 from vllm_sgl.visual.layout import tiled
 
 SHAPES = {
@@ -28,8 +28,10 @@ def explanation(*shapes, importance=None, **changes):
     fields = {
         "large": "some/large", "small": "some/small", "question": "What costs $5?",
         "query_rows": "prompt+generated", "positions": "original", "images": images,
-        "small_answer": Answer("42", 2, True), "large_answer": Answer("forty-two", 5, True),
-        "pruned": [Pruned(0.35, kept, Answer("42", 2, True)), Pruned(0.02, kept, Answer("", 8, False))],
+        "small_answer": Said("42", 2, True), "large_answer": Said("forty-two", 5, True),
+        "pruned": [
+            PrunedAnswer(0.35, kept, Said("42", 2, True)), PrunedAnswer(0.02, kept, Said("", 8, False)),
+        ],
         "confidence": 0.8, "consistency": 0.4, "score": 0.6,
         "exit_threshold": None, "decision": None, "reason": None,
     }  # fmt: skip

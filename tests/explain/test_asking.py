@@ -39,7 +39,7 @@ class CountingGuide:
 
 async def test_everybody_gets_the_same_look():
     guide = CountingGuide()
-    look = OneLook().wrap(guide)
+    look = OneLook(guide)
     seen = await asyncio.gather(*(look.look(object(), 32) for _ in range(3)))
     seen.append(await look.look(object(), 32))
     assert guide.looks == 1

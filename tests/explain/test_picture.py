@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.explain.made_up import explanation
 from vllm_sgl.commands.explain import picture, pixels
-from vllm_sgl.commands.explain.explanation import Answer, Pruned
+from vllm_sgl.commands.explain.explanation import PrunedAnswer, Said
 from vllm_sgl.commands.explain.sheet import fold, font, text_width
 from vllm_sgl.core import Reason
 
@@ -43,7 +43,7 @@ def test_a_closed_tile_shows_stripes_and_nothing_of_the_image():
 def test_open_and_closed_tiles_are_told_apart():
     explained = explanation("square", "single")
     kept = [np.array([0, 1, 40]), np.array([], dtype=np.int64)]
-    pruned = Pruned(0.1, kept, Answer("42", 2, True))
+    pruned = PrunedAnswer(0.1, kept, Said("42", 2, True))
     opened = pruned.open_tiles(explained.images)
     assert opened == [[0, 2], []]
     fates = picture._fates(explained.images[0], kept[0], opened[0])
@@ -106,7 +106,7 @@ def test_every_shape_makes_a_picture(shapes, tmp_path):
     "changes",
     [
         {"importance": 1.0},
-        {"question": "Why? " * 200, "large_answer": Answer("because " * 200, 32, False)},
+        {"question": "Why? " * 200, "large_answer": Said("because " * 200, 32, False)},
         {"pruned": []},
         {"exit_threshold": 0.5, "decision": "exit"},
         {"exit_threshold": 0.9, "decision": "prune", "reason": Reason.LOW_SCORE},

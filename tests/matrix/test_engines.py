@@ -97,6 +97,32 @@ async def test_one_image_whole_and_the_other_pruned(engines, prompts):
         assert_same_answer(answer, expected(engines, prompt, kept))
 
 
+async def test_every_image_keeps_what_it_must(engines, prompts):
+    """One token for two images: where nothing else is left of an image, it keeps its best one. The engines
+    live on, which an empty image would end."""
+    prompt = prompts[2]
+    outcome = await engines.walk(prompt, sgl_retention=0.001)
+    answer = await engines.answer_large(outcome.prompt, 4)
+    tokens = engines.reference.generate(*inputs(prompt), 8).tokens
+    kept = select(engines.reference.importance(*inputs(prompt), tokens), 0.001, engines.reference.least)
+    assert [part.tolist() for part in outcome.report.kept] == [part.tolist() for part in kept]
+    assert_same_answer(answer, expected(engines, prompt, kept))
+
+
+async def test_only_images_not_seen_lately_are_encoded(engines):
+    """One of two images is known: the features of the other are its own."""
+    model = engines.large.runner.model
+    known = render(engines, [(300, 200)], "Who?", seed=50)
+    both = engines.render_chat([user("Who?", random_image(51, 112, 112), random_image(50, 300, 200))])
+    counts = []
+    for prompt in (known, both, both):
+        kept, before = random_masks(prompt, len(counts)), model._features.misses
+        answer = await engines.answer_large(prune_prompt(prompt, kept), 4)
+        assert_same_answer(answer, expected(engines, prompt, kept))
+        counts.append(model._features.misses - before)
+    assert counts == [1, 1, 0]
+
+
 async def test_exits_are_scored_as_the_reference_scores_them(engines, prompts):
     for prompt in prompts[:2]:
         outcome = await engines.walk(prompt, max_tokens=6, sgl_exit_threshold=0.0)

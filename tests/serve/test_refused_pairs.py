@@ -25,10 +25,17 @@ class Started(Exception):
 
 
 @pytest.fixture
-def start(qwen2_pair, monkeypatch):
+def started():
+    """The configs of engines that would have been started."""
+    return []
+
+
+@pytest.fixture
+def start(qwen2_pair, monkeypatch, started):
     """Start a server's engine client up to its first engine."""
 
     def stop(config):
+        started.append(config)
         raise Started
 
     monkeypatch.setattr(small_engine, "start_small", stop)
@@ -86,31 +93,56 @@ def test_text_model_cannot_be_guided(start, small_copy):
         start(large=small_copy)
 
 
-def test_other_vocabulary(start, small_copy):
+def test_other_vocabulary_is_started(start, small_copy):
     def swap(tokenizer):
         vocabulary = tokenizer["model"]["vocab"]
         vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
 
     edit(small_copy / "tokenizer.json", swap)
-    with pytest.raises(
-        ValueError, match=r"their tokenizer differs \(4 vocabulary entries.*another --sgl-small"
-    ):
+    with pytest.raises(Started):
         start(small=small_copy)
 
 
-def test_other_merges(start, small_copy):
-    edit(small_copy / "tokenizer.json", lambda tokenizer: tokenizer["model"]["merges"].clear())
-    with pytest.raises(ValueError, match=r"their tokenizer differs \(they encode"):
-        start(small=small_copy)
-
-
-def test_other_chat_template(start, small_copy):
+def test_other_chat_template_is_started(start, small_copy):
     def system_prompt(config):
         config["chat_template"] = "<|im_start|>system\nBe kind.<|im_end|>\n" + config["chat_template"]
 
     edit(small_copy / "tokenizer_config.json", system_prompt)
-    with pytest.raises(ValueError, match=r"their chat template differs .*Be kind.*another --sgl-small"):
+    with pytest.raises(Started):
         start(small=small_copy)
+
+
+def window(tokens):
+    """Turns a checkpoint's config into one of a decoder with a sliding window, as Phi-3's is."""
+
+    def change(config):
+        own = {"use_sliding_window": True, "sliding_window": tokens, "max_window_layers": 0}
+        config["llm_config"].update(own)
+
+    return change
+
+
+@pytest.mark.parametrize("tokens", [1024, 262144])
+def test_a_window_that_is_none_is_turned_off(start, small_copy, started, tokens):
+    """vLLM would give such layers a KV cache that is not read."""
+    edit(small_copy / "config.json", window(tokens))
+    with pytest.raises(Started):
+        start(small=small_copy)
+    (config,) = started
+    assert config.model_config.get_sliding_window() is None
+    assert config.model_config.max_model_len == 1024
+
+
+def test_a_window_that_matters(start, small_copy):
+    edit(small_copy / "config.json", window(512))
+    with pytest.raises(ValueError, match=r"see only the last 512 tokens, fewer than its context of 1024"):
+        start(small=small_copy)
+
+
+def test_a_context_inside_the_window(start, small_copy):
+    edit(small_copy / "config.json", window(512))
+    with pytest.raises(Started):
+        start(small=small_copy, sgl={"small_args": {"max_model_len": 512}})
 
 
 @pytest.mark.parametrize(
@@ -185,7 +217,7 @@ def test_enough_memory(start, size):
     [
         (["--sgl-retention=1.5"], r"retention: expected a number in \(0, 1\].*received '1.5'"),
         (["--sgl-on-error=panic"], r"--sgl-on-error: expected 'fallback' or 'fail', received 'panic'"),
-        (["--sgl-feature-cache=much"], r"--sgl-feature-cache: expected a size .*received 'much'"),
+        (["--sgl-feature-cache=much"], r"--sgl-feature-cache: expected 'auto', a size .*received 'much'"),
         (["--data-parallel-size=2"], r"received --data-parallel-size 2: use 1"),
         (["--api-server-count=2"], r"received --api-server-count 2: use 1"),
     ],

@@ -27,7 +27,7 @@ from vllm_sgl.core import GuideRequest, GuideResult, Outcome
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import small_config
+from vllm_sgl.engine.small import guide_over, judge, small_config
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.output import abort_output
@@ -129,15 +129,19 @@ class Engines:
             # Engine core and worker in this process; read while configs are made and engines built.
             patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             large_config = engine_args.create_engine_config()
-            self.reader = FactsReader.of(family_of(large_config.model_config), large_config.model_config)
-            self.small = InProcessEngine(small_config(large_config, self.config))
+            small = small_config(large_config, self.config)
+            self.verdict = judge(large_config.model_config, small.model_config)
+            model = large_config.model_config
+            self.reader = FactsReader.of(family_of(model), model, self.verdict.same_tokens)
+            self.small = InProcessEngine(small)
             with keeping_pixels(large_config) as keep:
                 self.large = InProcessEngine(large_config) if with_large else None
                 self.renderer = (
                     self.large.engine.renderer if with_large else renderer_from_config(large_config)
                 )
                 keep(self.renderer)
-        self.guide = LocalGuide(self.small, timeout=120)
+        local = LocalGuide(self.small, timeout=120)
+        self.guide = guide_over(local, self.verdict, self.small.vllm_config, self.renderer)
         with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one
             pool.submit(asyncio.run, self.guide.start()).result()
         self.tiles = tiles_of(large_config.model_config)

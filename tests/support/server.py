@@ -136,8 +136,8 @@ class Server:
         return self.process.children(recursive=True)
 
     def small_engine(self) -> psutil.Process:
-        """The small engine's core process, which runs the model too."""
-        return psutil.Process(int(_SMALL_PID.search(self.log_text())[1]))
+        """The small engine's core process, which runs the model too; the latest, if it was started again."""
+        return psutil.Process(int(_SMALL_PID.findall(self.log_text())[-1]))
 
     def _is_up(self) -> bool:
         code = self._process.poll()

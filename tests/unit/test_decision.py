@@ -113,4 +113,4 @@ def test_report_over_the_wire_has_no_tensors():
 
 def test_reasons_are_distinct():
     reasons = [value for name, value in vars(Reason).items() if name.isupper()]
-    assert len(reasons) == len(set(reasons)) == 21
+    assert len(reasons) == len(set(reasons))  # test_docs.py holds each against the documentation

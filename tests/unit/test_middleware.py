@@ -219,7 +219,14 @@ async def test_what_a_request_asks_for(body, tools, beam_search):
 async def test_broken_request_is_left_to_vllm(body):
     app = App([b"{}"])
     await post(app, body)
-    assert (app.about.tools, app.about.beam_search) == (False, False)
+    assert (app.about.tools, app.about.beam_search, app.about.token_ids) == (False, False, False)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_who_wants_to_see_token_ids(wanted):
+    app = App([b"{}"])
+    await post(app, json.dumps({"return_token_ids": wanted}).encode())
+    assert app.about.token_ids is wanted
 
 
 async def test_requests_have_contexts_of_their_own():

@@ -11,7 +11,7 @@ import torch
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
 from vllm_sgl.decide.break_even import Costs
-from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted
+from vllm_sgl.errors import Unguidable
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 
@@ -84,6 +84,15 @@ def test_prune_is_what_happens_by_default():
     assert [part.tolist() for part in report.kept] == HALF
     assert report.guide_seconds > 0
     assert guide.calls == [("look", "prompt", 32)]
+
+
+@pytest.mark.parametrize("server", [{}, {"on_error": "fail"}])
+def test_a_request_that_is_none_for_the_guide_is_left_alone(server):
+    outcome = walk(FakeGuide(fails=Unguidable(Reason.NO_CONVERSATION)), server=server)
+    assert (outcome.report.decision, outcome.report.reason) == ("bypass", "no_conversation")
+    assert outcome.report.kept_tokens == outcome.report.visual_tokens == 6
+    assert outcome.report.guide_seconds is None
+    assert outcome.prompt is outcome.answer is None
 
 
 #: 2 ms for a guide pass; prefill 1 ms per token: 3 of 6 visual tokens saved pay for it, 1 does not.
@@ -237,38 +246,7 @@ def test_shadow_decides_and_reports_but_leaves_the_prompt_alone(asked):
     assert shadow.report.score == plain.report.score
 
 
-FAILURES = (Reason.GUIDE_FAILED, Reason.GUIDE_DEAD, Reason.GUIDE_TIMEOUT)
-
-
-@pytest.mark.parametrize("reason", FAILURES)
-@pytest.mark.parametrize("where", ["fails", "confirm_fails"])
-def test_failing_guide_falls_back_to_the_large_model(reason, where, caplog):
-    guide = FakeGuide(**{where: GuideError(reason, "broken wire")})
-    outcome = walk(guide, exit_threshold=0.0)
-    assert outcome.prompt is outcome.answer is None
-    report = outcome.report
-    assert (report.decision, report.reason, report.visual_tokens, report.kept_tokens) == (
-        "bypass", reason, 6, 6,
-    )  # fmt: skip
-    assert report.guide_seconds is not None
-
-
-@pytest.mark.parametrize("reason", FAILURES)
-def test_failing_guide_fails_the_request_where_asked_to(reason):
-    guide = FakeGuide(fails=GuideError(reason, "broken wire"))
-    with pytest.raises(GuideFailedError, match=f"{reason}.*broken wire"):
-        walk(guide, server={"on_error": "fail"})
-
-
-@pytest.mark.parametrize("on_error", ["fallback", "fail"])
-@pytest.mark.parametrize(
-    "error", [RequestAborted("gone"), asyncio.CancelledError()], ids=["aborted", "cancelled"]
-)
-def test_client_that_is_gone_is_no_failure(error, on_error):
-    with pytest.raises(type(error)):
-        walk(FakeGuide(fails=error), server={"on_error": on_error})
-
-
+#: What the log has of a request that fails so: states of the guide are logged where they begin.
 @pytest.mark.parametrize(
     ("policy", "retention", "encoded"), [("top", 0.2, 1), ("top", 0.35, 2), ("tiles:0.2", 0.35, 1)]
 )

@@ -53,15 +53,23 @@ def config(spec: TinySpec, tokenizer: Tokenizer) -> dict:
     )
 
 
-def build(spec: TinySpec, directory: Path | str) -> Path:
+def build(
+    spec: TinySpec,
+    directory: Path | str,
+    tokenizer: Tokenizer | None = None,
+    chat_template: str = tokenizers_.CHAT_TEMPLATE,
+) -> Path:
     """Write the checkpoint of `spec` into `directory` (created if missing) and return the path.
 
-    vLLM loads it with `trust_remote_code=True`. The same spec gives the same bytes.
+    vLLM loads it with `trust_remote_code=True`. The same arguments give the same bytes.
+
+    Args:
+        tokenizer: with InternVL's special tokens; the one that all of these checkpoints share if None.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = tokenizers_.train()
-    tokenizers_.write(tokenizer, directory, spec.max_position_embeddings)
+    tokenizer = tokenizer or tokenizers_.train()
+    tokenizers_.write(tokenizer, directory, spec.max_position_embeddings, chat_template)
     write_config(directory, config(spec, tokenizer))
     write_json(
         directory / "generation_config.json",

@@ -8,11 +8,12 @@ from vllm_sgl.core import Report
 
 @dataclass
 class Asked:
-    """tools, beam_search: what the client asked for that an engine request does not show.
+    """tools, beam_search, token_ids: what the client asked for that an engine request does not show.
     report: filled in when the engine has decided; the response takes it from here."""
 
     tools: bool = False
     beam_search: bool = False
+    token_ids: bool = False
     report: Report | None = None
 
 

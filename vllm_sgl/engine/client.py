@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.config import VllmConfig
-from vllm.exceptions import VLLMValidationError
+from vllm.exceptions import RetryableRequestError, VLLMValidationError
 from vllm.outputs import RequestOutput
 
 from vllm_sgl.config import RequestOptions, SGLConfig
@@ -19,16 +19,16 @@ from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.engine.guarding import start_guide
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large, starting_small
-from vllm_sgl.engine.shutdown import Shutdown
-from vllm_sgl.engine.small import start_small
-from vllm_sgl.errors import RequestAborted
+from vllm_sgl.engine.shutdown import End, Shutdown
+from vllm_sgl.engine.small import SmallEngines, guide_over
+from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host import cpu, renderer
-from vllm_sgl.host.async_llm import AsyncLLM
+from vllm_sgl.host.async_llm import BULK, AsyncLLM
 from vllm_sgl.host.engine_args import refuse_replicas
 from vllm_sgl.host.interrupts import interruptible_start
 from vllm_sgl.host.output import abort_output, exit_output
@@ -37,6 +37,10 @@ from vllm_sgl.prune.base import AUTO, check_policy, policy
 from vllm_sgl.prune.rewrite import prune_prompt
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
+
+
+class UnguidedRequestError(RetryableRequestError, GuideFailedError):
+    """A request that failed for want of guidance, in vLLM's terms: a 503, or an error chunk in a stream."""
 
 
 class SGLAsyncLLM(AsyncLLM):
@@ -61,13 +65,14 @@ class SGLAsyncLLM(AsyncLLM):
             _refuse_unsupported(vllm_config, kwargs.get("client_count"))
         cpu.share_cores()
         self.sgl_config = config
+        patient = kwargs.get("usage_context") in BULK
         with refusing(), interruptible_start(), starting_small(config.small):
-            small = start_small(vllm_config, config)
-        self._local_guide = LocalGuide(small, config.guide_timeout)
-        self._guide: Guide = self._local_guide
+            small = SmallEngines(vllm_config, config)
+            self._local_guide: Guide = start_guide(small, config, patient)
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding: set[str] = set()
-        self._reader = FactsReader.of(family_of(vllm_config.model_config), vllm_config.model_config)
+        model = vllm_config.model_config
+        self._reader = FactsReader.of(family_of(model), model, small.verdict.same_tokens)
         try:
             with interruptible_start(), renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
@@ -75,6 +80,8 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
+            self._local_guide = guide_over(self._local_guide, small.verdict, small.config, self.renderer)
+            self._guide = self._local_guide
         except BaseException:
             self._local_guide.stop(0)
             raise
@@ -87,7 +94,7 @@ class SGLAsyncLLM(AsyncLLM):
 
     @property
     def guide_alive(self) -> bool:
-        """Whether the small engine can guide; a server without it answers unguided."""
+        """Whether the guide answers; a server without it answers unguided."""
         return self._local_guide.alive
 
     def generate(
@@ -125,6 +132,8 @@ class SGLAsyncLLM(AsyncLLM):
         except RequestAborted:
             yield abort_output(request_id, prompt)
             return
+        except GuideFailedError as error:
+            raise UnguidedRequestError(str(error)) from error
         if about.report is None:  # beam search makes many engine requests of one client request
             metrics().observe(outcome.report)
         about.report = outcome.report
@@ -177,15 +186,15 @@ class SGLAsyncLLM(AsyncLLM):
         return await asyncio.shield(self._ready)
 
     async def _start(self) -> Pipeline:
-        config, local = self.sgl_config, self._local_guide
-        await local.start()
+        config, guide = self.sgl_config, self._guide
+        await guide.start()
         if config.break_even == "auto" or config.policy == AUTO:
-            self.costs = await costs.measure(self, super().generate, local, self._reader, config)
+            self.costs = await costs.measure(self, super().generate, guide, self._reader, config)
         best = best_policy(self.costs)
         if config.policy == AUTO:
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, costs.why(self.costs))
         if self.wrap_guide is not None:
-            self._guide = self.wrap_guide(local)
+            self._guide = self.wrap_guide(guide)
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
         compared = self.costs if config.break_even == "auto" else None
         return Pipeline(
@@ -205,9 +214,9 @@ class SGLAsyncLLM(AsyncLLM):
         if self._ended:  # and called again by __del__, at the interpreter's end without modules
             return
         self._ended = True
-        engines = [(self, super().shutdown)]
+        engines: list[tuple[Any, End]] = [(self, super().shutdown)]
         if guide := getattr(self, "_local_guide", None):
-            engines.append((guide.engine, guide.stop))
+            engines.append((None, guide.stop))
         if sys.is_finalizing():  # no new threads at the interpreter's end
             for _, end in engines:
                 end(timeout)

@@ -16,9 +16,11 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest
 from vllm_sgl.decide.break_even import TYPICAL_ANSWER, Costs
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import probe
 from vllm_sgl.prune.base import AUTO
+from vllm_sgl.visual.items import visual_counts
 
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
@@ -59,10 +61,10 @@ async def measure(
     if not probe.takes_images(engine):
         return None
     started = time.monotonic()
-    images = await _two_images(engine, guide, reader)
+    passes = _Passes(engine, generate, guide, reader, config)
+    images = await _two_images(engine, passes)
     if images is None:
         return None
-    passes = _Passes(engine, generate, guide, reader, config)
     verdicts: list[int | None] = []
     while len(verdicts) < ROUNDS and not _settled(verdicts):
         for size in images:
@@ -88,15 +90,22 @@ def _settled(verdicts: Sequence[int | None]) -> bool:
     return one == two if one is None or two is None else abs(one - two) <= 0.1 * max(one, two)
 
 
-async def _two_images(engine: Any, guide: Guide, reader: FactsReader) -> list[tuple[int, int]] | None:
+async def _two_images(engine: Any, passes: "_Passes") -> list[tuple[int, int]] | None:
     """Sizes of the image with the fewest and of the one with the most visual tokens that the guide can take,
     one where they are equally many; None where it can take none."""
     found: dict[int, tuple[int, int]] = {}
     for size in IMAGES:
         prompt = await probe.image_prompt(engine, probe.noise(*size, 0))
-        if len(prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 <= guide.context:
-            found.setdefault(sum(item.visual_tokens for item in reader.items(prompt)), size)
-    return [found[count] for count in sorted({min(found), max(found)})] if found else None
+        found.setdefault(sum(visual_counts(prompt)), size)
+    most = None
+    for count in sorted(found, reverse=True):
+        if await passes.takes(found[count]):
+            most = found[count]
+            break
+    if most is None:
+        return None
+    fewest = found[min(found)]  # what fits with more, fits
+    return [fewest] if fewest == most else [fewest, most]
 
 
 class _Passes:
@@ -117,20 +126,33 @@ class _Passes:
         """Visual tokens of the images that were looked at, ascending."""
         return sorted(self._images)
 
+    async def takes(self, size: tuple[int, int]) -> bool:
+        """Whether the guide can look at an image of this width and height, and answer."""
+        request = await self._request(size, TYPICAL_ANSWER)
+        if len(request.prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 > self._guide.context:
+            return False
+        try:
+            await self._guide.look(request, 1)
+        except Unguidable:
+            return False
+        return True
+
     async def guide(self, size: tuple[int, int]) -> None:
         """Look at new images of this width and height, with short and with typical answers."""
         for tokens in (1, TYPICAL_ANSWER) * REPEATS:
-            self._number += 1
-            prompt = await probe.image_prompt(self._engine, probe.noise(*size, self._number))
-            items = self._reader.items(prompt)
-            request = GuideRequest(
-                f"calibration-{self._number}", prompt, items, SamplingParams(ignore_eos=True), tokens,
-                self._config.query_rows,
-            )  # fmt: skip
+            request = await self._request(size, tokens)
             began = time.perf_counter()
             await self._guide.look(request, tokens)
-            quickest = self._images.setdefault(sum(item.visual_tokens for item in items), {})
+            quickest = self._images.setdefault(sum(request.visual_tokens), {})
             quickest[tokens] = min(quickest.get(tokens, math.inf), time.perf_counter() - began)
+
+    async def _request(self, size: tuple[int, int], tokens: int) -> GuideRequest:
+        self._number += 1
+        prompt = await probe.image_prompt(self._engine, probe.noise(*size, self._number))
+        return GuideRequest(
+            f"calibration-{self._number}", prompt, self._reader.items(prompt),
+            SamplingParams(ignore_eos=True), tokens, self._config.query_rows,
+        )  # fmt: skip
 
     async def prefill(self) -> None:
         """The large model's, from prompts of several lengths to the first new token."""
@@ -146,11 +168,10 @@ class _Passes:
     async def vision(self, size: tuple[int, int]) -> None:
         """The large model's vision encoder and prefill, on new images of this width and height."""
         for _ in range(REPEATS):
-            self._number += 1
-            prompt = await probe.image_prompt(self._engine, probe.noise(*size, self._number))
-            visual = sum(item.visual_tokens for item in self._reader.items(prompt))
+            request = await self._request(size, 1)
+            visual, tokens = sum(request.visual_tokens), len(request.prompt["prompt_token_ids"])
             quickest, _ = self._whole.get(visual, (math.inf, 0))
-            self._whole[visual] = min(quickest, await self._large(prompt)), len(prompt["prompt_token_ids"])
+            self._whole[visual] = min(quickest, await self._large(request.prompt)), tokens
 
     async def _large(self, prompt: Any) -> float:
         """Seconds of the large engine to the first new token."""

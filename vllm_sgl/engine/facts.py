@@ -19,18 +19,24 @@ class FactsReader:
         max_model_len: the large model's context. Prompt and answer must fit it unpruned, because kept tokens
             keep their positions; a prompt that does not is left to vLLM to refuse.
         tile_tokens: as :meth:`vllm_sgl.families.base.Family.tile_tokens`.
+        same_tokens: whether the small model's token ids are the large model's.
     """
 
     def __init__(
-        self, pixel_fields: Mapping[str, str], max_model_len: int, tile_tokens: int | None = None
+        self,
+        pixel_fields: Mapping[str, str],
+        max_model_len: int,
+        tile_tokens: int | None = None,
+        same_tokens: bool = True,
     ) -> None:
         self._pixel_fields = pixel_fields
         self._max_model_len = max_model_len
         self._tile_tokens = tile_tokens
+        self._same_tokens = same_tokens
 
     @classmethod
-    def of(cls, family: Family, model: ModelConfig) -> "FactsReader":
-        return cls(family.pixel_fields, model.max_model_len, family.tile_tokens(model))
+    def of(cls, family: Family, model: ModelConfig, same_tokens: bool = True) -> "FactsReader":
+        return cls(family.pixel_fields, model.max_model_len, family.tile_tokens(model), same_tokens)
 
     def items(self, prompt: RenderedPrompt) -> tuple[VisualItem, ...]:
         """The images and videos of a prompt, in prompt order."""
@@ -60,7 +66,7 @@ class FactsReader:
             prompt_tokens=tokens,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bypass=_first_asked(asked, params) or reason,
-            no_exit=_why_no_exit(params, asked, lora),
+            no_exit=_why_no_exit(params, asked, lora, self._same_tokens),
         )
 
     def _why_not_ours(self, prompt: Any) -> str | None:
@@ -90,12 +96,27 @@ def _first_asked(asked: Asked, params: SamplingParams) -> str | None:
     return None
 
 
-def _why_no_exit(params: SamplingParams, asked: Asked, lora: object) -> str | None:
+def _why_no_exit(params: SamplingParams, asked: Asked, lora: object, same_tokens: bool) -> str | None:
     ruled_out = (
         (params.n > 1, Reason.N),
         (params.logprobs is not None or params.logprob_token_ids is not None, Reason.LOGPROBS),
         (asked.tools, Reason.TOOLS),
         (params.structured_outputs is not None, Reason.STRUCTURED_OUTPUT),
         (lora is not None, Reason.LORA),
+        (not same_tokens and _is_about_tokens(params, asked), Reason.TOKEN_IDS),
     )
     return next((reason for is_so, reason in ruled_out if is_so), None)
+
+
+def _is_about_tokens(params: SamplingParams, asked: Asked) -> bool:
+    """Whether an answer must be the large model's very tokens: the request names some, counts them, wants
+    to see them, or wants to see special ones."""
+    return bool(
+        asked.token_ids
+        or params.stop_token_ids
+        or params.allowed_token_ids
+        or params.logit_bias
+        or params.min_tokens
+        or params.ignore_eos
+        or not params.skip_special_tokens
+    )

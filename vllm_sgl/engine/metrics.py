@@ -32,7 +32,7 @@ class Metrics:
             "sgl:guide_seconds", "Time from request to decision.", buckets=_SECONDS, registry=registry
         )
         self._score = Histogram("sgl:score", "Early-exit score S.", buckets=_SCORES, registry=registry)
-        self._alive = Gauge("sgl:guide_up", "1 while the small engine lives.", registry=registry)
+        self._alive = Gauge("sgl:guide_up", "1 while the guide answers.", registry=registry)
 
     def observe(self, report: Report) -> None:
         self._requests.labels(report.decision, report.reason or "").inc()

@@ -80,12 +80,13 @@ class Shutdown:
         """End the engines side by side; blocks until their processes are gone.
 
         Args:
-            engines: each ``AsyncLLM`` with what ends it.
+            engines: each ``AsyncLLM`` with what ends it; None for one that requests only wait for inside
+                :meth:`interruptible`.
             timeout: seconds in which requests under way may come to their end first; 0 and None end them
                 at once, and so does a call from inside the event loop that they need.
         """
         self.begun = True
-        waited_for = {engine: loop for engine, _ in engines if (loop := loop_of(engine))}
+        waited_for = {engine: loop for engine, _ in engines if engine and (loop := loop_of(engine))}
         if timeout and not any(map(in_loop, waited_for.values())):
             timeout = self._drain(timeout)
         for loop in set(waited_for.values()):

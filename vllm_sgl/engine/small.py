@@ -1,14 +1,24 @@
-"""Starting the small engine beside a large one."""
+"""Starting the small engine beside a large one, as the guide that the pair needs."""
 
-from vllm.config import VllmConfig
+import logging
+from copy import deepcopy
+from typing import Any
+
+from vllm.config import ModelConfig, VllmConfig
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, known_architecture
 from vllm_sgl.families.variant import UseVariant
+from vllm_sgl.guide.base import Guide
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
+from vllm_sgl.guide.translated import Translated
+from vllm_sgl.guide.vocabulary import LargeVocabulary
 from vllm_sgl.host import memory, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
-from vllm_sgl.host.pair import check_pair
+from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
+from vllm_sgl.host.rendering import new_renderer, remember_conversations
+
+logger = logging.getLogger("vllm.vllm_sgl.engine")
 
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
@@ -23,20 +33,44 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
     return small_engine.small_config(large, config, variant, _EXTENSION)
 
 
-def start_small(large: VllmConfig, config: SGLConfig) -> AsyncLLM:
-    """Start the small engine, so that the large one measures what is left of the device. Shares the device's
-    memory out in both configs; blocks until the model is loaded.
+def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
+    """Whether and how one model can guide another, by their files alone."""
+    return check_pair(_facts(large), _facts(small))
+
+
+class SmallEngines:
+    """Starts the small engine beside a large one, and again after its death, in the memory it had.
+
+    Shares the device's memory out in both configs.
+
+    config: the small engine's. verdict: how it guides.
 
     Raises:
         ValueError: for a pair that cannot work together, or that does not fit the device.
     """
-    small = small_config(large, config)
-    models = large.model_config, small.model_config
-    check_pair(*models, *(family_of(model).vision_facts(model) for model in models))
-    _refuse_small_context(small)
-    fixed_kv = config.small_args.get("kv_cache_memory_bytes")
-    memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
-    return small_engine.start_small(small)
+
+    def __init__(self, large: VllmConfig, config: SGLConfig) -> None:
+        small = small_config(large, config)
+        self.verdict = judge(large.model_config, small.model_config)
+        if self.verdict.way == "refused":
+            raise ValueError(str(self.verdict))
+        logger.info("SGL: %s", self.verdict)
+        _refuse_small_context(small)
+        fixed_kv = config.small_args.get("kv_cache_memory_bytes")
+        memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
+        self.config = small
+        self._blocks: int | None = None
+
+    def start(self) -> AsyncLLM:
+        """Blocks until the model is loaded. Before the large engine's first start, so that that one measures
+        what is left of the device."""
+        config = deepcopy(self.config)  # an engine writes into its own
+        if self._blocks is not None:
+            # Beside the large engine, vLLM would measure another size than when the small one was alone.
+            config.cache_config.num_gpu_blocks_override = self._blocks
+        engine = small_engine.start_small(config)
+        self._blocks = config.cache_config.num_gpu_blocks
+        return engine
 
 
 #: Width and height of the smallest image that a context must have room for.
@@ -53,3 +87,27 @@ def _refuse_small_context(small: VllmConfig) -> None:
             f"image, whose visual tokens are {least} or more: give a larger max_model_len in "
             "--sgl-small-args, or another model"
         )
+
+
+def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) -> Guide:
+    """The guide that takes the large model's requests.
+
+    Args:
+        local: takes the small model's.
+        small: the small engine's config. large: the large model's renderer (``AsyncLLM.renderer``).
+    """
+    if verdict.way == "shared":
+        return local
+    remember_conversations(large)
+    # Not the small engine's own, which ends with it: the engine may be started again.
+    renderer = new_renderer(small)
+    if verdict.same_tokens:
+        return Translated(local, renderer, large, None)
+    vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
+    return Translated(local, renderer, large, vocabulary)
+
+
+def _facts(model: ModelConfig) -> ModelFacts:
+    architecture = known_architecture(model.hf_config.architectures)
+    assert architecture is not None, model.hf_config.architectures
+    return read_facts(model, architecture, family_of(model).vision_facts(model))

@@ -13,8 +13,13 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
 
-#: How an image becomes tiles; the names of the image processor's attributes.
-_TILING = ("size", "min_patches", "max_patches", "crop_to_patches")
+#: How an image becomes tiles: the image processor's attributes, and the chat format's names for them.
+_TILING = {
+    "size": "image_size",
+    "min_patches": "min_dynamic_patch",
+    "max_patches": "max_dynamic_patch",
+    "crop_to_patches": "dynamic_image_size",
+}
 
 
 class InternVLHF:
@@ -25,8 +30,12 @@ class InternVLHF:
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor, settings = _processor(model)
-        tiling = {name: settings.get(name, getattr(processor.image_processor, name)) for name in _TILING}
-        return {**tiling, "size": dict(tiling["size"]), "visual tokens per tile": processor.image_seq_length}
+        images = processor.image_processor
+        facts = {name: settings.get(own, getattr(images, own)) for own, name in _TILING.items()}
+        side: Any = facts["image_size"]
+        facts["image_size"] = side["height"] if side["height"] == side["width"] else dict(side)
+        # Several tiles are always followed by a thumbnail.
+        return {**facts, "use_thumbnail": True, "visual tokens per tile": processor.image_seq_length}
 
     def layout_of(self, model: ModelConfig) -> LayoutOf:
         processor, settings = _processor(model)

@@ -13,7 +13,8 @@ class Guide(Protocol):
 
     @property
     def context(self) -> int:
-        """The most tokens, prompt and answer, that it takes."""
+        """The most tokens, prompt and answer, that it takes; ``sys.maxsize`` where it can only tell by
+        looking, and raises ``Unguidable`` then."""
         ...
 
     @property
@@ -33,6 +34,7 @@ class Guide(Protocol):
         """Answer greedily, with at most that many tokens, and tell how important each visual token is.
 
         Raises:
+            Unguidable: where this request is none for this guide.
             GuideError: when the guide fails, is dead, is too slow, or what it saw does not add up.
             RequestAborted: when the request was aborted by its id.
         """
@@ -57,3 +59,45 @@ class Guide(Protocol):
         timeout: seconds for an end in good order before it is forced; None leaves that to the guide.
         """
         ...
+
+
+class Probed(Guide, Protocol):
+    """A guide that can be asked whether it answers, without a client's request."""
+
+    async def probe(self) -> None:
+        """Answer something small.
+
+        Raises:
+            GuideError: as :meth:`Guide.look`.
+        """
+        ...
+
+
+class GuideWrapper:
+    """A guide that passes everything on to another one; wrappers override what they change."""
+
+    def __init__(self, guide: Guide) -> None:
+        self._guide = guide
+
+    @property
+    def context(self) -> int:
+        return self._guide.context
+
+    @property
+    def alive(self) -> bool:
+        return self._guide.alive
+
+    async def start(self) -> None:
+        await self._guide.start()
+
+    async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
+        return await self._guide.look(request, answer_tokens)
+
+    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
+        return await self._guide.confirm(request, result, share)
+
+    async def abort(self, request_id: str) -> None:
+        await self._guide.abort(request_id)
+
+    def stop(self, timeout: float | None = None) -> None:
+        self._guide.stop(timeout)

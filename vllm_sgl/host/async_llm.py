@@ -8,12 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
 
-__all__ = ["AsyncLLM", "install"]
+__all__ = ["BULK", "AsyncLLM", "install"]
+
+#: Who builds an engine for a job whose requests all come at once: ``LLM`` and ``vllm run-batch``.
+BULK = frozenset({UsageContext.LLM_CLASS, UsageContext.OPENAI_BATCH_RUNNER})
 
 
 def install(engine_client: Callable[[], type], refused: type[Exception]) -> None:

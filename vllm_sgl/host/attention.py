@@ -66,6 +66,11 @@ def decoder_layers(runner: Any) -> list[Attention]:
             "the small model must use full attention in every layer; it has KV cache groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
+    if any(getattr(layer, "has_sink", False) for layer in layers):
+        raise NotImplementedError(
+            "the small model has attention sinks, which take a share of every row that no visual token gets: "
+            "choose another --sgl-small"
+        )
     stored = {layer.kv_cache.dtype for layer in layers}
     if runner.cache_config.cache_dtype not in _PLAIN or not stored <= _READABLE:
         raise NotImplementedError(

@@ -1,8 +1,10 @@
-"""Whether two models make a pair: one rendered prompt must serve both."""
+"""Whether two models make a pair, and how. Reading a model's files is one thing, judging the other."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from jinja2 import TemplateError
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
 
@@ -12,49 +14,122 @@ _PROBE = [
     {"role": "assistant", "content": "A sign."},
     {"role": "user", "content": "What does it say? 12"},
 ]
+_TEXT = "SGL compares 2 tokenizers: <img></img> été 東京"
+
+#: The names under which models differ.
+TOKENIZER, TEMPLATE, FORMAT, TILING = "tokenizer", "chat template", "prompt format", "image tiling"
 
 
-def check_pair(
-    large: ModelConfig,
-    small: ModelConfig,
-    large_vision: Mapping[str, object],
-    small_vision: Mapping[str, object],
-) -> None:
-    """Refuse a pair that cannot share a rendered prompt.
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model's config and tokenizer files say of how it is prompted.
+
+    architecture: vLLM's name. vision: what its family says about its images, by names in words.
+    encoded: ids of one text. rendered: one conversation in its chat template, None without one.
+    """
+
+    name: str
+    architecture: str
+    vision: Mapping[str, object]
+    vocabulary: Mapping[str, int]
+    encoded: tuple[int, ...]
+    rendered: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one model can guide another.
+
+    way: "shared" where one rendered prompt serves both; "translated" where each needs its own; "refused".
+    differences: what differs, in words, by one of the names above.
+    """
+
+    large: str
+    small: str
+    way: Literal["shared", "translated", "refused"]
+    differences: Mapping[str, str]
+
+    @property
+    def same_tokens(self) -> bool:
+        """Whether a token id means the same to both."""
+        return TOKENIZER not in self.differences
+
+    def __str__(self) -> str:
+        if self.way == "refused":
+            return (
+                f"{self.small} cannot guide {self.large}: their {TILING} differs "
+                f"({self.differences[TILING]}). Importance is not carried from one tiling to another yet: "
+                "choose another --sgl-small that cuts images into the same visual tokens, such as a smaller "
+                "model of the same series. Its tokenizer and chat template may be others"
+            )
+        if self.way == "translated":
+            return (
+                f"{self.small} guides {self.large} over a prompt of its own; what differs: "
+                f"{', '.join(self.differences)}"
+            )
+        return f"{self.small} guides {self.large} over the same prompt"
+
+
+def read_facts(model: ModelConfig, architecture: str, vision: Mapping[str, object]) -> ModelFacts:
+    """Read a model's files.
 
     Args:
-        large_vision, small_vision: what each model's family says about its vision input.
-
-    Raises:
-        ValueError: naming what differs: tokenizer, chat template or image tiling.
+        architecture: vLLM's name of the model's class.
+        vision: what its family says about its vision input.
     """
-    ours, theirs = cached_tokenizer_from_config(large), cached_tokenizer_from_config(small)
-    if ours.get_vocab() != theirs.get_vocab():
-        different = set(ours.get_vocab().items()) ^ set(theirs.get_vocab().items())
-        _refuse(
-            large, small, "tokenizer", f"{len(different)} vocabulary entries, e.g. {sorted(different)[:3]}"
-        )
-    text = "SGL compares 2 tokenizers: <img></img> été 東京"
-    if ours.encode(text) != theirs.encode(text):
-        _refuse(large, small, "tokenizer", f"they encode {text!r} differently")
-    if (a := _rendered(ours)) != (b := _rendered(theirs)):
-        _refuse(large, small, "chat template", f"they render a conversation as {a!r} and {b!r}")
-    if large_vision != small_vision:
-        names = {**large_vision, **small_vision}
-        pairs = {name: (large_vision.get(name), small_vision.get(name)) for name in names}
-        unequal = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-        _refuse(large, small, "image tiling", f"(large, small): {unequal}")
+    tokenizer = cached_tokenizer_from_config(model)
+    encoded = tuple(tokenizer.encode(_TEXT))
+    return ModelFacts(model.model, architecture, vision, tokenizer.get_vocab(), encoded, _rendered(tokenizer))
 
 
-def _refuse(large: ModelConfig, small: ModelConfig, what: str, detail: str) -> None:
-    raise ValueError(
-        f"{small.model} cannot guide {large.model}: their {what} differs ({detail}). Pairs that share "
-        "tokenizer, chat template and image tiling are what works now, such as InternVL2-2B and "
-        "InternVL2-26B: choose another --sgl-small"
-    )
+def check_pair(large: ModelFacts, small: ModelFacts) -> Verdict:
+    """Compare two models."""
+    found = {
+        TOKENIZER: _tokenizers(large, small),
+        TEMPLATE: _templates(large, small),
+        FORMAT: _formats(large, small),
+        TILING: _tilings(large, small),
+    }
+    differences = {name: detail for name, detail in found.items() if detail is not None}
+    way: Literal["shared", "translated", "refused"] = "translated" if differences else "shared"
+    if TILING in differences:
+        way = "refused"
+    return Verdict(large.name, small.name, way, differences)
+
+
+def _tokenizers(large: ModelFacts, small: ModelFacts) -> str | None:
+    if large.vocabulary != small.vocabulary:
+        different = large.vocabulary.items() ^ small.vocabulary.items()
+        return f"{len(different)} vocabulary entries, e.g. {sorted(different)[:3]}"
+    if large.encoded != small.encoded:
+        return f"they encode {_TEXT!r} differently"
+    return None
+
+
+def _templates(large: ModelFacts, small: ModelFacts) -> str | None:
+    if large.rendered == small.rendered:
+        return None
+    return f"they render a conversation as {large.rendered!r} and {small.rendered!r}"
+
+
+def _formats(large: ModelFacts, small: ModelFacts) -> str | None:
+    if large.architecture == small.architecture:
+        return None
+    return f"{large.architecture} and {small.architecture}"
+
+
+def _tilings(large: ModelFacts, small: ModelFacts) -> str | None:
+    if large.vision == small.vision:
+        return None
+    names = {**large.vision, **small.vision}
+    pairs = {name: (large.vision.get(name), small.vision.get(name)) for name in names}
+    return f"(large, small): { {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} }"
 
 
 def _rendered(tokenizer: Any) -> str | None:
     if not getattr(tokenizer, "chat_template", None):
         return None
-    return tokenizer.apply_chat_template(_PROBE, tokenize=False, add_generation_prompt=True)
+    try:
+        return tokenizer.apply_chat_template(_PROBE, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:  # a template may refuse, such as a system message
+        return f"{type(error).__name__}: {error}"

@@ -4,7 +4,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from vllm.renderers import ChatParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+from vllm_sgl.host.rendering import Conversation, attach
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -30,12 +33,16 @@ def takes_images(engine: Any) -> bool:
 
 
 async def image_prompt(engine: Any, image: Image.Image) -> Any:
-    """A question about an image as `engine`, an ``AsyncLLM``, renders it: a ``MultiModalInput``."""
+    """A question about an image as `engine`, an ``AsyncLLM``, renders it: a ``MultiModalInput`` that can be
+    rendered for another model too."""
     renderer = engine.renderer
     marker = renderer.get_mm_processor().dummy_inputs.get_dummy_text({"image": 1})
     prompt = {"prompt": marker + _QUESTION, "multi_modal_data": {"image": [image]}}
     parsed = parse_model_prompt(engine.model_config, prompt)
     (rendered,) = await renderer.render_cmpl_async([parsed], skip_mm_cache=True)
+    content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": _QUESTION}]
+    params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+    attach(rendered, Conversation([{"role": "user", "content": content}], params, {"image": [image]}))
     return rendered
 
 

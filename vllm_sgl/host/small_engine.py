@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm import AsyncEngineArgs
-from vllm.config import VllmConfig
+from vllm.config import ModelConfig, VllmConfig
 from vllm.transformers_utils.config import get_config, get_hf_text_config
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -44,15 +44,21 @@ def small_config(
         ValueError: where the small model is missing or is no supported vision-language model, or the user's
             arguments would undo the guide.
     """
-    arguments = small_arguments(large, config, _context(config.small, large))
+    text = _text_config(config.small, large.model_config.trust_remote_code)
+    arguments = small_arguments(large, config, _context(text, large))
+    if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
+        # No window at all, but vLLM would give its layers a KV cache of another kind.
+        arguments.setdefault("disable_sliding_window", True)
     try:
         engine_args = AsyncEngineArgs(
             **arguments, hf_overrides=variant, worker_extension_cls=worker_extension
         )
         without_encoder_graphs(engine_args)
-        return engine_args.create_engine_config(UsageContext.ENGINE_CONTEXT)
+        small = engine_args.create_engine_config(UsageContext.ENGINE_CONTEXT)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
+    _refuse_partial_attention(config.small, small.model_config)
+    return small
 
 
 def start_small(config: VllmConfig) -> AsyncLLM:
@@ -73,15 +79,39 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
     return [process.pid for process in manager.processes]
 
 
-def _context(small: str, large: VllmConfig) -> int:
-    """The large model's context length, or less where the small model was made for less."""
+def _text_config(small: str, trust_remote_code: bool) -> Any:
+    """The config of the small model's decoder."""
     try:
-        own = get_config(small, trust_remote_code=large.model_config.trust_remote_code)
-        limit = getattr(get_hf_text_config(own), "max_position_embeddings", None)
+        return get_hf_text_config(get_config(small, trust_remote_code=trust_remote_code))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
             "can be downloaded, and --trust-remote-code where its config needs it"
         ) from error
+
+
+def _context(text: Any, large: VllmConfig) -> int:
+    """The large model's context length, or less where the small model was made for less."""
+    limit = getattr(text, "max_position_embeddings", None)
     most = large.model_config.max_model_len
     return min(most, limit) if limit else most
+
+
+def _refuse_partial_attention(name: str, small: ModelConfig) -> None:
+    """Before anything is loaded: only attention over the whole prompt says what matters in it.
+
+    Raises:
+        ValueError: for a decoder with windows shorter than the context, or with layers without attention.
+    """
+    window = small.get_sliding_window()
+    if window is not None and window < small.max_model_len:
+        raise ValueError(
+            f"--sgl-small {name}: layers of this model see only the last {window} tokens, fewer than its "
+            f"context of {small.max_model_len}, and so not every visual token. A guide must see the whole "
+            "prompt: choose another small model"
+        )
+    if small.is_hybrid or small.is_attention_free:
+        raise ValueError(
+            f"--sgl-small {name}: this model has layers without attention, whose view of the prompt cannot "
+            "be read: choose another small model, with attention in every layer"
+        )

@@ -1,7 +1,7 @@
 """ASGI middleware: reads what an engine request does not show, and adds the ``sgl`` object to responses.
 
-Added through vLLM's own ``--middleware`` hook. Nothing is parsed but requests that mention tools or beam
-search; responses get their ``sgl`` spliced in before the closing brace, every other byte stays.
+Added through vLLM's own ``--middleware`` hook. Nothing is parsed but requests that mention tools, beam
+search or token ids; responses get their ``sgl`` spliced in before the closing brace, every other byte stays.
 """
 
 import json
@@ -14,7 +14,7 @@ Message = dict[str, Any]
 
 #: Anything that ends a stream, in vLLM's chat, completion, Responses and Messages formats.
 _LAST_MARKS = (b'"finish_reason":"', b'"choices":[]', b"response.completed", b"message_stop")
-_ASKS = (b'"tools"', b'"functions"', b'"use_beam_search"')
+_ASKS = (b'"tools"', b'"functions"', b'"use_beam_search"', b'"return_token_ids"')
 
 
 class SGLMiddleware:
@@ -64,6 +64,7 @@ class _Reading:
             tools = wanted.get("tools") or wanted.get("functions")
             self._about.tools = bool(tools) and wanted.get("tool_choice") != "none"
             self._about.beam_search = bool(wanted.get("use_beam_search"))
+            self._about.token_ids = bool(wanted.get("return_token_ids"))
 
 
 class _Reporting:

@@ -11,12 +11,12 @@ from vllm import RequestOutput, SamplingParams
 from vllm.exceptions import VLLMClientError
 
 from vllm_sgl.commands.explain.errors import UsageError
-from vllm_sgl.commands.explain.explanation import Answer, Explanation, Pruned, SeenImage
+from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
 from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.decide import score
 from vllm_sgl.engine.offline import LLM
 from vllm_sgl.families import family_of
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.base import Guide, GuideWrapper
 from vllm_sgl.host import image_file
 from vllm_sgl.visual.layout import LayoutOf
 
@@ -64,9 +64,14 @@ def explain(
     Raises:
         UsageError: for a pair that does not start, or a question that the small model cannot take.
     """
-    look = OneLook()
+    looks: list[OneLook] = []
+
+    def once(guide: Guide) -> OneLook:
+        looks.append(OneLook(guide))
+        return looks[0]
+
     try:
-        llm = LLM(large, sgl_small=small, wrap_guide=look.wrap, **{**_DEFAULTS, **arguments})
+        llm = LLM(large, sgl_small=small, wrap_guide=once, **{**_DEFAULTS, **arguments})
     except (OSError, TypeError, ValueError, VLLMClientError) as error:
         raise UsageError(f"the pair does not start: {error}") from error
     try:
@@ -88,7 +93,7 @@ def explain(
             )
         pruned = outputs[: len(retentions)]
         decided = outputs[len(retentions)].sgl if exit_threshold is not None else None
-        said = look.result.answer
+        said = looks[0].result.answer
         layout_of = family_of(llm.model_config).layout_of(llm.model_config)
         return Explanation(
             large=large,
@@ -96,11 +101,11 @@ def explain(
             question=question,
             query_rows=llm.llm_engine.sgl_config.query_rows,
             positions=llm.llm_engine.sgl_config.positions,
-            images=_seen(images, layout_of, look.result.importance),
-            small_answer=Answer(said.text, len(said.token_ids), said.finish_reason == "stop"),
+            images=_seen(images, layout_of, looks[0].result.importance),
+            small_answer=Said(said.text, len(said.token_ids), said.finish_reason == "stop"),
             large_answer=_answer(plain),
             pruned=[
-                Pruned(share, [indices.numpy() for indices in output.sgl.kept], _answer(output))
+                PrunedAnswer(share, [indices.numpy() for indices in output.sgl.kept], _answer(output))
                 for share, output in zip(retentions, pruned, strict=True)
             ],
             confidence=score.confidence(said.logprobs),
@@ -114,22 +119,13 @@ def explain(
         llm.shutdown()
 
 
-class OneLook:
+class OneLook(GuideWrapper):
     """A :class:`vllm_sgl.guide.base.Guide` that looks once, whoever asks: one importance explains every
     retention, to the last bit."""
 
-    def wrap(self, guide: Guide) -> "OneLook":
-        self._guide = guide
+    def __init__(self, guide: Guide) -> None:
+        super().__init__(guide)
         self._look: asyncio.Task[GuideResult] | None = None
-        return self
-
-    @property
-    def context(self) -> int:
-        return self._guide.context
-
-    @property
-    def alive(self) -> bool:
-        return self._guide.alive
 
     @property
     def result(self) -> GuideResult:
@@ -137,22 +133,10 @@ class OneLook:
         assert self._look is not None
         return self._look.result()
 
-    async def start(self) -> None:
-        await self._guide.start()
-
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         if self._look is None:
             self._look = asyncio.create_task(self._guide.look(request, answer_tokens))
         return await self._look
-
-    async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
-        return await self._guide.confirm(request, result, share)
-
-    async def abort(self, request_id: str) -> None:
-        await self._guide.abort(request_id)
-
-    def stop(self, timeout: float | None = None) -> None:
-        self._guide.stop(timeout)
 
 
 def _conversation(images: Iterable[Image.Image], question: str) -> list[dict[str, Any]]:
@@ -171,9 +155,9 @@ def _ask(
     return outputs
 
 
-def _answer(output: RequestOutput) -> Answer:
+def _answer(output: RequestOutput) -> Said:
     completion = output.outputs[0]
-    return Answer(completion.text, len(completion.token_ids), completion.finish_reason == "stop")
+    return Said(completion.text, len(completion.token_ids), completion.finish_reason == "stop")
 
 
 def _seen(

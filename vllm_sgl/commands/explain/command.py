@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from vllm_sgl.commands.explain import explanation
 from vllm_sgl.commands.explain.errors import UsageError
-from vllm_sgl.commands.explain.explanation import Answer, Explanation
+from vllm_sgl.commands.explain.explanation import Explanation, Said
 from vllm_sgl.config import ALLOWED, QueryRows
 
 RETENTIONS = (0.35, 0.18, 0.09)
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
 def summary(explained: Explanation) -> str:
     """Answers, score and decision, as lines of text."""
     total = explained.visual_tokens
-    answers: list[tuple[str, int, Answer]] = [
+    answers: list[tuple[str, int, Said]] = [
         ("small", total, explained.small_answer),
         ("large", total, explained.large_answer),
         *(("large", pruned.kept_tokens, pruned.answer) for pruned in explained.pruned),

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Said:
     """tokens: how many, the end token included. finished: not cut at the length limit."""
 
     text: str
@@ -67,12 +67,12 @@ class SeenImage:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedAnswer:
     """kept: one ascending int64 array of kept indices per image."""
 
     retention: float
     kept: "Sequence[np.ndarray]"
-    answer: Answer
+    answer: Said
 
     @property
     def kept_tokens(self) -> int:
@@ -94,9 +94,9 @@ class Explanation:
     query_rows: str
     positions: str
     images: Sequence[SeenImage]
-    small_answer: Answer
-    large_answer: Answer
-    pruned: Sequence[Pruned]
+    small_answer: Said
+    large_answer: Said
+    pruned: Sequence[PrunedAnswer]
     confidence: float
     consistency: float | None
     score: float | None
@@ -136,7 +136,7 @@ def _image(image: SeenImage) -> dict[str, Any]:
     }
 
 
-def _pruned(pruned: Pruned, images: Sequence[SeenImage]) -> dict[str, Any]:
+def _pruned(pruned: PrunedAnswer, images: Sequence[SeenImage]) -> dict[str, Any]:
     return {
         "retention": pruned.retention,
         "kept_tokens": pruned.kept_tokens,

@@ -17,7 +17,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patheffects import withStroke
 
 from vllm_sgl.commands.explain import pixels
-from vllm_sgl.commands.explain.explanation import Answer, Explanation, SeenImage
+from vllm_sgl.commands.explain.explanation import Explanation, Said, SeenImage
 from vllm_sgl.commands.explain.sheet import GREY, LINE, Sheet, fold, font, line_height, text_width
 from vllm_sgl.core import Reason
 from vllm_sgl.visual.layout import Layout
@@ -60,7 +60,7 @@ class _View:
     heading: str
     note: str
     who: str
-    answer: Answer
+    answer: Said
     values: Sequence[np.ndarray]
     paint: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -173,7 +173,7 @@ def _plan_columns(columns: int, cells: int, explained: Explanation, views: Seque
     return _Plan(columns, math.ceil(cells / columns), width, height, boxes)
 
 
-def _folded(answer: Answer, width: float) -> list[str]:
+def _folded(answer: Said, width: float) -> list[str]:
     return fold(f"“{answer.text.strip()}{'' if answer.finished else ' …'}”", width, _ANSWER, _ANSWER_LINES)
 
 

@@ -9,6 +9,7 @@ from vllm import SamplingParams
 from vllm_sgl.core import GuideRequest, GuideResult, RenderedPrompt, Seen
 from vllm_sgl.decide import score
 from vllm_sgl.families import tiles_of
+from vllm_sgl.guide.admission import Capacity
 from vllm_sgl.guide.local import params
 from vllm_sgl.guide.local.answers import read_answer
 from vllm_sgl.guide.local.collector import Collector
@@ -28,12 +29,12 @@ class LocalGuide:
 
     Args:
         engine: the small engine, its workers extended by ``GuideWorkerExtension``.
-        timeout: seconds before a pass counts as failed.
+        timeout, patient: as :class:`vllm_sgl.guide.local.passes.Passes` has them.
     """
 
-    def __init__(self, engine: Any, timeout: float) -> None:
+    def __init__(self, engine: Any, timeout: float, patient: bool = False) -> None:
         self.engine = engine
-        self._passes = Passes(engine, timeout)
+        self._passes = Passes(engine, timeout, patient)
         self._collector = Collector(self._passes.take)
         self._tiles = tiles_of(engine.model_config)
         self._heads = 0
@@ -48,16 +49,23 @@ class LocalGuide:
     def alive(self) -> bool:
         return self._passes.alive
 
+    @property
+    def capacity(self) -> Capacity:
+        """What the small engine's batch and its KV cache hold."""
+        config = self.engine.vllm_config
+        cache, requests = config.cache_config, config.scheduler_config.max_num_seqs
+        return Capacity(requests, cache.kv_cache_size_tokens, cache.block_size)
+
     async def start(self) -> None:
         """Install the capture in every worker, and run both passes once on a few text tokens: vLLM compiles
         its log-probability code on first use, which takes seconds that no request should wait for."""
         async with ready_in_time("the small engine (--sgl-small)"):
             installed = await while_alive(self.engine, self.engine.collective_rpc("sgl_install"))
             self._heads = sum(worker["layers"] * worker["heads"] for worker in installed)
-            prompt = {"type": "token", "prompt_token_ids": [0, 0]}
-            forcing = params.forcing([0], 1, self._rows_alone)
-            await self._passes.run(prompt, params.looking(SamplingParams(), 2), "sgl-warm-up-guide", 0)
-            await self._passes.run(prompt, forcing, "sgl-warm-up-consistency", 0)
+            await self._passes_on_text()
+
+    async def probe(self) -> None:
+        await self._passes.guarded(self._passes_on_text())
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         return await self._passes.guarded(self._look(request, answer_tokens))
@@ -70,6 +78,12 @@ class LocalGuide:
 
     def stop(self, timeout: float | None = None) -> None:
         self.engine.shutdown(timeout)
+
+    async def _passes_on_text(self) -> None:
+        prompt: Any = {"type": "token", "prompt_token_ids": [0, 0]}
+        await self._passes.run(prompt, params.looking(SamplingParams(), 2), "sgl-text-guide", 0)
+        forcing = params.forcing([0], 1, self._rows_alone)
+        await self._passes.run(prompt, forcing, "sgl-text-consistency", 0)
 
     async def _look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         key, prompt_end = uuid.uuid4().hex, len(request.prompt["prompt_token_ids"])

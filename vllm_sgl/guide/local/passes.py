@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from vllm import SamplingParams
+from vllm.exceptions import VLLMClientError
 from vllm.outputs import RequestOutput
 
 from vllm_sgl.core import Reason, RenderedPrompt
@@ -22,11 +23,15 @@ class Passes:
     Args:
         engine: the small engine, an ``AsyncLLM``.
         timeout: seconds before a pass counts as failed.
+        patient: then it fails only if the engine does not answer a call either, for as long again: it is
+            slow, not silent.
     """
 
-    def __init__(self, engine: Any, timeout: float) -> None:
+    def __init__(self, engine: Any, timeout: float, patient: bool = False) -> None:
         self._engine = engine
         self._timeout = timeout
+        self._patient = patient
+        self._ping: asyncio.Future[Any] | None = None
 
     @property
     def alive(self) -> bool:
@@ -64,15 +69,31 @@ class Passes:
             work.close()
             raise GuideError(Reason.GUIDE_DEAD, "the small engine is dead")
         start = time.monotonic()
+        task = asyncio.ensure_future(work)
         try:
-            return await asyncio.wait_for(work, self._timeout)
+            while not (await asyncio.wait([task], timeout=self._timeout))[0]:
+                if not (self._patient and await self._answers()):
+                    if not self.alive:
+                        raise EngineDeadError()
+                    waited = time.monotonic() - start
+                    raise GuideError(Reason.GUIDE_TIMEOUT, f"no answer after {waited:.1f} s")
+            return task.result()
         except (GuideError, RequestAborted):
             raise
-        except TimeoutError:
-            waited = time.monotonic() - start
-            raise GuideError(Reason.GUIDE_TIMEOUT, f"no answer after {waited:.1f} s") from None
         except EngineDeadError as error:
             raise GuideError(Reason.GUIDE_DEAD, "the small engine died") from error
+        except VLLMClientError as error:
+            raise GuideError(Reason.GUIDE_REFUSED, f"not for the small engine: {error}") from error
         except Exception as error:
             reason = Reason.GUIDE_FAILED if self.alive else Reason.GUIDE_DEAD
             raise GuideError(reason, f"{type(error).__name__}: {error}") from error
+        finally:
+            task.cancel()
+
+    async def _answers(self) -> bool:
+        """Whether the engine answers a call, which it does between two steps. Passes share one call."""
+        if self._ping is None or self._ping.done():
+            self._ping = asyncio.ensure_future(self.take([]))
+            self._ping.add_done_callback(lambda ping: ping.cancelled() or ping.exception())
+        await asyncio.wait([self._ping], timeout=self._timeout)
+        return self._ping.done() and self._ping.exception() is None

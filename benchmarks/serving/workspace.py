@@ -29,7 +29,7 @@ class BenchmarkError(RuntimeError):
 
 
 @dataclass
-class Session:
+class Workspace:
     """cpu: whether children run on CPUs. work: for checkpoints and logs. deadline: on `time.monotonic`'s
     clock; nothing runs longer. environment: of every child; :meth:`prepare` fills it in."""
 

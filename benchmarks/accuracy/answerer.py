@@ -10,14 +10,15 @@ from tqdm import tqdm
 from tools.internvl_reference.tiling import Tiling
 
 from .asking import Ask
-from .backends import Backend, Engines, Server
+from .backends import Backend, Endpoint, Engines
 from .data import Question
-from .rankings import RankingGuide, Rankings
+from .ranking_guide import RankingGuide
+from .rankings import Rankings
 from .settings import Setting
 from .store import Store
 
 
-class Session:
+class Answerer:
     """Answers settings, and starts a backend only for what is missing."""
 
     def __init__(
@@ -67,7 +68,7 @@ class Session:
     def _backend(self, positions: str | None) -> Backend:
         options = self._options
         if options.base_url:
-            return Server(options.base_url, options.large)
+            return Endpoint(options.base_url, options.large)
         arguments = {"trust_remote_code": options.trust_remote_code, **options.large_args}
         if options.small_args:
             arguments["sgl_small_args"] = options.small_args
@@ -75,6 +76,6 @@ class Session:
             arguments["sgl_positions"] = positions
 
         def wrap(guide: Any) -> RankingGuide:
-            return RankingGuide(guide, self._rankings.importance)
+            return RankingGuide(guide, self._rankings)
 
         return Engines(options.large, options.small, wrap, arguments)

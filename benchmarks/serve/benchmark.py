@@ -1,0 +1,175 @@
+"""One run of a preset, from the first server's start to the tables."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import report
+from benchmarks.serving.load import Reply, ask, body
+from benchmarks.serving.pair import Side, layouts, sides
+from benchmarks.serving.server import VLLM, Server, running
+from benchmarks.serving.workspace import Workspace
+
+from . import answers, curve, figures, tables
+from .bench import Bench, Run
+from .components import Samples, part_times
+from .cost import PartTimes
+from .presets import Preset
+from .settings import Setting, Step
+
+_CACHES = (
+    "prefix and encoder caches as by vLLM's defaults (on CPUs a small processor cache), SGL's feature cache "
+    "on; no request has a picture that its server has seen"
+)
+
+
+class Benchmark:
+    """One run of everything; what it finds is written as it comes."""
+
+    def __init__(self, workspace: Workspace, name: str, preset: Preset, out: Path | None) -> None:
+        self._workspace, self._name, self._preset, self._out = workspace, name, preset, out
+        self._began = time.monotonic()
+        self._environment = workspace.describe() | {"layouts": layouts(preset.cpu)}
+        self._fixed = preset.asked.aside(2 * preset.answers)
+        self._threshold = 0.0
+        self._runs: list[Run] = []
+        self._small, self._large = Samples(), Samples()
+
+    def run(self) -> None:
+        """
+        Raises:
+            BenchmarkError: where a server does not start, or answers are wrong.
+        """
+        report.print_environment(self._environment)
+        for side, layout in self._environment["layouts"].items():
+            print(f"layout    {side}: {layout}")
+        print(f"caches    {_CACHES}", flush=True)
+        pair, workspace = self._preset.pair, self._workspace
+        pair.write(workspace.work)
+        guided = "benchmarks.serve.random_guide" if self._preset.random else VLLM
+        servers = {
+            side: pair.server(workspace, side, guided if side == "guided" else VLLM)
+            for side in sides(self._preset.cpu)
+        }
+        with Bench(workspace, self._preset) as bench:
+            if self._preset.together:
+                self._side_by_side(bench, servers)
+            else:
+                self._in_turns(bench, servers)
+        self._show()
+
+    def _side_by_side(self, bench: Bench, servers: Mapping[Side, Server]) -> None:
+        report.progress(f"starting {', '.join(servers)}")
+        with running(*servers.values()):
+            bench.ready()
+            self._measure(servers)
+            self._check(servers, answers.answer(servers["plain"], self._preset, self._fixed))
+            for server in servers.values():
+                self._warm_up(server)
+            for round in range(self._preset.rounds):
+                if round and self._late:
+                    break
+                self._load(bench, servers, list(self._preset.steps(round)))
+                self._measure(servers)
+
+    def _in_turns(self, bench: Bench, servers: Mapping[Side, Server]) -> None:
+        steps = [step for round in range(self._preset.rounds) for step in self._preset.steps(round)]
+        replies: list[Reply] = []
+        for side, server in sorted(servers.items(), key=lambda one: one[0] == "guided"):
+            report.progress(f"starting {side}")
+            with running(server):
+                bench.ready()
+                here = {side: server}
+                self._measure(here)
+                if side == "plain":
+                    replies = answers.answer(server, self._preset, self._fixed)
+                self._check(here, replies)
+                self._warm_up(server)
+                self._load(bench, here, [step for step in steps if step.setting.side == side])
+
+    @property
+    def _late(self) -> bool:
+        return time.monotonic() - self._began > 60 * self._preset.minutes
+
+    def _times(self, clients: int) -> PartTimes:
+        return part_times(self._small, self._large, self._preset.batched(clients))
+
+    def _measure(self, servers: Mapping[Side, Server]) -> None:
+        """Component times of those servers that have them."""
+        for side, into in (("small", self._small), ("plain", self._large)):
+            if side in servers:
+                into.measure(servers[side], self._preset, small=side == "small")
+
+    def _check(self, servers: Mapping[Side, Server], plain: Sequence[Reply]) -> None:
+        """plain: replies of plain vLLM to the fixed set."""
+        if "plain" in servers and self._preset.asked.known:
+            answers.right(self._fixed, plain)
+        if "default" in servers:
+            answers.same(answers.answer(servers["default"], self._preset, self._fixed), plain)
+        if (guided := servers.get("guided")) is not None:
+            answers.check(guided, self._preset, self._fixed, plain)
+            report.progress("answers are right")
+            if None in self._preset.thresholds:
+                asked = self._preset.asked.aside(self._preset.answers)
+                self._threshold = answers.threshold(guided, self._preset, asked)
+                report.progress(f"exits from a score of {self._threshold:.4g}")
+
+    def _warm_up(self, server: Server) -> None:
+        """Many at once: vLLM compiles some code when it first sees a batch."""
+        setting = Setting(retention=min(self._preset.retentions), exits=True)
+        asked, source = self._preset.asked.aside(max(self._preset.loads) // 2 or 1), self._preset.asked
+        xargs = setting.xargs(self._threshold)  # plain vLLM passes over them
+        made = [body(one.content, source.max_tokens, xargs, source.fixed_length) for one in asked]
+        ask(server, made, len(made))
+
+    def _load(self, bench: Bench, servers: Mapping[Side, Server], steps: Sequence[Step]) -> None:
+        with tqdm(total=sum(self._preset.loads[step.clients] for step in steps), unit="request") as bar:
+            for step in steps:
+                if step.round and self._late and self._preset.together:
+                    break
+                bar.set_description(str(step))
+                requests = self._preset.asked.make(self._preset.numbers(step), step.setting.sent)
+                self._runs.append(bench.load(servers[step.setting.side], step, requests, self._threshold))
+                bar.update(len(requests))
+                self._write(finished=False)
+
+    @property
+    def _minutes(self) -> float:
+        return round((time.monotonic() - self._began) / 60, 1)
+
+    def _show(self) -> None:
+        tables.show(self._runs, self._times)
+        known = max(run.cached_share for run in self._runs)
+        print(f"The prefix cache knew {known:.1%} of prompt tokens at most. {self._minutes} minutes")
+        self._write(finished=True)
+        if self._out is not None:
+            from .pictures import draw
+
+            pair = self._preset.pair
+            title = f"{pair.large.name} guided by {pair.small.name}, {self._environment['machine']}"
+            for path in draw(self._runs, self._times, self._out, title):
+                report.progress(f"written: {path}")
+
+    def _write(self, finished: bool) -> None:
+        if self._out is None:
+            return
+        self._out.mkdir(parents=True, exist_ok=True)
+        values: dict[str, Any] = {
+            **self._environment,
+            "benchmark": "serve",
+            "preset": self._name,
+            "finished": finished,
+            "minutes": self._minutes,
+            "caches": _CACHES,
+            "exit_threshold": self._threshold,
+            "part_times": {clients: asdict(self._times(clients)) for clients in self._preset.loads},
+            "noise": {metric: figures.noise(self._runs, metric) for metric in figures.METRICS},
+            "beside": figures.rows_beside(self._runs),
+            "curve": [point.as_dict() for point in curve.points(self._runs)],
+            "runs": [asdict(run) for run in self._runs],
+        }
+        report.write_json(self._out / "result.json", values, figures.rows(self._runs, self._times))

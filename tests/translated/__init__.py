@@ -1,0 +1,1 @@
+"""Pairs whose models have prompts of their own."""

@@ -1,0 +1,54 @@
+"""Tiny pairs that need two renderings of a conversation, and what is asked of them."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.engines import user
+from tests.support.images import random_image
+from tools import tiny_families, tiny_internvl
+from tools.tiny_internvl import LARGE_QWEN2, SMALL_LLAMA
+from tools.tiny_internvl.tokenizer import TRAINING_TEXT, train
+
+#: After Phi-3's: other markers, and no place for a system message.
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '<|user|>\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ '<|assistant|>\\n' + message['content'] + '<|im_end|>\\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+
+
+def other_tokenizer(folder: Path) -> tuple[Path, Path]:
+    """(small, large): other merges, other ids, another template, another decoder; tiled alike."""
+    tokenizer = train(TRAINING_TEXT.upper() + TRAINING_TEXT, merges=96)
+    small = tiny_internvl.build(SMALL_LLAMA, folder / "small-other-tokenizer", tokenizer, TEMPLATE)
+    return small, tiny_internvl.build(LARGE_QWEN2, folder / LARGE_QWEN2.name)
+
+
+def other_format(folder: Path) -> tuple[Path, Path]:
+    """(small, large): transformers' format guides the chat format; pixels are nearly the same."""
+    small = tiny_families.build(
+        tiny_families.FAMILIES["internvl_hf"], tiny_families.SMALL, folder / "small-other-format"
+    )
+    return small, tiny_internvl.build(LARGE_QWEN2, folder / LARGE_QWEN2.name)
+
+
+BUILDERS = {"tokenizer": other_tokenizer, "format": other_format}
+
+#: One turn; two turns with an image each, under a system message; an image in an early turn.
+CONVERSATIONS: list[list[dict[str, Any]]] = [
+    [user("Read the number on the back of the shirt.", random_image(0, 300, 200))],
+    [
+        {"role": "system", "content": "Answer with a single word."},
+        user("What is written on the sign?", random_image(1, 112, 112)),
+        {"role": "assistant", "content": "The sign says stop."},
+        user("Which of the two images has more red shapes?", random_image(2, 360, 120)),
+    ],
+    [
+        user("What time does the clock show?", random_image(3, 120, 240)),
+        {"role": "assistant", "content": "Ten past two."},
+        user("Is the door open or closed?"),
+    ],
+]

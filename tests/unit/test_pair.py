@@ -1,0 +1,55 @@
+"""How one model can guide another, by what their files say."""
+
+from dataclasses import replace
+
+import pytest
+
+from vllm_sgl.host.pair import ModelFacts, check_pair
+
+LARGE = ModelFacts(
+    "large", "InternVLChatModel", {"image_size": 448, "visual tokens per tile": 256},
+    vocabulary={"a": 0, "b": 1}, encoded=(0, 1), rendered="<user>",
+)  # fmt: skip
+SMALL = replace(LARGE, name="small")
+
+
+def test_one_prompt_for_both():
+    verdict = check_pair(LARGE, SMALL)
+    assert (verdict.way, verdict.same_tokens, dict(verdict.differences)) == ("shared", True, {})
+    assert str(verdict) == "small guides large over the same prompt"
+
+
+@pytest.mark.parametrize(
+    ("change", "differs", "same_tokens"),
+    [
+        ({"vocabulary": {"a": 1, "b": 0}}, "tokenizer", False),
+        ({"encoded": (1, 0)}, "tokenizer", False),
+        ({"rendered": "<USER>"}, "chat template", True),
+        ({"rendered": None}, "chat template", True),
+        ({"architecture": "InternVLForConditionalGeneration"}, "prompt format", True),
+    ],
+)
+def test_a_prompt_for_each(change, differs, same_tokens):
+    verdict = check_pair(LARGE, replace(SMALL, **change))
+    assert (verdict.way, verdict.same_tokens, list(verdict.differences)) == (
+        "translated", same_tokens, [differs],
+    )  # fmt: skip
+    assert str(verdict) == f"small guides large over a prompt of its own; what differs: {differs}"
+
+
+@pytest.mark.parametrize("change", [{}, {"vocabulary": {"c": 0}}])
+def test_images_must_be_cut_alike(change):
+    other = replace(SMALL, vision={"image_size": 224, "visual tokens per tile": 256}, **change)
+    verdict = check_pair(LARGE, other)
+    assert verdict.way == "refused"
+    assert (
+        "cannot guide large: their image tiling differs ((large, small): {'image_size': (448, 224)})"
+        in str(verdict)
+    )
+    assert "choose another --sgl-small" in str(verdict)
+
+
+def test_families_that_know_nothing_of_one_another():
+    verdict = check_pair(LARGE, replace(SMALL, vision={"patch_size": 14}))
+    assert verdict.way == "refused"
+    assert "'patch_size': (None, 14)" in verdict.differences["image tiling"]
