@@ -11,10 +11,11 @@ from vllm_sgl.core import Facts, Seen, VisualItem
 from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.prune.base import policy
 
-#: So heavy that its prefill of two large images outweighs a guide pass, and of one tile does not.
+#: So heavy that its prefill of two large images outweighs a guide pass, and of one tile does not. Its vision
+#: encoder takes about as much.
 HEAVY = TinySpec(
     "large-heavy", "qwen2", hidden=768, layers=8, heads=12, kv_heads=4, head_dim=64, intermediate=2112,
-    seed=14,
+    vit_hidden=512, vit_layers=6, vit_heads=8, seed=14,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from vllm.multimodal.inputs import (
 from tests.support.compare import assert_same_answer
 from tests.support.encoded import Encoded
 from tests.support.engines import Engines, inputs
-from tests.support.prompts import IMG
+from tests.support.prompts import END, IMG, START
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.fields import KEPT, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import visual_counts
@@ -35,14 +35,18 @@ def item(first, count):
 
 
 def make_prompt():
-    """An image of four tiles and one of two, three visual tokens each; pixels number the tiles."""
+    """Images of four and of two tiles, three visual tokens each, in markers; pixels number the tiles."""
+    marked = [torch.tensor([False, *[True] * count, False]) for count in (12, 6)]
     return {
         "type": "multimodal",
-        "prompt_token_ids": [1, *[IMG] * 12, 2, *[IMG] * 6, 3],
+        "prompt_token_ids": [1, START, *[IMG] * 12, END, 2, START, *[IMG] * 6, END, 3],
         "mm_kwargs": MultiModalKwargsItems({"image": [item(0, 4), item(10, 2)]}),
         "mm_hashes": {"image": ["hash-1", "hash-2"]},
         "mm_placeholders": {
-            "image": [PlaceholderRange(offset=1, length=12), PlaceholderRange(offset=14, length=6)]
+            "image": [
+                PlaceholderRange(offset=offset, length=len(mask), is_embed=mask)
+                for offset, mask in zip((1, 16), marked, strict=True)
+            ]
         },
     }
 
@@ -67,7 +71,7 @@ def test_only_open_tiles_leave():
     assert field(pruned, ROWS) == [6, 6]
     # Among the rows of tiles 1 and 3: the second of the one, first and last of the other.
     assert field(pruned, KEPT) == [[1, 3, 5], [0, 3]]
-    assert field(pruned, PLACES) == [[4, 9, 11], [0, 3]]  # places know nothing of tiles
+    assert field(pruned, PLACES) == [[0, 5, 10, 12, 13], [0, 1, 4, 7]]  # places know nothing of tiles
     sent = pruned["mm_kwargs"]["image"][0]["pixels"].data
     assert sent.untyped_storage().nbytes() == 2 * 2 * 4  # a view would take all pixels along
 
