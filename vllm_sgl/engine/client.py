@@ -233,3 +233,10 @@ def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
             "from the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve "
             "without --sgl-small"
         )
+    pruning = config.model_config.multimodal_config.video_pruning_rate
+    if pruning:
+        raise ValueError(
+            f"SGL does not work with --video-pruning-rate; received {pruning}: vLLM's own pruning is done by "
+            "the vision encoder, and puts positions into all features. Drop the flag, or serve without "
+            "--sgl-small"
+        )
