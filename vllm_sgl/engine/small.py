@@ -3,10 +3,11 @@
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.families import family_of
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
-from vllm_sgl.host import memory, small_engine
+from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.pair import check_pair
 
@@ -32,6 +33,5 @@ def start_small(large: VllmConfig, config: SGLConfig) -> AsyncLLM:
     small = small_config(large, config)
     models = large.model_config, small.model_config
     check_pair(*models, *(family_of(model).vision_facts(model) for model in models))
-    fixed_kv = config.small_args.get("kv_cache_memory_bytes")
-    memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
+    share_memory(large, small, config)
     return small_engine.start_small(small)
