@@ -16,6 +16,7 @@ from tests.support.images import QUESTIONS, random_image
 from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference.reference import confidence, reference, select
 from vllm_sgl import __version__
+from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune.top import TopImportance
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,8 @@ def test_kept_tokens_are_the_most_important(explained):
     for entry in found["pruned"]:
         assert entry["kept_tokens"] == max(1, math.floor(entry["retention"] * sum(COUNTS)))
         assert entry["kept_tokens"] == sum(map(len, entry["kept"]))
-        kept = TopImportance().select(importance, entry["retention"])
+        seen = [Seen(VisualItem("image", len(part)), part) for part in importance]
+        kept = TopImportance().select(seen, entry["retention"])
         assert entry["kept"] == [indices.tolist() for indices in kept]
         assert entry["open_tiles"] == [sorted({i // 16 for i in indices.tolist()}) for indices in kept]
 

@@ -17,6 +17,7 @@ def runner(*has_sink):
         layer = Attention.__new__(Attention)
         torch.nn.Module.__init__(layer)
         layer.attn_type, layer.has_sink = AttentionType.DECODER, has
+        layer.kv_cache = torch.zeros(1)
         layers[f"layer.{number}"] = layer
     spec = FullAttentionSpec(block_size=16, num_kv_heads=1, head_size=16, dtype=torch.float32)
     return SimpleNamespace(
