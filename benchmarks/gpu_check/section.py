@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from benchmarks.serving.session import Session
+from benchmarks.serving.workspace import Workspace
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Section:
 
 
 @dataclass
-class Check(Session):
+class Check(Workspace):
     """found: sections that have run; a later one may build on an earlier one's rows."""
 
     found: dict[str, Section] = field(default_factory=dict)

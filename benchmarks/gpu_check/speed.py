@@ -10,7 +10,7 @@ from itertools import count
 
 from benchmarks.serving.load import Reply, ask, bodies, median
 from benchmarks.serving.pair import Measured, measured
-from benchmarks.serving.session import BenchmarkError
+from benchmarks.serving.workspace import BenchmarkError
 
 from .section import Check, Section
 from .workload import GPU, SMOKE, Workload

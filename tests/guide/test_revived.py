@@ -104,10 +104,10 @@ async def test_one_that_dies_soon_again_uses_up_the_same_attempts():
     scene = Scene(*(HeldGuide() for _ in range(20)))
     await scene.guide.start()
     for _ in range(5):
-        scene.guide._guide.alive = False
+        scene.guide.guide.alive = False
         await scene.forward(40)
         assert scene.guide.alive
-    scene.guide._guide.alive = False
+    scene.guide.guide.alive = False
     await scene.forward(200)
     assert not scene.guide.alive
     assert len(scene.made_at) == 5
@@ -118,7 +118,7 @@ async def test_one_that_lived_long_may_be_started_as_often_again():
     await scene.guide.start()
     for _ in range(7):
         await scene.clock.forward(601)
-        scene.guide._guide.alive = False
+        scene.guide.guide.alive = False
         await scene.forward(3)
         assert scene.guide.alive
 

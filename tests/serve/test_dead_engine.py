@@ -1,21 +1,16 @@
 """A small engine that dies with a call pending: vLLM never answers that call, so the guide must notice."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
 from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError
-from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.guide.local.passes import Passes
 
 
 class DyingEngine:
     """Takes a call, dies, and leaves the caller waiting."""
-
-    model_config = SimpleNamespace(max_model_len=64)
-    vllm_config = SimpleNamespace(use_v2_model_runner=False)
 
     def __init__(self):
         self.errored = False
@@ -35,7 +30,7 @@ async def test_pending_call_fails_when_the_engine_dies():
 async def test_dead_engine_is_not_asked():
     engine = DyingEngine()
     engine.errored = True
-    guide = LocalGuide(engine, timeout=30)
+    passes = Passes(engine, timeout=30)
     with pytest.raises(GuideError) as caught:
-        await asyncio.wait_for(guide.look(None, 8), timeout=10)
+        await asyncio.wait_for(passes.guarded(passes.take(["key"])), timeout=10)
     assert caught.value.reason == Reason.GUIDE_DEAD

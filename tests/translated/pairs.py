@@ -6,8 +6,8 @@ from typing import Any
 from tests.support.engines import user
 from tests.support.images import random_image
 from tools import tiny_families, tiny_internvl
-from tools.tiny_internvl import LARGE_QWEN2, SMALL_LLAMA
-from tools.tiny_internvl.tokenizer import TRAINING_TEXT, train
+from tools.tiny_internvl import LARGE_QWEN2, SMALL_LLAMA, SMALL_QWEN2
+from tools.tiny_internvl.tokenizer import CHAT_TEMPLATE, TRAINING_TEXT, train
 
 #: After Phi-3's: other markers, and no place for a system message.
 TEMPLATE = (
@@ -19,6 +19,11 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 
+#: The large model's own template, for a server that is given one by file: it has a place for tools.
+LARGE_TEMPLATE = (
+    "{% if tools %}{{ '<|im_start|>tools\\n' + tools|tojson + '<|im_end|>\\n' }}{% endif %}" + CHAT_TEMPLATE
+)
+
 
 def other_tokenizer(folder: Path) -> tuple[Path, Path]:
     """(small, large): other merges, other ids, another template, another decoder; tiled alike."""
@@ -28,14 +33,22 @@ def other_tokenizer(folder: Path) -> tuple[Path, Path]:
 
 
 def other_format(folder: Path) -> tuple[Path, Path]:
-    """(small, large): transformers' format guides the chat format; pixels are nearly the same."""
+    """(small, large): transformers' format guides the chat format; their pixels are not the same."""
     small = tiny_families.build(
         tiny_families.FAMILIES["internvl_hf"], tiny_families.SMALL, folder / "small-other-format"
     )
     return small, tiny_internvl.build(LARGE_QWEN2, folder / LARGE_QWEN2.name)
 
 
-BUILDERS = {"tokenizer": other_tokenizer, "format": other_format}
+def to_other_format(folder: Path) -> tuple[Path, Path]:
+    """(small, large): the chat format guides transformers' format."""
+    large = tiny_families.build(
+        tiny_families.FAMILIES["internvl_hf"], tiny_families.LARGE, folder / "large-other-format"
+    )
+    return tiny_internvl.build(SMALL_QWEN2, folder / SMALL_QWEN2.name), large
+
+
+BUILDERS = {"tokenizer": other_tokenizer, "format": other_format, "to format": to_other_format}
 
 #: One turn; two turns with an image each, under a system message; an image in an early turn.
 CONVERSATIONS: list[list[dict[str, Any]]] = [

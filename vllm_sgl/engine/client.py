@@ -19,9 +19,9 @@ from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.engine import asked, costs
 from vllm_sgl.engine.facts import FactsReader
-from vllm_sgl.engine.guarding import start_guide
+from vllm_sgl.engine.guarding import guarded, start_guide
 from vllm_sgl.engine.metrics import metrics
-from vllm_sgl.engine.refusals import refusing, starting_large, starting_small
+from vllm_sgl.engine.refusals import refusing, starting_large
 from vllm_sgl.engine.shutdown import End, Shutdown
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
@@ -66,9 +66,10 @@ class SGLAsyncLLM(AsyncLLM):
         cpu.share_cores()
         self.sgl_config = config
         patient = kwargs.get("usage_context") in BULK
-        with refusing(), interruptible_start(), starting_small(config.small):
+        with refusing(), interruptible_start():
             small = SmallEngines(vllm_config, config)
-            self._local_guide: Guide = start_guide(small, config, patient)
+            started = start_guide(small, config, patient)
+        self._local_guide: Guide = started
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding: set[str] = set()
         model = vllm_config.model_config
@@ -80,8 +81,8 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
-            self._local_guide = guide_over(self._local_guide, small.verdict, small.config, self.renderer)
-            self._guide = self._local_guide
+            guide = guide_over(started, small.verdict, small.config, self.renderer)
+            self._guide = self._local_guide = guarded(guide, started, patient)
         except BaseException:
             self._local_guide.stop(0)
             raise
@@ -231,4 +232,11 @@ def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
             "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens "
             "from the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve "
             "without --sgl-small"
+        )
+    pruning = config.model_config.multimodal_config.video_pruning_rate
+    if pruning:
+        raise ValueError(
+            f"SGL does not work with --video-pruning-rate; received {pruning}: vLLM's own pruning is done by "
+            "the vision encoder, and puts positions into all features. Drop the flag, or serve without "
+            "--sgl-small"
         )

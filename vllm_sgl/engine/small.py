@@ -16,7 +16,7 @@ from vllm_sgl.guide.vocabulary import LargeVocabulary
 from vllm_sgl.host import memory, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
-from vllm_sgl.host.rendering import new_renderer, remember_conversations
+from vllm_sgl.host.rendering import remember_conversations, renderer_of
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
 
@@ -100,7 +100,7 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
         return local
     remember_conversations(large)
     # Not the small engine's own, which ends with it: the engine may be started again.
-    renderer = new_renderer(small)
+    renderer = renderer_of(small)
     if verdict.same_tokens:
         return Translated(local, renderer, large, None)
     vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())

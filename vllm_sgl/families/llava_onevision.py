@@ -132,6 +132,5 @@ class SGLLlavaOnevisionForConditionalGeneration(Pruned, LlavaOnevisionForConditi
     """vLLM's class that keeps only chosen visual tokens, at their original positions."""
 
     def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        tiles, sizes = kwargs.pop("pixel_values"), kwargs.pop("image_sizes")
-        picked = tiles[list(which)] if hasattr(tiles, "shape") else [tiles[index] for index in which]
-        return {**kwargs, "pixel_values": picked, "image_sizes": sizes[list(which)]}
+        tiles, sizes = kwargs["pixel_values"], kwargs["image_sizes"]
+        return {**kwargs, "pixel_values": [tiles[item] for item in which], "image_sizes": sizes[list(which)]}

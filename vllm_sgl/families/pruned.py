@@ -11,7 +11,7 @@ from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm_sgl.families.encoding import batch_items, encoded
 from vllm_sgl.families.features import FeatureCache
 from vllm_sgl.host import encoder
-from vllm_sgl.kernels.gather_visual import gather_visual
+from vllm_sgl.kernels.gather_visual import gather_visual, warm_up
 from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, PLACES
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
@@ -38,6 +38,8 @@ class Pruned:
         #: Hidden size and dtype of features.
         self._width = vllm_config.model_config.get_inputs_embeds_size()
         self._dtype = vllm_config.model_config.dtype
+        #: Whether the kernel that gathers features is compiled, which no request should wait for.
+        self._compiled = False
         #: Whether the model places position ids in more than one dimension by itself.
         self._own_positions = hasattr(super(), "get_mrope_input_positions")
 
@@ -74,14 +76,17 @@ class Pruned:
             RuntimeError: where features are not those that the prompt was rewritten for.
         """
         fields = {name: kwargs.pop(name, None) for name in FIELDS}
-        if fields[ITEM] is None:
+        device = next(self.parameters()).device  # type: ignore[attr-defined]
+        if fields[ITEM] is None:  # vLLM's own images at start, or a request that is not guided
+            if not self._compiled:
+                self._compiled = True
+                warm_up(self._width, self._dtype, device)
             return self.encode(**kwargs)
         items = batch_items(fields, self.tile_counts(len(fields[ITEM]), **kwargs))
 
         def encode(which: Sequence[int]) -> Sequence[torch.Tensor]:
             return self.encode(**self.pick(which, **kwargs))
 
-        device = next(self.parameters()).device  # type: ignore[attr-defined]
         empty = torch.empty(0, self._width, dtype=self._dtype, device=device)
         there = encoded(items, encode, self._features, self._most_rows, empty)
         return [

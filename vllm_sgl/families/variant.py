@@ -22,7 +22,8 @@ class UseVariant:
     then: the user's own ``hf_overrides``, a dict or a callable, applied first.
 
     Raises:
-        ValueError: when called with the config of a model that has no variant.
+        ValueError: when called with the config of a model that has no variant, or whose positions cannot be
+            packed.
     """
 
     def __init__(self, positions: str, then: Any = None) -> None:
@@ -42,6 +43,11 @@ class UseVariant:
             raise ValueError(
                 f"SGL supports the vision-language architectures {', '.join(FAMILIES)}; received "
                 f"{names or 'none'}: choose a pair of such models, or serve without --sgl-small"
+            )
+        if self.positions == "packed" and uses_mrope(config):
+            raise ValueError(
+                f"{known} places visual tokens by row and column (M-RoPE), and numbering what is left of "
+                "them means nothing; received positions='packed': leave it at 'original'"
             )
         config.architectures = [variant_name(known)]
         if self.positions == "original" and not uses_mrope(config):

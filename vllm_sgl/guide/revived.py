@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.guide.background import Background, in_daemon
@@ -22,31 +23,33 @@ ATTEMPTS = 5
 PAUSE = 1.0
 #: A guide that has lived so many seconds may be started so often again.
 STEADY = 600.0
-#: Seconds that a started guide has to get ready.
-READY = 600.0
+
+AnyProbed = TypeVar("AnyProbed", bound=Probed)
 
 
-class Revived:
+class Revived(Generic[AnyProbed]):
     """Passes requests on to a guide; where it dies, it is made anew in the background. Meanwhile requests
     fail as the dead guide fails them.
 
     The start is tried :data:`ATTEMPTS` times, ever more slowly. A guide that dies again before it was steady
     uses up the same attempts, so that a request that kills it cannot keep the machine busy with starts.
 
+    guide: the one that is asked now.
+
     Args:
-        first: the guide that runs already.
+        first: the guide that runs already; its ``start`` ends by itself, however long that takes.
         make: blocks until there is another one like it; called in a thread.
         sleep, clock: ``asyncio.sleep`` and ``time.monotonic``, or a test's.
     """
 
     def __init__(
         self,
-        first: Probed,
-        make: Callable[[], Probed],
+        first: AnyProbed,
+        make: Callable[[], AnyProbed],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._guide = first
+        self.guide = first
         self._make = make
         self._sleep = sleep
         self._clock = clock
@@ -54,31 +57,31 @@ class Revived:
         self._watching = Background()
         self._lock = threading.Lock()
         self._stopped = False
-        self._starting: Probed | None = None
+        self._starting: AnyProbed | None = None
 
     @property
     def context(self) -> int:
-        return self._guide.context
+        return self.guide.context
 
     @property
     def alive(self) -> bool:
-        return self._guide.alive
+        return self.guide.alive
 
     async def start(self) -> None:
-        await self._guide.start()
+        await self.guide.start()
         self._watching.start(self._watch())
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
-        return await self._guide.look(request, answer_tokens)
+        return await self.guide.look(request, answer_tokens)
 
     async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
-        return await self._guide.confirm(request, result, share)
+        return await self.guide.confirm(request, result, share)
 
     async def probe(self) -> None:
-        await self._guide.probe()
+        await self.guide.probe()
 
     async def abort(self, request_id: str) -> None:
-        await self._guide.abort(request_id)
+        await self.guide.abort(request_id)
 
     def stop(self, timeout: float | None = None) -> None:
         """From any thread. A start under way is undone when it is through, or ends with the process."""
@@ -86,15 +89,15 @@ class Revived:
             self._stopped = True
             starting = self._starting
         self._watching.end()
-        self._guide.stop(timeout)
+        self.guide.stop(timeout)
         if starting is not None:
-            starting.stop(timeout)
+            starting.stop(0)
 
     async def _watch(self) -> None:
         since = self._clock()
         while True:
             await self._sleep(WATCH)
-            if self._guide.alive:
+            if self.guide.alive:
                 if self._clock() - since >= STEADY:
                     self._attempts = 0
                 continue
@@ -118,26 +121,26 @@ class Revived:
             self._attempts += 1
             try:
                 fresh = await in_daemon(self._replace)
-                await asyncio.wait_for(fresh.start(), READY)
+                await fresh.start()
             except Exception as error:  # whatever an engine's start may fail with
                 said = f"{type(error).__name__}: {error}"
                 logger.warning("SGL: start %d of %d failed: %s", self._attempts, ATTEMPTS, said)
                 await in_daemon(self._discard)
                 continue
             with self._lock:
-                self._guide, self._starting = fresh, None
+                self.guide, self._starting = fresh, None
             return True
         return False
 
-    def _replace(self) -> Probed:
+    def _replace(self) -> AnyProbed:
         """Blocks. The dead guide goes first: what is left of it may hold memory."""
-        self._guide.stop()
+        self.guide.stop(0)
         fresh = self._make()
         with self._lock:
             if not self._stopped:
                 self._starting = fresh
                 return fresh
-        fresh.stop()
+        fresh.stop(0)
         raise RuntimeError("stopped while the guide was started again")
 
     def _discard(self) -> None:
@@ -145,4 +148,4 @@ class Revived:
         with self._lock:
             fresh, self._starting = self._starting, None
         if fresh is not None:
-            fresh.stop()
+            fresh.stop(0)

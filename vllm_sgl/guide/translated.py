@@ -7,7 +7,7 @@ from typing import Any
 
 from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, RenderedPrompt
 from vllm_sgl.errors import GuideError, RequestAborted, Unguidable
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.base import Guide, GuideWrapper
 from vllm_sgl.guide.vocabulary import LargeVocabulary, TranslatedAnswer, without_tokens
 from vllm_sgl.host.rendering import Conversation, conversation_of
 from vllm_sgl.host.second_rendering import SecondRenderer, left_out, own_values
@@ -16,18 +16,19 @@ from vllm_sgl.visual.items import visual_counts
 logger = logging.getLogger("vllm.vllm_sgl.guide")
 
 
-class Translated:
-    """A :class:`vllm_sgl.guide.base.Guide` around one. Each conversation is rendered once more, for the small
-    model; images have as many visual tokens in both prompts, so importance needs no translation.
+class Translated(GuideWrapper):
+    """Each conversation is rendered once more, for the small model; images have as many visual tokens in both
+    prompts, so importance needs no translation.
 
     Args:
         guide: takes the small model's prompts.
-        small, large: both models' renderers (``AsyncLLM.renderer``); the large one remembers conversations.
+        small: a renderer of the small model's, ended with the guide.
+        large: the large engine's, which remembers conversations.
         vocabulary: the large model's; None where both models have the same tokens.
     """
 
     def __init__(self, guide: Guide, small: Any, large: Any, vocabulary: LargeVocabulary | None) -> None:
-        self._guide = guide
+        super().__init__(guide)
         self._small = small
         self._large = large
         self._vocabulary = vocabulary
@@ -39,13 +40,9 @@ class Translated:
     def context(self) -> int:
         return sys.maxsize  # how long a prompt is in the small model's tokens is known once it is rendered
 
-    @property
-    def alive(self) -> bool:
-        return self._guide.alive
-
     async def start(self) -> None:
         """Also find out, once, whether one processing of an image serves both models."""
-        await self._guide.start()
+        await super().start()
         own = None
         if self._large.model_config.multimodal_config.get_limit_per_prompt("image"):
             own = own_values(self._large.get_mm_processor(), self._small.get_mm_processor())
@@ -62,8 +59,6 @@ class Translated:
             )  # fmt: skip
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
-        if not self._guide.alive:
-            raise GuideError(Reason.GUIDE_DEAD, "the small engine is dead")
         asked = await self.translate(request)
         if len(asked.prompt["prompt_token_ids"]) + 2 > self._guide.context:
             raise Unguidable(Reason.TOO_LONG)
@@ -82,10 +77,10 @@ class Translated:
     async def abort(self, request_id: str) -> None:
         if request_id in self._rendering:
             self._aborted.add(request_id)
-        await self._guide.abort(request_id)
+        await super().abort(request_id)
 
     def stop(self, timeout: float | None = None) -> None:
-        self._guide.stop(timeout)
+        super().stop(timeout)
         self._small.shutdown()
 
     async def translate(self, request: GuideRequest) -> GuideRequest:

@@ -66,7 +66,7 @@ def decoder_layers(runner: Any) -> list[Attention]:
             "the small model must use full attention in every layer; it has KV cache groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
-    if any(getattr(layer, "has_sink", False) for layer in layers):
+    if any(layer.has_sink for layer in layers):
         raise NotImplementedError(
             "the small model has attention sinks, which take a share of every row that no visual token gets: "
             "choose another --sgl-small"

@@ -16,6 +16,14 @@ from typing import Any
 from vllm.config import VllmConfig
 from vllm.renderers import ChatParams, renderer_from_config
 
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.renderers.base:BaseRenderer.render_messages(messages, params)",
+    "vllm.renderers.base:BaseRenderer.render_messages_async(messages, params)",
+    "vllm.renderers.base:BaseRenderer.process_for_engine(prompt, arrival_time)",
+    "vllm.renderers.base:BaseRenderer.process_for_engine_async(prompt, arrival_time)",
+)
+
 #: The key of a prompt, and of what an engine is given, that holds its :class:`Conversation`.
 _KEY = "sgl_conversation"
 _FIX = "adapt vllm_sgl/host/rendering.py"
@@ -36,11 +44,6 @@ class Conversation:
     processor_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def new_renderer(config: VllmConfig) -> Any:
-    """A renderer of its own for an engine's model: tokenizer, chat template and image processor."""
-    return renderer_from_config(config)
-
-
 def conversation_of(prompt: Mapping[str, Any]) -> Conversation | None:
     """The conversation of a rendered prompt; None where it was rendered from something else."""
     return prompt.get(_KEY)
@@ -49,6 +52,11 @@ def conversation_of(prompt: Mapping[str, Any]) -> Conversation | None:
 def attach(prompt: dict[str, Any], conversation: Conversation) -> None:
     """Make a rendered prompt one of this conversation."""
     prompt[_KEY] = conversation
+
+
+def renderer_of(config: VllmConfig) -> Any:
+    """A renderer for an engine's model, with threads of its own; to be ended with ``shutdown()``."""
+    return renderer_from_config(config)
 
 
 def remember_conversations(renderer: Any) -> None:

@@ -6,13 +6,30 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from vllm.config import ModelConfig
 from vllm.exceptions import VLLMClientError
 from vllm.inputs.engine import mm_input
+from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFieldElem, MultiModalKwargsItem, MultiModalKwargsItems
 from vllm.renderers import ChatParams
 
 from vllm_sgl.host import probe
 from vllm_sgl.host.rendering import Conversation
+
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.renderers.base:BaseRenderer.default_chat_tok_params",
+    "vllm.renderers.base:BaseRenderer.get_mm_processor",
+    "vllm.renderers.base:BaseRenderer.tokenize_prompt_async(prompt, params)",
+    "vllm.renderers.base:BaseRenderer.shutdown",
+    "vllm.multimodal.processing.processor:BaseMultiModalProcessor.info.parse_mm_data(mm_data)",
+    "vllm.multimodal.processing.processor:BaseMultiModalProcessor.dummy_inputs.get_dummy_text(mm_counts)",
+    "vllm.multimodal.processing.processor:BaseMultiModalProcessor._postprocess_prompt(prompt)",
+    "vllm.multimodal.processing.processor:BaseMultiModalProcessor._get_mm_prompt_updates"
+    "(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)",
+    "vllm.multimodal.processing.processor:BaseMultiModalProcessor._apply_prompt_updates"
+    "(token_ids, mm_prompt_updates)",
+)
 
 #: Where a part of a message keeps its image or video.
 _MEDIA_KEYS = ("image_url", "image_pil", "video_url")
@@ -22,6 +39,11 @@ _PROCESSOR_METHODS = ("_postprocess_prompt", "_get_mm_prompt_updates", "_apply_p
 #: Width and height of an image that is cut into several tiles where a model cuts images.
 _PROBE_SIZE = (960, 480)
 _WORD = "quince"
+
+
+def processor_of(model: ModelConfig) -> Any:
+    """A model's multi-modal processor, from its files."""
+    return MULTIMODAL_REGISTRY.create_processor(model)
 
 
 def own_values(large: Any, small: Any) -> dict[str, MultiModalFieldElem] | None:

@@ -16,6 +16,7 @@ _OURS = {
     "mm_processor_cache_gb": "the cache would hold back pixels that this engine has not seen",
     "async_scheduling": "it computes a row past the end of an answer, which must not count",
     "data_parallel_size": "there is one small engine",
+    "video_pruning_rate": "it would prune inside the vision encoder, by a rule of its own",
 }
 #: Modes in which a step calls attention through Python, where the guide listens.
 _READABLE_GRAPHS = ("NONE", "PIECEWISE")

@@ -1,0 +1,1 @@
+"""Which models make pairs, and how: ``vllm-sgl pairs``."""

@@ -1,0 +1,77 @@
+"""What would become of a pair at start, found out without starting it: configs, tokenizers, processors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vllm import EngineArgs
+from vllm.config import ModelConfig
+from vllm.exceptions import VLLMError
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.small import judge, small_config
+from vllm_sgl.host.pair import Verdict
+from vllm_sgl.host.second_rendering import own_values, processor_of
+
+_WAYS = {"shared": "shared prompt", "translated": "translated", "refused": "refused"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """way: in a word or two. why: what it follows from. cost: of guiding a request, beside the guide's pass;
+    None where nothing is guided."""
+
+    small: str
+    large: str
+    way: str
+    why: str
+    cost: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        return self.cost is None
+
+    def __str__(self) -> str:
+        lines = [f"{self.small} -> {self.large}: {self.way}", f"    why:   {self.why}"]
+        if self.cost is not None:
+            lines.append(f"    costs: {self.cost}")
+        return "\n".join(lines)
+
+
+def judge_pair(small: str, large: str, trust_remote_code: bool = False, **engine_args: Any) -> Judged:
+    """How one model would guide another, by their files: no weights are read.
+
+    Args:
+        small, large: directories, or names on the Hugging Face hub.
+        engine_args: of the large engine.
+    """
+    config = SGLConfig(small=small)
+    given = {"trust_remote_code": trust_remote_code, "load_format": "dummy", **engine_args}
+    try:
+        arguments = EngineArgs(large, **given)
+        use_sgl(arguments, config)
+        large_config = arguments.create_engine_config()
+        models = large_config.model_config, small_config(large_config, config).model_config
+        verdict = judge(*models)
+        if verdict.way == "refused":
+            return Judged(small, large, "refused", str(verdict))
+        return Judged(small, large, _WAYS[verdict.way], _why(verdict), _cost(verdict, *models))
+    except (OSError, ValueError, VLLMError) as error:
+        return Judged(small, large, "refused", " ".join(str(error).split()))
+
+
+def _why(verdict: Verdict) -> str:
+    if verdict.way == "shared":
+        return "same tokenizer, chat template and image tiling"
+    return f"same image tiling; another {', another '.join(verdict.differences)}"
+
+
+def _cost(verdict: Verdict, large: ModelConfig, small: ModelConfig) -> str:
+    if verdict.way == "shared":
+        return "nothing more: one rendering serves both models"
+    shared = own_values(processor_of(large), processor_of(small)) is not None
+    images = "once for both models" if shared else "a second time too"
+    cost = f"each conversation is rendered a second time as text; its images are processed {images}"
+    if not verdict.same_tokens:
+        cost += "; requests that name, count or ask for token ids never exit"
+    return cost

@@ -1,0 +1,47 @@
+"""The series of models that make pairs, for those who do not know yet which two to take."""
+
+from dataclasses import dataclass
+
+from vllm_sgl.families import FAMILIES
+
+
+@dataclass(frozen=True)
+class Series:
+    """Models that cut images alike, so that any of them may guide any larger one.
+
+    architecture: as in their ``config.json``. small, large: sizes to choose from.
+    """
+
+    architecture: str
+    name: str
+    small: str
+    large: str
+
+
+_EVERY = (
+    Series("InternVLChatModel", "InternVL2", "1B, 2B, 4B, 8B", "26B, 40B, Llama3-76B"),
+    Series("InternVLChatModel", "InternVL2.5", "1B, 2B, 4B, 8B", "26B, 38B, 78B"),
+    Series("InternVLChatModel", "InternVL3", "1B, 2B, 8B", "38B, 78B"),
+    Series("InternVLChatModel", "InternVL3.5", "1B, 2B, 4B, 8B", "38B"),
+    Series("InternVLForConditionalGeneration", "InternVL3 (-hf)", "1B, 2B, 8B", "38B, 78B"),
+    Series("InternVLForConditionalGeneration", "InternVL3.5 (-HF)", "1B, 2B, 4B, 8B", "38B"),
+    Series("Qwen2VLForConditionalGeneration", "Qwen2-VL", "2B, 7B", "72B"),
+    Series("Qwen2_5_VLForConditionalGeneration", "Qwen2.5-VL", "3B, 7B", "32B, 72B"),
+    Series("Qwen3VLForConditionalGeneration", "Qwen3-VL", "2B, 4B, 8B", "32B"),
+    Series("LlavaOnevisionForConditionalGeneration", "LLaVA-OneVision", "0.5B, 7B", "72B"),
+)
+
+#: Those whose architecture has a family here.
+SERIES = tuple(series for series in _EVERY if series.architecture in FAMILIES)
+
+_NOTE = """\
+Models of one series cut images alike and make pairs: over one prompt where tokenizer and chat template agree
+too, else the small model gets a prompt of its own. Across InternVL's series and its two formats it depends on
+the configs. `vllm-sgl pairs SMALL LARGE` reads the two models' files and tells."""
+
+
+def table() -> str:
+    """As Markdown."""
+    rows = [("architecture", "series", "small, such as", "large, such as"), ("---",) * 4]
+    rows += [(f"`{one.architecture}`", one.name, one.small, one.large) for one in SERIES]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\n" + _NOTE
