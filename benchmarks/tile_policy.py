@@ -33,7 +33,7 @@ from benchmarks.accuracy.metrics import exact_match
 from examples.demo.shipped import LARGE, MAX_TOKENS, SHIPPED_ARGS, SMALL
 from tools import sign_reading
 from vllm_sgl.core import GuideRequest, GuideResult
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.base import Guide, GuideWrapper
 
 #: The vision encoder's share of the cost, see above.
 VISION = 0.54
@@ -100,11 +100,11 @@ class Measured:
         }
 
 
-class LookOnce:
-    """A :class:`vllm_sgl.guide.base.Guide` that looks once at each prompt, however often it is asked."""
+class LookOnce(GuideWrapper):
+    """Looks once at each prompt, however often it is asked."""
 
     def __init__(self, guide: Guide) -> None:
-        self._guide = guide
+        super().__init__(guide)
         self._looks: dict[Any, asyncio.Task[GuideResult]] = {}
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
@@ -113,9 +113,6 @@ class LookOnce:
         if key not in self._looks:
             self._looks[key] = asyncio.create_task(self._guide.look(request, answer_tokens))
         return await self._looks[key]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._guide, name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

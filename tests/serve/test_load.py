@@ -64,6 +64,8 @@ def test_metrics_add_up_to_the_responses(server, clients, asked):
     assert seen == VISUAL * (len(answers) - 1)
     assert grown("sgl:visual_tokens_total", kind="seen") == seen
     assert grown("sgl:visual_tokens_total", kind="kept") == sum(report["kept_tokens"] for report in reports)
+    for kind, field in (("seen", "tiles"), ("encoded", "encoded_tiles")):
+        assert grown("sgl:tiles_total", kind=kind) == sum(report[field] for report in reports)
     guided = [report for report in reports if report["guide_seconds"] is not None]
     assert grown("sgl:guide_seconds_count") == len(guided)
     expected = sum(report["guide_seconds"] for report in guided)
