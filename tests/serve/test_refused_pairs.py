@@ -15,7 +15,7 @@ from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.refusals import starting_large, starting_small
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import ACTIVE_ENV
-from vllm_sgl.host import small_engine
+from vllm_sgl.host import device, small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.patch import unwrap
 
@@ -39,6 +39,8 @@ def start(qwen2_pair, monkeypatch, started):
         raise Started
 
     monkeypatch.setattr(small_engine, "start_small", stop)
+    # What fits does not depend on what else this machine does now.
+    monkeypatch.setattr(device, "device", lambda: device.Device("cpu", "NUMA node 0", 24 << 30, 20 << 30))
     monkeypatch.setenv(ACTIVE_ENV, "")
 
     def start(small=qwen2_pair[0], large=qwen2_pair[1], sgl=None, client=SGLAsyncLLM, **arguments):
@@ -201,7 +203,7 @@ def test_unknown_argument_of_the_small_engine(start):
     ],
 )
 def test_not_enough_memory(start, sgl, arguments):
-    advice = "--sgl-small-memory, --gpu-memory-utilization, --kv-cache-memory-bytes or --max-model-len"
+    advice = r"Change --kv-cache-memory-bytes, --sgl-small-memory \(now .*\), --gpu-memory-utilization"
     with pytest.raises(ValueError, match=rf"not enough memory for both engines.*{advice}"):
         start(sgl=sgl, **arguments)
 

@@ -46,11 +46,17 @@ def vllm(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", *arguments]
 
 
-def run_vllm(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """``vllm ...`` to its end; stdout and stderr in one. Nothing it started outlives it."""
+def run_vllm(
+    *arguments: str, timeout: float = 120, inside: Callable[[list[str]], list[str]] = list
+) -> subprocess.CompletedProcess[str]:
+    """``vllm ...`` to its end; stdout and stderr in one. Nothing it started outlives it.
+
+    inside: wraps the command line.
+    """
     process = subprocess.Popen(
-        vllm(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        inside(vllm(*arguments)),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
     try:
         output, _ = process.communicate(timeout=timeout)
     finally:
@@ -61,10 +67,15 @@ def run_vllm(*arguments: str, timeout: float = 120) -> subprocess.CompletedProce
 class Server:
     """``vllm serve MODEL FLAGS`` while the ``with`` block runs. All addresses are on 127.0.0.1."""
 
-    def __init__(self, model: Path, log: Path, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: Path, log: Path, flags: Sequence[str] = (), *,
+        common: Sequence[str] = COMMON_FLAGS, inside: Callable[[list[str]], list[str]] = list,
+    ) -> None:  # fmt: skip
+        """common: flags that every server here shares. inside: wraps the command line."""
         self.model = str(model)
         self.log = log
-        self._flags = [*COMMON_FLAGS, *flags]
+        self._flags = [*common, *flags]
+        self._inside = inside
         self._process: subprocess.Popen | None = None
         self.port = 0
 
@@ -73,7 +84,7 @@ class Server:
         address = ["--host=127.0.0.1", f"--port={self.port}"]
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
-                vllm("serve", self.model, *address, *self._flags),
+                self._inside(vllm("serve", self.model, *address, *self._flags)),
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 # A command that ran in this process may have asked for less; small_engine() reads the log.
                 env={**os.environ, "VLLM_LOGGING_LEVEL": "INFO"},

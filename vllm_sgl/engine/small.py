@@ -7,13 +7,14 @@ from typing import Any
 from vllm.config import ModelConfig, VllmConfig
 
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.families import family_of, known_architecture
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.guide.translated import Translated
 from vllm_sgl.guide.vocabulary import LargeVocabulary
-from vllm_sgl.host import memory, small_engine
+from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
 from vllm_sgl.host.rendering import remember_conversations, renderer_of
@@ -56,8 +57,7 @@ class SmallEngines:
             raise ValueError(str(self.verdict))
         logger.info("SGL: %s", self.verdict)
         _refuse_small_context(small)
-        fixed_kv = config.small_args.get("kv_cache_memory_bytes")
-        memory.apply(memory.plan(large, small, config.small_memory, fixed_kv), large, small)
+        share_memory(large, small, config)
         self.config = small
         self._blocks: int | None = None
 

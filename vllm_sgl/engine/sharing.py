@@ -1,0 +1,70 @@
+"""Reading what the memory plan needs, and telling vLLM what came of it."""
+
+import logging
+import os
+
+from vllm.config import VllmConfig
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.memory import Engine, Plan, plan, size, usable
+from vllm_sgl.host import device as host
+from vllm_sgl.host.encoder import feature_cache_bytes
+
+logger = logging.getLogger("vllm.vllm_sgl.memory")
+
+_SMALL_KV = "kv_cache_memory_bytes"
+#: vLLM's older way to fix a CPU engine's KV cache, in GiB. Both engines read it; it is the large one's.
+_CPU_KV = "VLLM_CPU_KVCACHE_SPACE"
+
+
+def share_memory(large: VllmConfig, small: VllmConfig, config: SGLConfig) -> Plan:
+    """Split the device's memory, write the result where vLLM reads it, and say so.
+
+    Raises:
+        ValueError: where the pair does not fit the device.
+    """
+    device, utilization = host.device(), large.cache_config.gpu_memory_utilization
+    small_needs = _needs(small, config.small_args.get(_SMALL_KV), f"--sgl-small-args {_SMALL_KV}")
+    set_by = _CPU_KV if device.kind == "cpu" and os.environ.get(_CPU_KV) else "--kv-cache-memory-bytes"
+    large_needs = _needs(large, large.cache_config.kv_cache_memory_bytes, set_by)
+    found = plan(device, utilization, small_needs, large_needs, config.small_memory)
+    if found.warning:
+        logger.warning("SGL memory: %s", found.warning)
+    if device.kind == "cpu":
+        small.cache_config.kv_cache_memory_bytes = found.small_kv
+        large.cache_config.kv_cache_memory_bytes = found.large_kv
+    else:
+        small.cache_config.gpu_memory_utilization = found.small_share
+        large.cache_config.gpu_memory_utilization = found.large_share
+    logger.info(
+        "SGL memory: %s of %s on %s for both engines; small engine: %s, %s in all; large engine: %s, %s in "
+        "all. --sgl-small-memory and --kv-cache-memory-bytes set other sizes",
+        size(usable(device, utilization)), size(device.total), device.name,
+        small_needs.describe(found.small_kv), size(found.small_total),
+        large_needs.describe(found.large_kv), size(found.large_total),
+    )  # fmt: skip
+    _say_pinned(small, large)
+    return found
+
+
+def _needs(vllm_config: VllmConfig, kv: int | None, kv_from: str) -> Engine:
+    return Engine(
+        weights=host.weight_bytes(vllm_config),
+        sequence=host.sequence_bytes(vllm_config),
+        tokens=vllm_config.model_config.max_model_len,
+        sequences=vllm_config.scheduler_config.max_num_seqs,
+        features=feature_cache_bytes(vllm_config),
+        kv=kv,
+        kv_from=kv_from,
+    )
+
+
+def _say_pinned(small: VllmConfig, large: VllmConfig) -> None:
+    """Host memory that runner V2 pins for position ids; vLLM takes it without a word."""
+    found = [(name, host.pinned_bytes(config)) for name, config in (("small", small), ("large", large))]
+    if any(count for _, count in found):
+        logger.info(
+            "SGL memory: pinned host memory for position ids, per worker: %s. It grows with --max-num-seqs "
+            "and --max-model-len",
+            ", ".join(f"{name} engine {size(count)}" for name, count in found),
+        )
