@@ -59,6 +59,8 @@ class Translated(GuideWrapper):
             )  # fmt: skip
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
+        if not self._guide.alive:  # nothing is rendered for a guide that would refuse it
+            raise GuideError(Reason.GUIDE_DEAD, "the small engine is dead")
         asked = await self.translate(request)
         if len(asked.prompt["prompt_token_ids"]) + 2 > self._guide.context:
             raise Unguidable(Reason.TOO_LONG)
