@@ -118,9 +118,12 @@ async def test_an_exit_is_the_small_models_text_in_the_large_models_tokens(engin
             continue
         exits += 1
         ended = generated.tokens[-1] == engines.reference.eos_token_id
-        assert outcome.answer.text == text
-        assert list(outcome.answer.token_ids) == ids + [tokenizer.eos_token_id] * ended
-        assert outcome.answer.finish_reason == ("stop" if ended else "length")
+        reason, ids = "stop" if ended else "length", ids + [tokenizer.eos_token_id] * ended
+        if len(ids) > 24:  # the limit counts the large model's tokens
+            reason, ids = "length", ids[:24]
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+        assert (outcome.answer.text, outcome.answer.finish_reason) == (text, reason)
+        assert list(outcome.answer.token_ids) == ids
         consistency = engines.reference.consistency(*own, generated.tokens)
         assert outcome.report.consistency == pytest.approx(consistency, rel=1e-2)
     assert exits
@@ -129,10 +132,11 @@ async def test_an_exit_is_the_small_models_text_in_the_large_models_tokens(engin
 async def test_an_image_is_encoded_once_for_many_questions(engines):
     """Its name is the large prompt's; the small renderer alone would make up a new one every time."""
     image, cache = random_image(8, 300, 200), engines.small.runner.model._features
-    misses = cache.misses
-    for question in ("Who?", "What time is it?"):
-        await engines.look(engines.render_chat([user(question, image)]))
-    assert cache.misses == misses + 1
+    before = cache.misses
+    await engines.look(engines.render_chat([user("Who?", image)]))
+    once = cache.misses
+    await engines.look(engines.render_chat([user("What time is it?", image)]))
+    assert before < once == cache.misses
 
 
 async def test_a_prompt_without_a_conversation_is_left_alone(engines):

@@ -9,7 +9,7 @@ from tests.matrix import test_entry_points as entry_points
 from tests.serve.asking import SIZE, TOOLS, VISUAL, ask, content, stream, text
 from tests.support.engines import user
 from tests.support.images import QUESTIONS, random_image
-from tests.support.server import poll
+from tests.support.server import START_TIMEOUT, poll
 
 IMAGE = 1
 #: The small model ends its answer by itself, in other numbers of tokens than the large one would.
@@ -161,8 +161,8 @@ def test_images_by_parts_of_several_kinds(server, walked):
         assert (text(completion), *of(completion.sgl)) == (answer, "prune", None, outcome.report.kept_tokens)
 
 
-def test_a_killed_guide(server, clients):
-    expected = text(ask(server, *SHORT, sgl={"enabled": 0}))
+def test_a_killed_guide_is_started_again(server, clients):
+    expected, pruned = text(ask(server, *SHORT, sgl={"enabled": 0})), text(ask(server, *SHORT))
     small = server.small_engine()
     family = [small, *small.children(recursive=True)]
     futures = [clients.submit(ask, server, *SHORT) for _ in range(24)]
@@ -170,11 +170,17 @@ def test_a_killed_guide(server, clients):
     small.kill()
     for future in futures:
         completion = future.result()
-        if completion.sgl["decision"] == "bypass":
-            assert completion.sgl["reason"] in {"guide_dead", "guide_failed"}
-            assert text(completion) == expected
+        bypassed = completion.sgl["decision"] == "bypass"
+        assert completion.sgl["reason"] in ({"guide_dead", "guide_failed"} if bypassed else {None})
+        assert text(completion) == (expected if bypassed else pruned)
     after = ask(server, *SHORT, sgl={"exit_threshold": 0})
     assert of(after.sgl) == ("bypass", "guide_dead", VISUAL)
     assert text(after) == expected
     assert not psutil.wait_procs(family, timeout=30)[1]
     assert server.get("/health")[1]["sgl-guide"] == "down"
+
+    def guided():
+        return ask(server, *SHORT).sgl["decision"] == "prune"
+
+    poll(guided, START_TIMEOUT, "a guide that was started again")
+    assert text(ask(server, *SHORT)) == pruned
