@@ -105,6 +105,14 @@ def test_a_dict_that_names_another_model_type_is_asked_first():
     assert (probe.model_type, probe.architectures) == ("other", [""])
 
 
+def test_drafts_find_the_image_token():
+    names = {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl"}
+    config = UseVariant("original")(PreTrainedConfig(image_token_id=7, **names))
+    assert config.image_token_index == 7
+    config = UseVariant("original")(PreTrainedConfig(image_token_id=7, image_token_index=8, **names))
+    assert config.image_token_index == 8
+
+
 def test_it_travels():
     use = UseVariant("packed", then={"a": 1})
     assert vars(pickle.loads(pickle.dumps(use))) == vars(use)

@@ -47,6 +47,9 @@ class UseVariant:
                 "them means nothing; received positions='packed': leave it at 'original'"
             )
         config.architectures = [variant_name(known)]
+        # vLLM's drafts look for it under a name that depends on the class of the model, and ours is another.
+        if hasattr(config, "image_token_id") and not hasattr(config, "image_token_index"):
+            config.image_token_index = config.image_token_id
         if self.positions == "original" and not uses_mrope(config):
             config.mrope_section = [0, 0, 0]
         return config
