@@ -32,8 +32,8 @@ class Run:
     exit_share: of requests that ended with the small model's answer. scored_share: that went through the
     consistency pass. kept_tokens: visual tokens per request that reached the large model, None where none did
     or the server is plain. guide_seconds: mean, None where no guide ran. cached_share: of prompt tokens that
-    the prefix cache knew. busy_share: of requests that were left alone because the guide was full. right: what
-    each answer is worth, from 0 to 1; None where nobody knows.
+    the prefix cache knew. busy_share: of requests left alone because the guide was full. right: what each
+    answer is worth, from 0 to 1; None where nobody knows.
     """
 
     step: Step
