@@ -1,8 +1,9 @@
 """What every generic test runs over."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,34 @@ FAMILIES = (
     _tiny("qwen3_vl", "original"),
 )
 
+
+def _decoder(name: str, **changes: Any) -> Family:
+    small, large = (replace(spec, **changes) for spec in tiny_internvl.DECODER_PAIRS[name])
+    name = "-".join([name, *changes])
+    return Family(name, lambda folder: tiny_internvl.build_pair(folder, small, large), ("original",))
+
+
+#: Decoders that InternVL's chat format has beside Qwen2. With so short an original context, every prompt of a
+#: Phi-3 is beyond it.
+DECODERS = (
+    _decoder("internlm2"),
+    _decoder("phi3"),
+    _decoder("phi3", original_context=24),
+    _decoder("qwen3"),
+    _decoder("yi"),
+    _decoder("llama3"),
+)
+
+
+def _cases(families: tuple[Family, ...]) -> list[Any]:
+    return [
+        pytest.param((family, positions), id=f"{family.name}-{positions}")
+        for family in families
+        for positions in family.positions
+    ]
+
+
 #: Each family with each kind of position ids that it can have.
-CASES = [
-    pytest.param((family, positions), id=f"{family.name}-{positions}")
-    for family in FAMILIES
-    for positions in family.positions
-]
+CASES = _cases(FAMILIES)
+#: Those whose engines are looked into; servers do not differ by decoder.
+ENGINE_CASES = [*CASES, *_cases(DECODERS)]

@@ -12,6 +12,7 @@ from tools.reference import select
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import visual_counts
 
+from .cases import ENGINE_CASES
 from .conftest import CONTEXT
 
 #: Image sizes of a request, and its question.
@@ -25,6 +26,12 @@ REQUESTS = (
 def render(engines, sizes, question, seed=0):
     images = [random_image(seed + number, *size) for number, size in enumerate(sizes)]
     return engines.render_chat([user(question, *images)])
+
+
+@pytest.fixture(scope="module", params=ENGINE_CASES)
+def case(request):
+    """(family, position ids)"""
+    return request.param
 
 
 @pytest.fixture(scope="module")

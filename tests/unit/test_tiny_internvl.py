@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from tests.support.images import random_image
 from tests.support.rendering import pixel_values
 from tools.internvl_reference.tiling import Tiling
 from tools.tiny_internvl import (
+    DECODER_PAIRS,
     LARGE_LLAMA,
     LARGE_QWEN2,
     SMALL_LLAMA,
@@ -22,7 +24,7 @@ from tools.tiny_internvl import (
     build_pair,
 )
 
-PRESETS = (SMALL_QWEN2, LARGE_QWEN2, SMALL_LLAMA, LARGE_LLAMA)
+PRESETS = (SMALL_QWEN2, LARGE_QWEN2, SMALL_LLAMA, LARGE_LLAMA, *chain(*DECODER_PAIRS.values()))
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +153,31 @@ def test_spec_fields_reach_the_configuration(tmp_path):
     config = json.loads((build(spec, tmp_path) / "config.json").read_text())
     assert config["llm_config"]["num_key_value_heads"] == 1
     assert config["vision_config"]["image_size"] == config["force_image_size"] == 56
+
+
+@pytest.mark.parametrize("name", DECODER_PAIRS)
+def test_published_layouts(name, tmp_path):
+    """Configs load through their remote code, tensors have the decoder's own names."""
+    small, _ = DECODER_PAIRS[name]
+    path = build(small, tmp_path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=True)
+    assert config.llm_config.num_key_value_heads == small.kv_heads
+    names = {
+        "internlm2": ("attention.wqkv", "feed_forward.w1", "tok_embeddings", "language_model.output"),
+        "phi3": ("self_attn.qkv_proj", "mlp.gate_up_proj", "embed_tokens", "lm_head"),
+        "qwen3": ("self_attn.q_norm", "self_attn.k_norm"),
+    }
+    tensors = load_file(path / "model.safetensors")
+    for part in names.get(name, ("self_attn.q_proj",)):
+        assert any(part in tensor for tensor in tensors), part
+    if name == "phi3":
+        assert config.llm_config.sliding_window == 262144
+    if name == "internlm2":
+        slow = AutoTokenizer.from_pretrained(path, trust_remote_code=True)
+        assert not slow.is_fast
+        assert len(slow) == config.llm_config.vocab_size
+        text = "<|im_start|>user\nWhat is written on the sign? Ünïcode 12<|im_end|>\n"
+        assert slow.decode(slow(text, add_special_tokens=False).input_ids).replace(" ", "") == text.replace(
+            " ", ""
+        )
+        assert slow("a").input_ids[0] == slow.bos_token_id

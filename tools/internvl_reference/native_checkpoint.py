@@ -11,6 +11,8 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 _VISION_LAYER = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.(.+)")
 _VISION_RENAMES = {
     "attn.proj": "attention.projection_layer",
+    "attn.q_norm": "attention.q_norm",
+    "attn.k_norm": "attention.k_norm",
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
     "norm1": "layernorm_before",
@@ -32,6 +34,19 @@ _RENAMES = {
 }
 
 
+#: InternLM2's names, and Llama's.
+_INTERNLM2_NAMES = {
+    "language_model.output.": "language_model.lm_head.",
+    ".tok_embeddings.": ".embed_tokens.",
+    ".attention.wo.": ".self_attn.o_proj.",
+    ".feed_forward.w1.": ".mlp.gate_proj.",
+    ".feed_forward.w2.": ".mlp.down_proj.",
+    ".feed_forward.w3.": ".mlp.up_proj.",
+    ".attention_norm.": ".input_layernorm.",
+    ".ffn_norm.": ".post_attention_layernorm.",
+}
+
+
 def _rename(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     if match := _VISION_LAYER.fullmatch(name):
         layer, rest = match.groups()
@@ -47,6 +62,36 @@ def _rename(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
         if name.startswith(old):
             return {new + name.removeprefix(old): tensor}
     raise KeyError(f"no place for the tensor {name!r} in transformers' InternVL")
+
+
+def text_config(decoder: dict) -> dict:
+    """A decoder's config as transformers' own classes take it. InternLM2 is a Llama that is stored in another
+    way; its dynamic scaling of positions begins beyond the context that it was made for. Phi-3's "su" is
+    called LongRoPE now."""
+    if decoder["model_type"] == "phi3":
+        scaling = {name: value for name, value in decoder["rope_scaling"].items() if name != "type"}
+        before = decoder["original_max_position_embeddings"]
+        scaling |= {"rope_type": "longrope", "original_max_position_embeddings": before}
+        return {**decoder, "rope_scaling": scaling}
+    if decoder["model_type"] != "internlm2":
+        return dict(decoder)
+    foreign = ("architectures", "auto_map", "bias", "rope_scaling")
+    return {**{name: decoder[name] for name in decoder if name not in foreign}, "model_type": "llama"}
+
+
+def _split_internlm2(name: str, tensor: torch.Tensor, decoder: dict) -> dict[str, torch.Tensor]:
+    """InternLM2's tensors under Llama's names. Rows of the fused projection are, for each KV head, those of
+    its query heads, of its key and of its value."""
+    if name.endswith("attention.wqkv.weight"):
+        heads, kv_heads = decoder["num_attention_heads"], decoder["num_key_value_heads"]
+        per_group = heads // kv_heads
+        rows = tensor.view(kv_heads, per_group + 2, decoder["hidden_size"] // heads, -1)
+        parts = {"q": rows[:, :per_group], "k": rows[:, -2:-1], "v": rows[:, -1:]}
+        place = name.replace("attention.wqkv", "self_attn.{}_proj")
+        return {place.format(part): rows.flatten(0, 2).clone() for part, rows in parts.items()}
+    for old, new in _INTERNLM2_NAMES.items():
+        name = name.replace(old, new)
+    return {name: tensor}
 
 
 def native_config(chat: dict, image_token_id: int) -> InternVLConfig:
@@ -67,7 +112,7 @@ def native_config(chat: dict, image_token_id: int) -> InternVLConfig:
             "image_size": vision["image_size"],
             "patch_size": vision["patch_size"],
         },
-        text_config=dict(chat["llm_config"]),
+        text_config=text_config(chat["llm_config"]),
         image_token_id=image_token_id,
         downsample_ratio=chat["downsample_ratio"],
         tie_word_embeddings=chat["llm_config"]["tie_word_embeddings"],
@@ -82,8 +127,13 @@ def load(path: Path, image_token_id: int) -> InternVLForConditionalGeneration:
     config.text_config.dtype = config.vision_config.dtype = config.dtype = torch.float32
     model = InternVLForConditionalGeneration(config)
     state: dict[str, torch.Tensor] = {}
+    decoder = chat["llm_config"]
     for name, tensor in load_file(path / "model.safetensors").items():
-        state |= _rename(name, tensor.to(torch.float32))
+        plain = {name: tensor.to(torch.float32)}
+        if decoder["model_type"] == "internlm2" and name.startswith("language_model."):
+            plain = _split_internlm2(name, plain[name], decoder)
+        for own, part in plain.items():
+            state |= _rename(own, part)
     model.load_state_dict(state, strict=True)
     return model.eval()
 

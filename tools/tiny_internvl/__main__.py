@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from . import LARGE_LLAMA, LARGE_QWEN2, SMALL_LLAMA, SMALL_QWEN2, build_pair
+from . import DECODER_PAIRS, LARGE_LLAMA, LARGE_QWEN2, SMALL_LLAMA, SMALL_QWEN2, build_pair
 
-PAIRS = {"qwen2": (SMALL_QWEN2, LARGE_QWEN2), "llama": (SMALL_LLAMA, LARGE_LLAMA)}
+PAIRS = {"qwen2": (SMALL_QWEN2, LARGE_QWEN2), "llama": (SMALL_LLAMA, LARGE_LLAMA), **DECODER_PAIRS}
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 _CONFIGURATION = "configuration_internvl_chat"
+#: Beside it, where the decoder's config is remote code as well; the last one has the model's class.
+DECODER_CODE = ("configuration_internlm2", "configuration_phi3", "configuration_internvl_remote")
 
 
 def chat_config(
@@ -59,7 +61,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write_config(directory: Path, config: dict[str, Any]) -> None:
-    """Write `config.json` and the Python file that it names."""
-    shutil.copy(Path(__file__).with_name(f"{_CONFIGURATION}.py"), directory)
+def write_config(directory: Path, config: dict[str, Any], *code: str) -> None:
+    """Write `config.json` and the Python file that it names.
+
+    Args:
+        code: more Python files beside it, by their modules; the last one has the config's class then.
+    """
+    for module in (_CONFIGURATION, *code):
+        shutil.copy(Path(__file__).with_name(f"{module}.py"), directory)
+    if code:
+        config = {**config, "auto_map": {"AutoConfig": f"{code[-1]}.InternVLChatConfig"}}
     write_json(directory / "config.json", config)

@@ -6,28 +6,30 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from . import tokenizer as tokenizers_
-from .chat_format import chat_config, write_config, write_json
+from .chat_format import DECODER_CODE, chat_config, write_config, write_json
+from .decoders import DECODERS
+from .slow_tokenizer import SlowTokenizer
 from .spec import LARGE_QWEN2, SMALL_QWEN2, TinySpec
 from .weights import random_weights
 
-_DECODERS = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
 _TILING = ("image_size", "patch_size", "max_dynamic_patch")
 
 
-def config(spec: TinySpec, tokenizer: Tokenizer) -> dict:
+def config(spec: TinySpec, tokenizer: Tokenizer | SlowTokenizer) -> dict:
     """What `config.json` holds."""
+    kind = DECODERS[spec.decoder]
     vision = {
         "hidden_size": spec.vit_hidden,
         "intermediate_size": 2 * spec.vit_hidden,
-        "norm_type": "layer_norm",
+        "norm_type": "rms_norm" if spec.vit_6b else "layer_norm",
         "num_attention_heads": spec.vit_heads,
         "num_hidden_layers": spec.vit_layers,
-        "qk_normalization": False,
-        "qkv_bias": True,
+        "qk_normalization": spec.vit_6b,
+        "qkv_bias": not spec.vit_6b,
     }
     decoder = {
-        "architectures": [_DECODERS[spec.decoder]],
-        "model_type": spec.decoder,
+        "architectures": [kind.architecture],
+        "model_type": kind.model_type,
         "attention_dropout": 0.0,
         "bos_token_id": None,
         "eos_token_id": tokenizer.token_to_id(tokenizers_.IM_END),
@@ -39,9 +41,10 @@ def config(spec: TinySpec, tokenizer: Tokenizer) -> dict:
         "num_hidden_layers": spec.layers,
         "num_key_value_heads": spec.kv_heads,
         "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
+        "rope_theta": spec.rope_theta,
         "use_cache": True,
         "vocab_size": tokenizer.get_vocab_size(),
+        **kind.fields(spec),
     }
     return chat_config(
         image_size=spec.image_size,
@@ -56,21 +59,28 @@ def config(spec: TinySpec, tokenizer: Tokenizer) -> dict:
 def build(
     spec: TinySpec,
     directory: Path | str,
-    tokenizer: Tokenizer | None = None,
-    chat_template: str = tokenizers_.CHAT_TEMPLATE,
+    tokenizer: Tokenizer | SlowTokenizer | None = None,
+    chat_template: str | None = None,
 ) -> Path:
     """Write the checkpoint of `spec` into `directory` (created if missing) and return the path.
 
     vLLM loads it with `trust_remote_code=True`. The same arguments give the same bytes.
 
     Args:
-        tokenizer: with InternVL's special tokens; the one that all of these checkpoints share if None.
+        tokenizer: with InternVL's special tokens; if None InternLM2's, or the one that the others share.
+        chat_template: the tokenizer's own if None.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = tokenizer or tokenizers_.train()
-    tokenizers_.write(tokenizer, directory, spec.max_position_embeddings, chat_template)
-    write_config(directory, config(spec, tokenizer))
+    tokenizer = tokenizer or (SlowTokenizer() if spec.decoder == "internlm2" else tokenizers_.train())
+    length = spec.max_position_embeddings
+    if isinstance(tokenizer, SlowTokenizer):
+        tokenizer.write(directory, length, chat_template or tokenizer.chat_template)
+    else:
+        tokenizers_.write(tokenizer, directory, length, chat_template or tokenizers_.CHAT_TEMPLATE)
+    write_config(
+        directory, config(spec, tokenizer), *(DECODER_CODE if DECODERS[spec.decoder].remote_config else ())
+    )
     write_json(
         directory / "generation_config.json",
         {

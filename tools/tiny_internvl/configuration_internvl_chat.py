@@ -64,7 +64,7 @@ class InternVLChatConfig(PretrainedConfig):
     ):
         llm_config = dict(llm_config or {"model_type": "llama"})
         self.vision_config = InternVisionConfig(**(vision_config or {}))
-        self.llm_config = CONFIG_MAPPING[llm_config["model_type"]](**llm_config)
+        self.llm_config = self.decoder_config(llm_config)
         self.select_layer = select_layer
         self.downsample_ratio = downsample_ratio
         self.ps_version = ps_version
@@ -76,3 +76,6 @@ class InternVLChatConfig(PretrainedConfig):
         self.max_dynamic_patch = max_dynamic_patch
         self.pad2square = pad2square
         super().__init__(**kwargs)
+
+    def decoder_config(self, llm_config):
+        return CONFIG_MAPPING[llm_config["model_type"]](**llm_config)

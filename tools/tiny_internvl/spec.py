@@ -56,10 +56,17 @@ class TinyShape:
 
 @dataclass(frozen=True)
 class TinySpec(TinyShape):
-    """An InternVL in chat format: its decoder, and how it tiles."""
+    """An InternVL in chat format: its decoder, and how it tiles.
 
-    decoder: Literal["qwen2", "llama"]
+    original_context: of a Phi-3, the context up to which it has its short position factors.
+    vit_6b: the larger of InternVL's vision encoders: norms of queries and keys, RMS norms, no biases.
+    """
+
+    decoder: Literal["internlm2", "llama", "phi3", "qwen2", "qwen3"]
     _: KW_ONLY
+    rope_theta: float = 1e4
+    original_context: int = 1024
+    vit_6b: bool = False
     image_size: int = 112
     patch_size: int = 14
     max_dynamic_patch: int = 6
@@ -115,3 +122,36 @@ LARGE_LLAMA = TinySpec(
     vit_heads=3,
     seed=16,
 )
+
+
+# One pair for each of the published decoders beside those, the large ones behind the larger vision encoder.
+# Heads in groups as in Yi-34B (7) and Llama-3-70B (8).
+_SMALL = {"hidden": 128, "layers": 2, "heads": 4, "kv_heads": 2}
+_LARGE = {
+    "hidden": 192, "layers": 4, "heads": 6, "kv_heads": 2, "intermediate": 384,
+    "vit_hidden": 96, "vit_layers": 3, "vit_heads": 3, "vit_6b": True,
+}  # fmt: skip
+_GROUPS_OF_7 = {"hidden": 224, "heads": 7, "kv_heads": 1}
+_GROUPS_OF_8 = {"hidden": 256, "heads": 8, "kv_heads": 1}
+DECODER_PAIRS = {
+    "internlm2": (
+        TinySpec("small-internlm2", "internlm2", **_SMALL, seed=31),
+        TinySpec("large-internlm2", "internlm2", **_LARGE, seed=32),
+    ),
+    "phi3": (
+        TinySpec("small-phi3", "phi3", **_SMALL, seed=33),
+        TinySpec("large-phi3", "phi3", **_LARGE, seed=34),
+    ),
+    "qwen3": (
+        TinySpec("small-qwen3", "qwen3", **_SMALL, seed=35),
+        TinySpec("large-qwen3", "qwen3", **_LARGE, seed=36),
+    ),
+    "yi": (
+        TinySpec("small-yi", "llama", **_SMALL | _GROUPS_OF_7, rope_theta=5e6, seed=37),
+        TinySpec("large-yi", "llama", **_LARGE | _GROUPS_OF_7, rope_theta=5e6, seed=38),
+    ),
+    "llama3": (
+        TinySpec("small-llama3", "llama", **_SMALL | _GROUPS_OF_8, rope_theta=5e5, seed=39),
+        TinySpec("large-llama3", "llama", **_LARGE | _GROUPS_OF_8, rope_theta=5e5, seed=40),
+    ),
+}

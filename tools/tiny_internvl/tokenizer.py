@@ -74,6 +74,13 @@ def special_tokens(tokenizer: Tokenizer) -> list[str]:
     return [added[index].content for index in sorted(added) if added[index].special]
 
 
+def plain_text_ids(tokenizer: Tokenizer) -> list[int]:
+    """Ids of learnt entries that decode to printable ASCII on their own."""
+    special = special_tokens(tokenizer)
+    learnt = ((piece, index) for piece, index in tokenizer.get_vocab().items() if piece not in special)
+    return [index for piece, index in learnt if is_plain_text(piece)]
+
+
 def is_plain_text(piece: str) -> bool:
     """Whether a vocabulary entry decodes to printable ASCII on its own."""
     text = decoders.ByteLevel().decode([piece])

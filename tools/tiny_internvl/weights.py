@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import torch
 from tokenizers import Tokenizer
 
+from .decoders import DECODERS, published
+from .slow_tokenizer import SlowTokenizer
 from .spec import TinyShape, TinySpec
-from .tokenizer import IM_END, is_plain_text, special_tokens
+from .tokenizer import IM_END, plain_text_ids
 
 Named = Iterator[tuple[str, torch.Tensor]]
 
@@ -53,10 +55,13 @@ def _vision(spec: TinySpec, source: Source) -> Named:
     yield name, source.normal(name, 1, positions, width, std=0.4)
     for index in range(spec.vit_layers):
         layer = f"vision_model.encoder.layers.{index}"
-        yield from source.norm(f"{layer}.norm1", width, bias=True)
-        yield from source.linear(f"{layer}.attn.qkv", 3 * width, width, gain=1.2)
+        yield from source.norm(f"{layer}.norm1", width, bias=not spec.vit_6b)
+        yield from source.linear(f"{layer}.attn.qkv", 3 * width, width, gain=1.2, bias=not spec.vit_6b)
+        if spec.vit_6b:
+            yield from source.norm(f"{layer}.attn.q_norm", width, bias=False)
+            yield from source.norm(f"{layer}.attn.k_norm", width, bias=False)
         yield from source.linear(f"{layer}.attn.proj", width, width)
-        yield from source.norm(f"{layer}.norm2", width, bias=True)
+        yield from source.norm(f"{layer}.norm2", width, bias=not spec.vit_6b)
         yield from source.linear(f"{layer}.mlp.fc1", 2 * width, width)
         yield from source.linear(f"{layer}.mlp.fc2", width, 2 * width)
         for scale in ("ls1", "ls2"):
@@ -72,16 +77,21 @@ def _connector(spec: TinySpec, source: Source) -> Named:
 
 def _decoder(spec: TinySpec, source: Source, vocabulary: int) -> Named:
     hidden, kv = spec.hidden, spec.kv_heads * spec.head_dim
-    qkv_bias = spec.decoder == "qwen2"
+    kind = DECODERS[spec.decoder]
+    qkv_bias = kind.qkv_bias
     name = "language_model.model.embed_tokens.weight"
     yield name, text_embeddings(name, spec, source, vocabulary)
     for index in range(spec.layers):
         layer = f"language_model.model.layers.{index}"
         attention, mlp, residual = f"{layer}.self_attn", f"{layer}.mlp", spec.residual_scale
-        sharp = spec.attention_scale
+        sharp = 1.0 if kind.qk_norm else spec.attention_scale
         yield from source.norm(f"{layer}.input_layernorm", hidden, bias=False)
         yield from source.linear(f"{attention}.q_proj", hidden, hidden, gain=sharp, bias=qkv_bias)
         yield from source.linear(f"{attention}.k_proj", kv, hidden, gain=sharp, bias=qkv_bias)
+        if kind.qk_norm:
+            for part in ("q_norm", "k_norm"):
+                for name, weight in source.norm(f"{attention}.{part}", spec.head_dim, bias=False):
+                    yield name, spec.attention_scale * weight
         yield from source.linear(f"{attention}.v_proj", kv, hidden, bias=qkv_bias)
         yield from source.linear(f"{attention}.o_proj", hidden, hidden, gain=residual, bias=False)
         yield from source.norm(f"{layer}.post_attention_layernorm", hidden, bias=False)
@@ -100,25 +110,27 @@ def text_embeddings(name: str, spec: TinyShape, source: Source, vocabulary: int)
     return own + source.normal("shared_direction", 1, spec.hidden, std=share)
 
 
-def output_rows(name: str, spec: TinyShape, source: Source, tokenizer: Tokenizer) -> torch.Tensor:
+def output_rows(
+    name: str, spec: TinyShape, source: Source, tokenizer: Tokenizer | SlowTokenizer
+) -> torch.Tensor:
     """The output embedding [vocabulary, hidden]: printable text likely, the end token by choice."""
-    vocabulary, special = tokenizer.get_vocab(), special_tokens(tokenizer)
-    relative = torch.full((len(vocabulary), 1), 0.1)
-    for piece, index in vocabulary.items():
-        if piece not in special and is_plain_text(piece):
-            relative[index] = 1.0
-    relative[vocabulary[IM_END]] = spec.eos_scale
-    rows = source.normal(name, len(vocabulary), spec.hidden, std=spec.logit_scale)
+    size = tokenizer.get_vocab_size()
+    relative = torch.full((size, 1), 0.1)
+    plain = plain_text_ids(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer.plain_text_ids()
+    relative[plain] = 1.0
+    relative[tokenizer.token_to_id(IM_END)] = spec.eos_scale
+    rows = source.normal(name, size, spec.hidden, std=spec.logit_scale)
     return rows * spec.hidden**-0.5 * relative
 
 
-def random_weights(spec: TinySpec, tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
+def random_weights(spec: TinySpec, tokenizer: Tokenizer | SlowTokenizer) -> dict[str, torch.Tensor]:
     """All tensors of the checkpoint, in `spec.dtype`."""
     source = Source(spec.seed)
     weights = dict(_vision(spec, source))
     weights |= dict(_connector(spec, source))
-    weights |= dict(_decoder(spec, source, tokenizer.get_vocab_size()))
+    decoder = dict(_decoder(spec, source, tokenizer.get_vocab_size()))
     name = "language_model.lm_head.weight"
-    weights[name] = output_rows(name, spec, source, tokenizer)
+    decoder[name] = output_rows(name, spec, source, tokenizer)
+    weights |= published(decoder, spec)
     dtype = getattr(torch, spec.dtype)
     return {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
