@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 #: The key of ``vllm_config.additional_config`` that carries the settings to every process.
 CONFIG_KEY = "sgl"
@@ -20,6 +20,9 @@ _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
+
+#: Settings that are on or off. Elsewhere Python would take true for the number 1.
+_SWITCHES = ("shadow", "enabled")
 
 #: What a value may be, in words, for error messages (settings and request keys share them).
 ALLOWED = {
@@ -56,6 +59,13 @@ def parse_size(value: str | int | float) -> int:
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name not in _SWITCHES:
+            raise ValueError("a boolean")
+        return value
 
     @field_validator("exit_threshold", mode="before", check_fields=False)
     @classmethod
@@ -156,14 +166,18 @@ class RequestOptions(_Settings):
         """Options of a request from its ``vllm_xargs`` (``SamplingParams.extra_args``).
 
         Raises:
-            ValueError: for an unknown ``sgl_*`` key or a value out of range; the text names the key,
-                what is allowed and what was received.
+            ValueError: for an unknown ``sgl_*`` key, another spelling of one, or a value out of range; the
+                text names the key, what is allowed and what was received.
         """
-        asked = {
-            key.removeprefix(REQUEST_PREFIX): value
-            for key, value in (extra_args or {}).items()
-            if key.startswith(REQUEST_PREFIX)
-        }
+        asked = {}
+        for key, value in (extra_args or {}).items():
+            spelled = key.lower().replace("-", "_")
+            if spelled.startswith(REQUEST_PREFIX):
+                if key != spelled:
+                    known = [REQUEST_PREFIX + name for name in cls.model_fields]
+                    expected = spelled if spelled in known else f"one of {', '.join(known)}"
+                    raise ValueError(f"{key}: unknown key, received {value!r}; expected {expected}")
+                asked[key.removeprefix(REQUEST_PREFIX)] = value
         defaults = {
             "retention": config.retention,
             "exit_threshold": config.exit_threshold,

@@ -47,6 +47,8 @@ class Reason:
     STRUCTURED_OUTPUT = "structured_output"
     LORA = "lora"
     TOKEN_IDS = "token_ids"
+    SAMPLING = "sampling"
+    UNSEEN = "unseen"
     # no exit: the small model's answer does
     UNFINISHED = "unfinished"
     LOW_CONFIDENCE = "low_confidence"

@@ -22,7 +22,8 @@ def register() -> None:
 
 
 def install() -> None:
-    """Put SGL into vLLM's command line and server: three patched class attributes, all in ``host``."""
+    """Put SGL into vLLM's command line and server: three patched class attributes, and a function of
+    ``vllm run-batch`` where that runs, all in ``host``."""
     from vllm_sgl.engine.large import use_sgl
     from vllm_sgl.errors import StartRefused
     from vllm_sgl.host import async_llm, engine_args
@@ -34,7 +35,10 @@ def install() -> None:
 
 def _engine_client() -> type:
     from vllm_sgl.engine.client import SGLAsyncLLM
+    from vllm_sgl.host import run_batch
+    from vllm_sgl.serve import batch_file
 
+    run_batch.install(batch_file.reporting)  # by now it is known whether this is that command
     return SGLAsyncLLM
 
 

@@ -175,6 +175,7 @@ def _row(
         "requests_per_s": throughput,
         "kept_tokens": point.mean("kept_tokens"),
         "exit_share": point.mean("exit_share"),
+        "busy_share": point.mean("busy_share"),
         "cached_share": point.mean("cached_share"),
         "guide_seconds": point.mean("guide_seconds"),
         "guide_seconds_ideal": guide_ideal or None,

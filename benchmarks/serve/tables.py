@@ -46,6 +46,7 @@ def _speeds(rows: Iterable[dict[str, Any]], found: Sequence[CurvePoint]) -> Iter
         yield {
             "setting": row["setting"],
             "exits %": round(100 * row["exit_share"]) if row["exits"] else "off",
+            "left alone %": round(100 * row["busy_share"]),
             "clients": row["clients"],
             "kept": row["kept_tokens"],
             **({"accuracy %": accuracy[row["setting"]]} if accuracy else {}),

@@ -166,6 +166,20 @@ def test_a_pruned_answer_may_have_another_length_where_answers_end_by_themselves
     assert differences(PRUNE, other, reply(), 112, fixed_length=False)
 
 
+def test_requests_that_find_no_room_in_the_guide_are_counted_and_whole():
+    after = Scrape(
+        f"""\
+# TYPE sgl:requests counter
+sgl:requests_total{{decision="prune",reason=""}} 3
+sgl:requests_total{{decision="bypass",reason="guide_busy"}} 1
+# TYPE sgl:visual_tokens counter
+sgl:visual_tokens_total{{kind="kept"}} {3 * 627 + 1792}
+"""
+    )
+    run = reading(PRUNE, after)
+    assert (run.busy_share, run.kept_tokens) == (0.25, (3 * 627 + 1792) / 4)
+
+
 def test_another_layout_must_answer_alike():
     same([reply(), reply()], [reply(), reply()])
     with pytest.raises(BenchmarkError, match="'other', plain vLLM 'same'"):

@@ -15,7 +15,7 @@ PRUNE, EXIT = Setting(retention=0.35), Setting(retention=0.35, exits=True, thres
 
 def run(setting, clients=1, first=0, right=(1, 0), throughput=2.0, round=0):
     step = Step(round, clients, 0, setting)
-    return Run(step, first, 2, throughput, 1, 1, 1, 1, 0, 0, None, None, 0.0, right)
+    return Run(step, first, 2, throughput, 1, 1, 1, 1, 0, 0, None, None, 0.0, right=right)
 
 
 def test_every_question_counts_once():

@@ -10,6 +10,7 @@ from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs
 from vllm_sgl.config import QueryRows
 from vllm_sgl.core import Reason
+from vllm_sgl.engine.guiding import Guiding
 from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide.local import params
 
@@ -92,6 +93,32 @@ async def test_aborted_request_is_forgotten_and_others_are_right(engines, how):
     await asyncio.sleep(0)  # nobody waits for a discarded entry
     assert len(engines.small.recorder) == 0
     assert not engines.small.engine.has_unfinished_requests()
+
+
+async def test_abort_while_the_importance_is_fetched(engines, monkeypatch):
+    """The request is in neither engine then, so that no engine could abort it."""
+    fetching, go_on = asyncio.Event(), asyncio.Event()
+    rpc = engines.small.collective_rpc
+
+    async def slow(*args, **kwargs):
+        fetching.set()
+        await go_on.wait()
+        return await rpc(*args, **kwargs)
+
+    monkeypatch.setattr(engines.small, "collective_rpc", slow)
+    guiding = Guiding()
+    prompt = engines.render(QUESTIONS[0], (300, 200), seed=5)
+    task = asyncio.create_task(guiding.through("gone", 1, engines.look(prompt, id="gone")))
+    await fetching.wait()
+    assert not engines.small.engine.has_unfinished_requests()
+    assert guiding.abort(["gone"]) == ["gone"]
+    with pytest.raises(RequestAborted):
+        await task
+    go_on.set()
+    monkeypatch.undo()
+    assert_right(engines, prompt, await engines.look(prompt))
+    await asyncio.sleep(0)
+    assert len(engines.small.recorder) == 0
 
 
 async def test_every_request_aborted_leaves_an_engine_that_works(engines):

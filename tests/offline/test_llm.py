@@ -17,6 +17,7 @@ from vllm_sgl.config import QueryRows
 
 VISUAL = 112
 SHORT = ("Read the number.", 3)
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 
 
 def greedy(max_tokens=10, **options):
@@ -136,6 +137,19 @@ def test_beam_search_is_bypassed(llm):
     assert len(output.sequences) == 2
     # A request after it is an ordinary one again.
     assert llm.generate(prompt("Who?", 1), greedy(2), use_tqdm=False)[0].sgl.decision == "prune"
+
+
+@pytest.mark.parametrize(
+    ("tools", "decision", "reason"), [(None, "exit", None), ([], "exit", None), ([TOOL], "prune", "tools")]
+)
+def test_tools_do_not_exit(llm, tools, decision, reason):
+    """The caller of ``LLM`` is the client, so that without tools nothing stands against an exit."""
+    params = greedy(sgl={"exit_threshold": 0})
+    (output,) = llm.chat([conversation(*SHORT)], params, use_tqdm=False, tools=tools)
+    llm.enqueue_chat([conversation(*SHORT)], params, use_tqdm=False, tools=tools)
+    (later,) = llm.wait_for_completion(use_tqdm=False)
+    for report in (output.sgl, later.sgl):
+        assert (report.decision, report.reason) == (decision, reason)
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -18,6 +18,8 @@ BAD = [
     ({"query_rows": "all"}, ("sgl_query_rows", "'last_prompt+generated'", "received 'all'")),
     ({"query_rows": 1}, ("sgl_query_rows", "'generated'", "received 1")),
     ({"enabled": 2}, ("sgl_enabled", "0 or 1", "received 2")),
+    ({"retention": True}, ("sgl_retention", "a number in (0, 1]", "received True")),
+    ({"guide_tokens": False}, ("sgl_guide_tokens", "whole number", "received False")),
     ({"retention": 2, "enabled": -1}, ("sgl_retention", "sgl_enabled", "received 2", "received -1")),
 ]
 
@@ -47,3 +49,28 @@ def test_server_goes_on(server):
 def test_other_peoples_keys_are_not_ours(server):
     completion = ask(server, *SHORT, max_tokens=2, extra={"vllm_xargs": {"other": 1, "sgl_retention": 0.25}})
     assert completion.sgl["kept_tokens"] == 28
+
+
+@pytest.mark.parametrize("key", ["sgl-retention", "SGL_retention", "sgl_Retention", "Sgl-Retention"])
+def test_another_spelling_of_a_key_is_a_400_that_names_the_right_one(server, key):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(server, *SHORT, extra={"vllm_xargs": {key: 0.5}})
+    assert f"{key}: unknown key, received 0.5; expected sgl_retention" in caught.value.body["message"]
+
+
+@pytest.mark.parametrize("threshold", ["off", 0])
+def test_what_only_the_large_engine_checks_is_a_400_on_every_path(server, threshold):
+    with pytest.raises(openai.BadRequestError, match="reasoning_config is not configured"):
+        ask(server, *SHORT, sgl={"exit_threshold": threshold}, extra={"thinking_token_budget": 1})
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"n": 8, "temperature": 1}, {"extra": {"use_beam_search": True, "n": 3}}]
+)
+def test_no_request_costs_more_than_one_guide_pass(server, options):
+    before = server.metrics()
+    ask(server, *SHORT, sgl={"exit_threshold": 1e-9, "guide_tokens": 10**9, "retention": 1e-9}, **options)
+    after = server.metrics()
+    guided = "sgl:guide_seconds_count"
+    assert after.total("sgl:requests_total") == before.total("sgl:requests_total") + 1
+    assert after.total(guided) <= before.total(guided) + 1

@@ -5,9 +5,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.serve.asking import SHORT, SIZE, VISUAL, ask, content, text
+from tests.serve.asking import SHORT, SIZE, VISUAL, ask, content, same_report, text
 from tests.support.images import data_url, random_image
-from tests.support.server import REQUEST_TIMEOUT
+from tests.support.server import REQUEST_TIMEOUT, poll
 
 
 def post(server, path, body):
@@ -42,11 +42,47 @@ def test_completions(server, streamed):
         assert answer[-1] is carrying[0]
 
 
-def test_completions_with_two_prompts(server):
-    body = {"model": server.model, "prompt": ["Who?", "What?"], "max_tokens": 4}
+def counted(server, **labels):
+    return server.metrics().total("sgl:requests_total", **labels)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_completions_with_several_prompts(server, streamed):
+    body = {"model": server.model, "prompt": ["Who?", "What?"], "max_tokens": 4, "n": 2, "stream": streamed}
+    before = counted(server)
     answer = post(server, "/v1/completions", body)
-    assert len(answer["choices"]) == 2
-    assert answer["sgl"]["decision"] == "bypass"
+    chunks = answer if streamed else [answer]
+    assert not any("sgl" in chunk for chunk in chunks)
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    reports = {choice["index"]: choice["sgl"]["reason"] for choice in choices if "sgl" in choice}
+    assert reports == dict.fromkeys(range(4), "no_image")
+    assert len([choice for choice in choices if "sgl" in choice]) == 4
+    assert counted(server) == before + 2
+
+
+def test_beam_search_over_several_prompts_is_one_request(server):
+    body = {"model": server.model, "prompt": ["Who?", "What?"], "max_tokens": 3, "use_beam_search": True}
+    before = counted(server)
+    answer = post(server, "/v1/completions", {**body, "n": 2, "temperature": 0})
+    assert answer["sgl"]["reason"] == "beam_search"
+    assert counted(server) == before + 1
+
+
+def test_batch(server):
+    """A report per conversation, which is that of the conversation asked alone."""
+    questions = [(SHORT[0], (SHORT[1],)), ("Who?", ()), ("Who?", (1, 2))]
+    messages = [[{"role": "user", "content": content(*question)}] for question in questions]
+    body = {"model": server.model, "messages": messages, "max_tokens": 12, "temperature": 0}
+    before, tokens = counted(server), server.metrics().total("sgl:visual_tokens_total", kind="seen")
+    answer = post(server, "/v1/chat/completions/batch", body)
+    assert counted(server) == before + 3
+    assert server.metrics().total("sgl:visual_tokens_total", kind="seen") == tokens + 3 * VISUAL
+    assert "sgl" not in answer
+    for choice, (question, seeds) in zip(answer["choices"], questions, strict=True):
+        alone = ask(server, question, *seeds)
+        assert same_report(choice["sgl"], alone.sgl)
+        assert choice["message"]["content"] == text(alone)
+    assert [choice["sgl"]["visual_tokens"] for choice in answer["choices"]] == [VISUAL, 0, 2 * VISUAL]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -88,3 +124,15 @@ def test_everything_else_is_untouched(server):
     assert "sgl-guide" not in headers
     status, headers, _ = server.get("/health")
     assert (status, headers["sgl-guide"]) == (200, "up")
+
+
+def test_the_processor_cache_is_counted_as_in_vllm(server):
+    before = server.metrics()
+    for _ in range(2):
+        ask(server, "Who?", 91, max_tokens=1)
+    poll(
+        lambda: server.metrics().total("vllm:mm_cache_hits_total") > before.total("vllm:mm_cache_hits_total"),
+        what="a hit in the processor cache",
+    )
+    queries = "vllm:mm_cache_queries_total"
+    assert server.metrics().total(queries) >= before.total(queries) + 2

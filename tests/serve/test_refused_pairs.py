@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 from vllm import AsyncEngineArgs, EngineArgs
+from vllm.benchmarks import latency, startup, throughput
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from tests.support.server import run_vllm
 from vllm_sgl import plugin
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.client import SGLAsyncLLM
@@ -55,6 +57,16 @@ def start(qwen2_pair, monkeypatch, started):
 
 
 @pytest.fixture
+def installed():
+    """The plugin in vLLM's command line."""
+    plugin.install()
+    yield
+    unwrap(EngineArgs, "add_cli_args")
+    unwrap(EngineArgs, "from_cli_args")
+    unwrap(AsyncLLM, "from_vllm_config")
+
+
+@pytest.fixture
 def small_copy(qwen2_pair, tmp_path):
     """A copy of the small checkpoint, to be changed."""
     return shutil.copytree(qwen2_pair[0], tmp_path / "small")
@@ -83,15 +95,13 @@ def test_missing_small_model(start, tmp_path):
 
 def test_text_model_cannot_guide(start, small_copy):
     make_text_only(small_copy)
-    with pytest.raises(
-        ValueError, match=r"(?s)--sgl-small .*InternVLChatModel.*received \['Qwen2ForCausalLM'\]"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)--sgl-small .*InternVLChatModel.*received Qwen2ForCausalLM"):
         start(small=small_copy)
 
 
 def test_text_model_cannot_be_guided(start, small_copy):
     make_text_only(small_copy)
-    with pytest.raises(ValueError, match=r"InternVLChatModel.*received \['Qwen2ForCausalLM'\]"):
+    with pytest.raises(ValueError, match=r"InternVLChatModel.*received Qwen2ForCausalLM"):
         start(large=small_copy)
 
 
@@ -193,6 +203,25 @@ def test_unknown_argument_of_the_small_engine(start):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (
+            {"kv_transfer_config": {"kv_connector": "ExampleConnector", "kv_role": "kv_both"}},
+            "--kv-transfer-config",
+        ),
+        ({"kv_offloading_size": 1.0}, "--kv-transfer-config .or --kv-offloading-size."),
+        (
+            {"ec_transfer_config": {"ec_connector": "ECExampleConnector", "ec_role": "ec_producer"}},
+            "--ec-transfer-config",
+        ),
+    ],
+)
+def test_caches_are_not_shared_with_other_engines(start, arguments, flag):
+    with pytest.raises(ValueError, match=f"SGL does not share KV or encoder caches.*received {flag}"):
+        start(**arguments)
+
+
+@pytest.mark.parametrize(
     ("sgl", "arguments"),
     [
         ({"small_memory": 0.0001}, {}),
@@ -224,15 +253,33 @@ def test_enough_memory(start, size):
         (["--api-server-count=2"], r"received --api-server-count 2: use 1"),
     ],
 )
-def test_bad_flag(flags, message):
-    plugin.install()
-    try:
-        parser = FlexibleArgumentParser()
-        parser.add_argument("--api-server-count", type=int)
-        args = AsyncEngineArgs.add_cli_args(parser).parse_args(["--sgl-small=any", *flags])
-        with pytest.raises(SystemExit, match=message):  # one line, no traceback, exit status 1
-            AsyncEngineArgs.from_cli_args(args)
-    finally:
-        unwrap(EngineArgs, "add_cli_args")
-        unwrap(EngineArgs, "from_cli_args")
-        unwrap(AsyncLLM, "from_vllm_config")
+def test_bad_flag(installed, flags, message):
+    parser = FlexibleArgumentParser()
+    parser.add_argument("--api-server-count", type=int)
+    args = AsyncEngineArgs.add_cli_args(parser).parse_args(["--sgl-small=any", *flags])
+    with pytest.raises(SystemExit, match=message):  # one line, no traceback, exit status 1
+        AsyncEngineArgs.from_cli_args(args)
+
+
+@pytest.mark.parametrize("command", [latency, throughput, startup])
+def test_commands_that_build_vllms_own_llm(installed, command, qwen2_pair):
+    parser = FlexibleArgumentParser()
+    command.add_cli_args(parser)
+    args = parser.parse_args([f"--model={qwen2_pair[1]}", f"--sgl-small={qwen2_pair[0]}"])
+    with pytest.raises(SystemExit, match=r"^vllm: --sgl-small guides .*`vllm bench serve` .*vllm_sgl\.LLM"):
+        EngineArgs.from_cli_args(args)
+
+
+def test_bench_latency_ends_in_one_line(qwen2_pair):
+    ended = run_vllm("bench", "latency", f"--model={qwen2_pair[1]}", f"--sgl-small={qwen2_pair[0]}")
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[-1].startswith("vllm: --sgl-small guides vLLM's server")
+    assert "Traceback" not in ended.stdout
+
+
+def test_throughput_of_the_asynchronous_engine_is_guided(installed, qwen2_pair):
+    parser = FlexibleArgumentParser()
+    throughput.add_cli_args(parser)
+    arguments = ["--async-engine", f"--model={qwen2_pair[1]}", f"--sgl-small={qwen2_pair[0]}"]
+    engine_args = AsyncEngineArgs.from_cli_args(parser.parse_args(arguments))
+    assert SGLConfig.of(engine_args.additional_config).small == str(qwen2_pair[0])

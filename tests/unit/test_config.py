@@ -195,7 +195,49 @@ def test_bad_request_value_is_refused_by_name(key, value):
     assert str(error.value) == f"sgl_{key}: expected {ALLOWED[key]}, received {value!r}"
 
 
-@pytest.mark.parametrize("key", ["sgl_small", "sgl_positions", "sgl_", "sgl_Retention"])
+@pytest.mark.parametrize(
+    "key", ["sgl_retention", "sgl_exit_threshold", "sgl_guide_tokens", "sgl_query_rows", "sgl_policy"]
+)
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans_are_no_numbers(key, value):
+    """For Python true is 1, which would be in range for most of them."""
+    with pytest.raises(ValueError, match=f"^{key}: expected .*, received {value}$"):
+        RequestOptions.parse({key: value}, config())
+
+
+def test_booleans_are_no_settings_either():
+    for name in ("retention", "exit_threshold", "guide_tokens", "guide_timeout", "small_memory"):
+        with pytest.raises(ValueError, match="received True"):
+            config(**{name: True})
+    assert config(shadow=True).shadow
+
+
+@pytest.mark.parametrize("value", [True, 1, "1"])
+def test_a_switch_may_be_a_boolean(value):
+    assert RequestOptions.parse({"sgl_enabled": value}, config()).enabled == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("sgl-retention", "sgl_retention"),
+        ("SGL_retention", "sgl_retention"),
+        ("sgl_Retention", "sgl_retention"),
+        ("Sgl-Exit-Threshold", "sgl_exit_threshold"),
+        ("SGL_NOTHING", "one of sgl_retention, sgl_exit_threshold, "),
+    ],
+)
+def test_other_spellings_are_refused_with_the_right_one(key, right):
+    with pytest.raises(ValueError, match=f"^{key}: unknown key, received 0.5; expected {right}"):
+        RequestOptions.parse({key: 0.5}, config())
+
+
+@pytest.mark.parametrize("key", ["sgl", "sglang_x", "SGLANG_X", "other_sgl_retention"])
+def test_keys_that_only_look_like_ours(key):
+    RequestOptions.parse({key: object()}, config())
+
+
+@pytest.mark.parametrize("key", ["sgl_small", "sgl_positions", "sgl_"])
 def test_unknown_request_key_is_refused(key):
     with pytest.raises(ValueError, match=f"{key}: unknown key, received 1; expected one of sgl_retention"):
         RequestOptions.parse({key: 1}, config())

@@ -112,9 +112,17 @@ def test_what_bypasses(prompt, params, context, reason):
             Reason.STRUCTURED_OUTPUT,
         ),
         (SamplingParams(), {}, object(), Reason.LORA),
+        (SamplingParams(extra_args={"other": 1}), {}, None, Reason.SAMPLING),
+        (SamplingParams(), {"seen": False}, None, Reason.UNSEEN),
     ],
-    ids=["n", "logprobs", "tools", "structured output", "lora"],
+    ids=["n", "logprobs", "tools", "structured output", "lora", "sampling", "unseen"],
 )
 def test_what_rules_an_exit_out(params, context, lora, reason):
     found = read(None, params, lora, **context)
     assert (found.no_exit, found.bypass) == (reason, None)
+
+
+def test_an_engine_that_changes_every_answer_rules_exits_out():
+    reader = FactsReader({"image": "pixel_values_flat"}, CONTEXT, exits=False)
+    assert reader.read(make_prompt(), SamplingParams(), Asked(), None).no_exit == Reason.SAMPLING
+    assert reader.read(make_prompt(), SamplingParams(n=2), Asked(), None).no_exit == Reason.N

@@ -5,61 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from vllm_sgl.core import Report
-from vllm_sgl.engine import asked
+from tests.support.asgi import JSON, REPORT, SGL, STREAM, App, bodies, chunk, event, header, post
 from vllm_sgl.serve.middleware import SGLMiddleware
-
-REPORT = Report("prune", visual_tokens=112, kept_tokens=39, confidence=0.5)
-SGL = b',"sgl":' + json.dumps(REPORT.as_dict(), separators=(",", ":")).encode() + b"}"
-JSON, STREAM = (b"application/json", b"text/event-stream; charset=utf-8")
-
-
-class App:
-    """Reads its whole request, then sends chunks; notes what it saw and when each chunk went out."""
-
-    def __init__(self, chunks, *, content=JSON, status=200, report=REPORT, headers=()):
-        self.chunks, self.status, self.report = chunks, status, report
-        self.headers = [(b"content-type", content), *headers]
-        self.log = []
-
-    async def __call__(self, scope, receive, send):
-        more = scope["type"] == "http" and scope["method"] == "POST"
-        while more:
-            more = (await receive()).get("more_body", False)
-        self.about = asked.current.get()
-        if self.about is not None:
-            self.about.report = self.report
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        for i, chunk in enumerate(self.chunks):
-            self.log.append(("app", i))
-            more_body = i + 1 < len(self.chunks)
-            await send({"type": "http.response.body", "body": chunk, "more_body": more_body})
-
-
-async def post(app, *body, method="POST", path="/v1/chat/completions", scope=None):
-    """Messages sent to the client; ``app.log`` has the order of both sides."""
-    asked.current.set(None)
-    parts = list(body or (b"{}",))
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
-
-    async def send(message):
-        app.log.append(("client", message.get("body")))
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, **(scope or {})}
-    await SGLMiddleware(app)(scope, receive, send)
-    return sent
-
-
-def bodies(sent):
-    return [message["body"] for message in sent if message["type"] == "http.response.body"]
-
-
-def header(sent, name):
-    return [value for key, value in sent[0]["headers"] if key.lower() == name]
 
 
 @pytest.mark.parametrize(
@@ -115,14 +62,6 @@ async def test_errors_are_untouched(status):
 async def test_other_content_is_untouched(content):
     sent = await post(App([b'{"a":1}', b"}"], content=content))
     assert bodies(sent) == [b'{"a":1}', b"}"]
-
-
-def event(**fields):
-    return b"data: " + json.dumps(fields, separators=(",", ":")).encode() + b"\n\n"
-
-
-def chunk(text, finish=None, index=0):
-    return event(choices=[{"index": index, "delta": {"content": text}, "finish_reason": finish}])
 
 
 def with_sgl(chunk):
@@ -213,6 +152,30 @@ async def test_what_a_request_asks_for(body, tools, beam_search):
         app = App([b"{}"])
         await post(app, *parts)
         assert (app.about.tools, app.about.beam_search) == (tools, beam_search)
+
+
+@pytest.mark.parametrize(
+    ("body", "booleans"),
+    [
+        (b'{"vllm_xargs": {"sgl_retention": true}}', {"sgl_retention": True}),
+        (b'{"vllm_xargs":{"sgl_enabled" :\n false,"sgl_retention":1}}', {"sgl_enabled": False}),
+        (b'{"vllm_xargs": {"sgl_retention": 0.5, "other": true}}', {}),
+        (json.dumps({"messages": 'say {"sgl_retention": true}'}).encode(), {}),
+    ],
+)
+async def test_booleans_are_noted(body, booleans):
+    app = App([b"{}"])
+    await post(app, body)
+    assert app.about.booleans == booleans
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"), [("/v1/chat/completions", True), ("/root/inference/v1/generate", False)]
+)
+async def test_tokens_do_not_tell_of_tools(path, seen):
+    app = App([b"{}"])
+    await post(app, path=path)
+    assert app.about.seen is seen
 
 
 @pytest.mark.parametrize("body", [b'{"tools": [', b'["tools"]', b'"tools"', b'\xff"tools"'])

@@ -1,5 +1,6 @@
 """Replacing one attribute of a class: loud when it is not what was expected, idempotent, reversible."""
 
+import colorsys
 import inspect
 
 import pytest
@@ -108,3 +109,13 @@ def test_patches_fit_the_installed_vllm():
         for place in places:
             unwrap(*place)
     assert all(inspect.getattr_static(*place) is old for place, old in zip(places, before, strict=True))
+
+
+def test_a_function_of_a_module():
+    before = colorsys.rgb_to_hsv
+    wrap(colorsys, "rgb_to_hsv", ("r", "g"), "fix.py", louder)
+    assert colorsys.rgb_to_hsv(1, 1, 1) == ("wrapped", 0.0, 0.0, 1)
+    unwrap(colorsys, "rgb_to_hsv")
+    assert colorsys.rgb_to_hsv is before
+    with pytest.raises(RuntimeError, match=r"colorsys.rgb_to_hsv takes .*: adapt fix\.py"):
+        wrap(colorsys, "rgb_to_hsv", ("x",), "fix.py", louder)

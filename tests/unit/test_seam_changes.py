@@ -184,6 +184,13 @@ CHANGES = [
         id="removed function that is patched",
     ),
     pytest.param(
+        "from vllm.text import tokens\nfrom vllm_sgl.host.patch import wrap\n"
+        "wrap(tokens, 'load', ('path', 'strict'), 'a.py', None)",
+        (TOKENS, "path, strict", "path, tight, strict"),
+        ["3: changed: vllm.text.tokens:load: takes path, tight; ours expects path, strict first"],
+        id="parameters of a module's function that is patched",
+    ),
+    pytest.param(
         "SEAMS = (\n    'vllm.engine.engine:Engine.size',\n    'vllm.engine.engine:Engine.renderer',\n)",
         (ENGINE, "self.size", "self.length"),
         ["2: missing: vllm.engine.engine:Engine.size: not in its class"],

@@ -1,5 +1,8 @@
 """The small engine's configuration: what the user may change, and what vLLM then makes of it."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 from vllm import EngineArgs
 from vllm.model_executor.models.interfaces import supports_encoder_cudagraph
@@ -90,3 +93,38 @@ def test_a_backend_that_can_be_read_is_chosen_on_blackwell(qwen2_pair, monkeypat
     assert arguments.get("attention_backend") == backend
     assert arguments["compilation_config"] == {"cudagraph_mode": "PIECEWISE"}
     assert current_platform.is_cpu()
+
+
+@pytest.mark.parametrize(
+    ("size", "heads", "groups", "expected"),
+    [
+        (1, 14, 2, 1),
+        (2, 14, 2, 2),
+        (4, 14, 2, 2),  # InternVL2-1B
+        (8, 14, 2, 2),
+        (8, 16, 8, 8),
+        (8, 16, 2, 8),  # KV heads are copied
+        (6, 12, 4, 2),  # neither 6 nor 3 ranks can share 4 KV heads
+        (8, 7, None, 1),
+    ],
+)
+def test_tensor_parallel_size_that_the_heads_allow(size, heads, groups, expected, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    text = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=groups)
+    assert small_args.tensor_parallel(size, text) == expected
+    said = f"runs with a tensor parallel size of {expected}, not {size}"
+    assert (said in caplog.text) is (expected < size)
+
+
+def test_the_small_engine_takes_what_its_heads_allow(qwen2_pair, monkeypatch):
+    """One layer up: the size is derived unless it was given."""
+    large, _ = configs(qwen2_pair)
+    monkeypatch.setattr(large.parallel_config, "tensor_parallel_size", 3)
+    small = small_config(large, SGLConfig(small=str(qwen2_pair[0])))
+    assert small.parallel_config.tensor_parallel_size == 1
+
+
+def test_revisions_are_not_the_large_models(qwen2_pair):
+    _, small = configs(qwen2_pair, {"code_revision": "own"}, revision="large", tokenizer_revision="large")
+    model = small.model_config
+    assert (model.revision, model.tokenizer_revision, model.code_revision) == (None, None, "own")

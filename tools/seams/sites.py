@@ -150,9 +150,11 @@ class _Finder:
         match node.args:
             case [owner, ast.Constant(value=str(name)), ast.Tuple(elts=parameters), *_]:
                 wanted = tuple(ast.literal_eval(parameter) for parameter in parameters)
-                cls = next((t for t in self._types.infer(owner, scope) if isinstance(t, Class)), None)
-                place = f"{cls.place if cls else ast.unparse(owner)}.{name}"
-                found = cls and self._types.member(cls, name)
+                owners = self._types.infer(owner, scope)
+                there = next((thing for thing in owners if isinstance(thing, Class | Module)), None)
+                dot = ":" if isinstance(there, Module) else "."
+                place = f"{there.place if there else ast.unparse(owner)}{dot}{name}"
+                found = there and self._types.member(there, name)
                 yield node, name, self._site(node, "patch", place, found, wanted=wanted)
             case _:
                 raise SourceError(

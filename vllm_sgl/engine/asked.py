@@ -1,21 +1,66 @@
-"""What travels beside a request through vLLM's server: what the client asked for in, the report out."""
+"""What travels beside a request through vLLM's server: what the client asked for in, the reports out.
 
+One request of a client may make several of the engine, as several prompts in one request do.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from vllm_sgl.core import Report
 
 
 @dataclass
+class EngineRequest:
+    """choices: how many answers it makes. report: filled in when it has been decided."""
+
+    asked: "Asked" = field(repr=False)
+    choices: int
+    report: Report | None = None
+
+
+@dataclass
 class Asked:
     """tools, beam_search, token_ids: what the client asked for that an engine request does not show.
-    report: filled in when the engine has decided; the response takes it from here."""
+    seen: whether anybody could look; where nobody did, tools may have been asked for.
+    booleans: ``sgl_*`` keys that the client gave as true or false; vLLM makes them 1 and 0 on the way.
+    requests: of the engine, in the order in which they were made, which is that of the prompts."""
 
     tools: bool = False
     beam_search: bool = False
     token_ids: bool = False
-    report: Report | None = None
+    seen: bool = True
+    booleans: Mapping[str, bool] = field(default_factory=dict)
+    requests: list[EngineRequest] = field(default_factory=list)
+
+    def request(self, choices: int) -> EngineRequest:
+        """One more request of the engine. All those of a beam search are one: its steps, not its answers."""
+        if not (self.beam_search and self.requests):
+            self.requests.append(EngineRequest(self, choices))
+        return self.requests[-1]
+
+    @property
+    def report(self) -> Report | None:
+        """The last one: where rounds follow one another, that of the round that gave the answer."""
+        return next((made.report for made in reversed(self.requests) if made.report is not None), None)
+
+    def as_written(self, extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
+        """An engine request's ``extra_args`` with the booleans that the client wrote."""
+        extra_args = extra_args or {}
+        return {**extra_args, **{key: self.booleans[key] for key in self.booleans if key in extra_args}}
 
 
 #: Set per HTTP request by the middleware; tasks made for the request inherit it.
 current: ContextVar[Asked | None] = ContextVar("vllm_sgl_request", default=None)
+
+
+@contextmanager
+def asking(what: Asked) -> Iterator[None]:
+    """Engine requests made while open are part of this one."""
+    token = current.set(what)
+    try:
+        yield
+    finally:
+        current.reset(token)

@@ -17,9 +17,10 @@ from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.decide.tiling import best_policy
-from vllm_sgl.engine import asked, costs
+from vllm_sgl.engine import asked, costs, exits
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.guarding import guarded, start_guide
+from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large
 from vllm_sgl.engine.shutdown import End, Shutdown
@@ -28,8 +29,8 @@ from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import cpu, renderer
-from vllm_sgl.host.async_llm import BULK, AsyncLLM
-from vllm_sgl.host.engine_args import refuse_replicas
+from vllm_sgl.host.async_llm import BULK, AsyncLLM, check_request
+from vllm_sgl.host.engine_args import refuse_connectors, refuse_replicas
 from vllm_sgl.host.interrupts import interruptible_start
 from vllm_sgl.host.output import abort_output, exit_output
 from vllm_sgl.pipeline import Pipeline
@@ -71,9 +72,9 @@ class SGLAsyncLLM(AsyncLLM):
             started = start_guide(small, config, patient)
         self._local_guide: Guide = started
         self._ready: asyncio.Task[Pipeline] | None = None
-        self._guiding: set[str] = set()
-        model = vllm_config.model_config
-        self._reader = FactsReader.of(family_of(model), model, small.verdict.same_tokens)
+        self._guiding = Guiding()
+        model, same_tokens = vllm_config.model_config, small.verdict.same_tokens
+        self._reader = FactsReader.of(family_of(model), model, same_tokens, exits.possible(vllm_config))
         try:
             with interruptible_start(), renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
@@ -86,7 +87,7 @@ class SGLAsyncLLM(AsyncLLM):
         except BaseException:
             self._local_guide.stop(0)
             raise
-        metrics().watch(lambda: self.guide_alive)
+        metrics().watch(self)
         logger.info(
             "SGL: the large engine keeps its settings but two: its vision encoder runs without CUDA graphs "
             "(they would bypass the pruning), and processed images are cached in this process instead of "
@@ -106,38 +107,39 @@ class SGLAsyncLLM(AsyncLLM):
         Raises:
             VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args`` (a 400 over HTTP).
         """
+        about = asked.current.get() or asked.Asked(seen=False)
         try:
-            options = RequestOptions.parse(sampling_params.extra_args, self.sgl_config)
+            options = RequestOptions.parse(about.as_written(sampling_params.extra_args), self.sgl_config)
             check_policy(options.policy)
         except ValueError as error:
             raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
-        return self._generate(prompt, sampling_params, request_id, options, kwargs)
+        made = about.request(sampling_params.n)
+        return self._generate(prompt, sampling_params, request_id, options, made, kwargs)
 
     async def _generate(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
-        kwargs: dict[str, Any],
+        made: asked.EngineRequest, kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
         with self._shutdown.request():
-            async with aclosing(self._answer(prompt, params, request_id, options, kwargs)) as outputs:
+            async with aclosing(self._answer(prompt, params, request_id, options, made, kwargs)) as outputs:
                 async for output in outputs:
                     yield output
 
     async def _answer(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
-        kwargs: dict[str, Any],
+        made: asked.EngineRequest, kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
-        about = asked.current.get() or asked.Asked()
         try:
             async with self._shutdown.interruptible():
-                outcome = await self._walk(prompt, params, request_id, options, about, kwargs)
+                outcome = await self._walk(prompt, params, request_id, options, made.asked, kwargs)
         except RequestAborted:
             yield abort_output(request_id, prompt)
             return
         except GuideFailedError as error:
             raise UnguidedRequestError(str(error)) from error
-        if about.report is None:  # beam search makes many engine requests of one client request
+        if made.report is None:  # the steps of a beam search are one request
             metrics().observe(outcome.report)
-        about.report = outcome.report
+        made.report = outcome.report
         if outcome.answer is not None:
             output = exit_output(request_id, prompt, outcome.answer)
             output.sgl = outcome.report
@@ -160,18 +162,19 @@ class SGLAsyncLLM(AsyncLLM):
     ) -> Outcome:  # fmt: skip
         pipeline = await self._pipeline()
         facts = self._reader.read(prompt, params, about, kwargs.get("lora_request"))
-        request = None
-        if facts.bypass is None:
-            assert facts.max_tokens is not None
-            request = GuideRequest(
-                request_id, prompt, self._reader.items(prompt), params, facts.max_tokens, options.query_rows,
-                priority=kwargs.get("priority", 0),
-            )  # fmt: skip
-        self._guiding.add(request_id)
-        try:
-            return await pipeline.walk(request, facts, options)
-        finally:
-            self._guiding.discard(request_id)
+        admitted.set(facts.bypass is None)
+        if facts.bypass is not None:
+            return await pipeline.walk(None, facts, options)
+        # An exit must not answer what the large engine refuses, and a refusal is not worth the guide's work.
+        await check_request(self, prompt, params, request_id, kwargs)
+        super().check_admission(params.n, request_id)
+        assert facts.max_tokens is not None
+        request = GuideRequest(
+            request_id, prompt, self._reader.items(prompt), params, facts.max_tokens, options.query_rows,
+            priority=kwargs.get("priority", 0),
+        )  # fmt: skip
+        walk = pipeline.walk(request, facts, options)
+        return await self._guiding.through(request_id, facts.prompt_tokens, walk)
 
     async def get_supported_tasks(self) -> Any:
         # A server asks before it serves: a guide that cannot work fails here. So does every request, and
@@ -204,12 +207,19 @@ class SGLAsyncLLM(AsyncLLM):
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)
-        for guided in self._guiding.intersection(ids):
+        for guided in self._guiding.abort(ids):
             await self._guide.abort(guided)
         await super().abort(ids, internal)
 
     def get_num_unfinished_requests(self) -> int:
         return int(super().get_num_unfinished_requests()) + len(self._guiding)
+
+    def get_num_queued_tokens(self) -> int:
+        return int(super().get_num_queued_tokens()) + self._guiding.tokens
+
+    def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
+        if not admitted.get():  # before the guide, and not again after its work
+            super().check_admission(n, request_id)
 
     def shutdown(self, timeout: float | None = None) -> None:
         if self._ended:  # and called again by __del__, at the interpreter's end without modules
@@ -226,7 +236,9 @@ class SGLAsyncLLM(AsyncLLM):
 
 
 def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
+    family_of(config.model_config)
     refuse_replicas(client_count, config.parallel_config.data_parallel_size)
+    refuse_connectors(config)
     if getattr(config.lora_config, "enable_tower_connector_lora", False):
         raise ValueError(
             "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens "

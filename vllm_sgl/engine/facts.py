@@ -8,6 +8,7 @@ from vllm.config import ModelConfig
 
 from vllm_sgl.core import Facts, Reason, RenderedPrompt, VisualItem
 from vllm_sgl.engine.asked import Asked
+from vllm_sgl.engine.exits import other_parameters
 from vllm_sgl.families.base import Family
 from vllm_sgl.visual.items import modalities, placed_items
 
@@ -20,6 +21,7 @@ class FactsReader:
             keep their positions; a prompt that does not is left to vLLM to refuse.
         tile_tokens: as :meth:`vllm_sgl.families.base.Family.tile_tokens`.
         same_tokens: whether the small model's token ids are the large model's.
+        exits: False where a feature of the large engine rules exits out for every request.
     """
 
     def __init__(
@@ -28,15 +30,20 @@ class FactsReader:
         max_model_len: int,
         tile_tokens: int | None = None,
         same_tokens: bool = True,
+        exits: bool = True,
     ) -> None:
         self._pixel_fields = pixel_fields
         self._max_model_len = max_model_len
         self._tile_tokens = tile_tokens
         self._same_tokens = same_tokens
+        self._exits = exits
 
     @classmethod
-    def of(cls, family: Family, model: ModelConfig, same_tokens: bool = True) -> "FactsReader":
-        return cls(family.pixel_fields, model.max_model_len, family.tile_tokens(model), same_tokens)
+    def of(
+        cls, family: Family, model: ModelConfig, same_tokens: bool = True, exits: bool = True
+    ) -> "FactsReader":
+        tile_tokens = family.tile_tokens(model)
+        return cls(family.pixel_fields, model.max_model_len, tile_tokens, same_tokens, exits)
 
     def items(self, prompt: RenderedPrompt) -> tuple[VisualItem, ...]:
         """The images and videos of a prompt, in prompt order."""
@@ -66,7 +73,8 @@ class FactsReader:
             prompt_tokens=tokens,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bypass=_first_asked(asked, params) or reason,
-            no_exit=_why_no_exit(params, asked, lora, self._same_tokens),
+            no_exit=_why_no_exit(params, asked, lora, self._same_tokens)
+            or (None if self._exits else Reason.SAMPLING),
         )
 
     def _why_not_ours(self, prompt: Any) -> str | None:
@@ -104,6 +112,8 @@ def _why_no_exit(params: SamplingParams, asked: Asked, lora: object, same_tokens
         (params.structured_outputs is not None, Reason.STRUCTURED_OUTPUT),
         (lora is not None, Reason.LORA),
         (not same_tokens and _is_about_tokens(params, asked), Reason.TOKEN_IDS),
+        (bool(other_parameters(params)), Reason.SAMPLING),
+        (not asked.seen, Reason.UNSEEN),
     )
     return next((reason for is_so, reason in ruled_out if is_so), None)
 

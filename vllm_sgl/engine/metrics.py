@@ -3,8 +3,9 @@
 vLLM unregisters every ``vllm:`` collector when an engine starts, so ours are not named like that.
 """
 
-from collections.abc import Callable
+import weakref
 from functools import cache
+from typing import Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -12,6 +13,13 @@ from vllm_sgl.core import Report
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SCORES = tuple(i / 20 for i in range(1, 21))
+
+
+class Guided(Protocol):
+    """Whoever has a guide."""
+
+    @property
+    def guide_alive(self) -> bool: ...
 
 
 class Metrics:
@@ -45,9 +53,15 @@ class Metrics:
         if report.score is not None:
             self._score.observe(report.score)
 
-    def watch(self, alive: Callable[[], bool]) -> None:
-        """alive: called on every scrape."""
-        self._alive.set_function(lambda: float(alive()))
+    def watch(self, client: Guided) -> None:
+        """Ask the client on every scrape, for as long as somebody else keeps it."""
+        watched = weakref.ref(client)
+
+        def alive() -> float:
+            there = watched()
+            return float(there is not None and there.guide_alive)
+
+        self._alive.set_function(alive)
 
 
 @cache

@@ -70,15 +70,26 @@ class LLM(vllm.LLM):
             super().__init__(model, **kwargs)
 
     def beam_search(self, *args: Any, **kwargs: Any) -> Any:
-        token = asked.current.set(asked.Asked(beam_search=True))
-        try:
+        with asked.asking(asked.Asked(beam_search=True)):
             return super().beam_search(*args, **kwargs)
-        finally:
-            asked.current.reset(token)
+
+    def chat(self, *args: Any, **kwargs: Any) -> Any:
+        with asked.asking(_chatting(vllm.LLM.chat, self, *args, **kwargs)):
+            return super().chat(*args, **kwargs)
+
+    def enqueue_chat(self, *args: Any, **kwargs: Any) -> Any:
+        with asked.asking(_chatting(vllm.LLM.enqueue_chat, self, *args, **kwargs)):
+            return super().enqueue_chat(*args, **kwargs)
 
     def shutdown(self) -> None:
         """Stop both engines now rather than when the object is collected."""
         self.llm_engine.shutdown()
+
+
+def _chatting(method: Callable[..., Any], *args: Any, **kwargs: Any) -> asked.Asked:
+    """What a call of vLLM's method asks for."""
+    given = inspect.signature(method).bind(*args, **kwargs).arguments
+    return asked.Asked(tools=bool(given.get("tools")))
 
 
 def _build(
@@ -123,7 +134,9 @@ class OfflineEngine:
 
     def add_request(self, request_id: str, prompt: Any, params: Any, **kwargs: Any) -> str:
         assert self._engine is not None
-        outputs = self._engine.generate(prompt, params, request_id, **kwargs)
+        # The caller is the client: nothing is hidden.
+        with asked.asking(asked.current.get() or asked.Asked()):
+            outputs = self._engine.generate(prompt, params, request_id, **kwargs)
         self._running[request_id] = asyncio.run_coroutine_threadsafe(
             self._consume(request_id, outputs), self._loop
         )

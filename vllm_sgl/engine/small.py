@@ -31,7 +31,12 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         ValueError: where the small model is missing or is no supported vision-language model.
     """
     variant = UseVariant(config.positions, then=config.small_args.get("hf_overrides"))
-    return small_engine.small_config(large, config, variant, _EXTENSION)
+    small = small_engine.small_config(large, config, variant, _EXTENSION)
+    try:
+        family_of(small.model_config)
+    except ValueError as error:
+        raise ValueError(f"--sgl-small {config.small}: {error}") from error
+    return small
 
 
 def judge(large: ModelConfig, small: ModelConfig) -> Verdict:

@@ -36,9 +36,19 @@ def known_architecture(names: list[str]) -> str | None:
 
 
 def family_of(model: "ModelConfig") -> "Family":
-    """The family of a model that :class:`vllm_sgl.families.variant.UseVariant` has let through."""
-    architecture = known_architecture(model.hf_config.architectures)
-    assert architecture is not None, model.hf_config.architectures
+    """The family of a model.
+
+    Raises:
+        ValueError: where it has none.
+    """
+    names = model.hf_config.architectures or []
+    architecture = known_architecture(names)
+    if architecture is None:
+        raise ValueError(
+            f"SGL supports the vision-language architectures {', '.join(FAMILIES)}; received "
+            f"{', '.join(names) or 'none'} ({model.model}): choose a pair of such models, or serve without "
+            "--sgl-small"
+        )
     family: Family = import_module(f"{__name__}.{FAMILIES[architecture]}").FAMILY
     return family
 

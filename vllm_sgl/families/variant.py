@@ -5,7 +5,7 @@ from typing import Any
 
 from vllm.transformers_utils.config import uses_mrope
 
-from vllm_sgl.families import ACTIVE_ENV, FAMILIES, known_architecture, register_variants, variant_name
+from vllm_sgl.families import ACTIVE_ENV, known_architecture, register_variants, variant_name
 
 
 def activate() -> None:
@@ -17,13 +17,16 @@ def activate() -> None:
 class UseVariant:
     """``hf_overrides`` of vLLM: swaps the architecture for its SGL variant; picklable.
 
+    A model that has none passes as it is: vLLM applies a callable to the draft of speculative decoding, too,
+    which shares nothing with us. :func:`vllm_sgl.families.family_of` refuses it where it is the model.
+
     positions: "original" makes vLLM carry a position tensor of its own per request (three equal rows where
         the model does not use M-RoPE itself), so that kept tokens can keep their ids.
-    then: the user's own ``hf_overrides``, a dict or a callable, applied first.
+    then: the user's own ``hf_overrides``, applied first; a callable to drafts as well, a dict not, as vLLM
+        does.
 
     Raises:
-        ValueError: when called with the config of a model that has no variant, or whose positions cannot be
-            packed.
+        ValueError: when called with the config of a model whose positions cannot be packed.
     """
 
     def __init__(self, positions: str, then: Any = None) -> None:
@@ -33,26 +36,36 @@ class UseVariant:
     def __call__(self, config: Any) -> Any:
         if callable(self.then):
             config = self.then(config)
-        else:
-            _update(config, self.then or {})
-        names = config.architectures or []
-        if names == [""]:  # vLLM first asks with an empty config whether the model type changes
-            return config
-        known = known_architecture(names)
+        elif self.then and (_is_probe(config) or known_architecture([*_names(config), *self._renamed()])):
+            _update(config, self.then)
+        known = known_architecture(_names(config))
         if known is None:
-            raise ValueError(
-                f"SGL supports the vision-language architectures {', '.join(FAMILIES)}; received "
-                f"{names or 'none'}: choose a pair of such models, or serve without --sgl-small"
-            )
+            return config
         if self.positions == "packed" and uses_mrope(config):
             raise ValueError(
                 f"{known} places visual tokens by row and column (M-RoPE), and numbering what is left of "
                 "them means nothing; received positions='packed': leave it at 'original'"
             )
         config.architectures = [variant_name(known)]
+        # vLLM's drafts look for it under a name that depends on the class of the model, and ours is another.
+        if hasattr(config, "image_token_id") and not hasattr(config, "image_token_index"):
+            config.image_token_index = config.image_token_id
         if self.positions == "original" and not uses_mrope(config):
             config.mrope_section = [0, 0, 0]
         return config
+
+    def _renamed(self) -> list[str]:
+        """The architectures that the user's dict names."""
+        return self.then.get("architectures") or []
+
+
+def _names(config: Any) -> list[str]:
+    return config.architectures or []
+
+
+def _is_probe(config: Any) -> bool:
+    """vLLM first asks with an empty config whether the model type changes."""
+    return _names(config) == [""]
 
 
 def _update(config: Any, values: dict[str, Any]) -> None:

@@ -4,17 +4,24 @@ Symptom without it: ``vllm serve`` builds its engine client by ``AsyncLLM.from_v
 no factory to register. Remove when the class of the engine client can be configured.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from vllm import SamplingParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
 
-__all__ = ["BULK", "AsyncLLM", "install"]
+#: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
+SEAMS = (
+    "vllm.v1.engine.async_llm:AsyncLLM.input_processor.process_inputs"
+    "(request_id, prompt, params, supported_tasks, lora_request, data_parallel_rank)",
+)
+
+__all__ = ["BULK", "AsyncLLM", "check_request", "install"]
 
 #: Who builds an engine for a job whose requests all come at once: ``LLM`` and ``vllm run-batch``.
 BULK = frozenset({UsageContext.LLM_CLASS, UsageContext.OPENAI_BATCH_RUNNER})
@@ -44,3 +51,24 @@ def _choosing_class(
             raise SystemExit(f"vllm serve: SGL cannot start: {error}") from None
 
     return from_vllm_config_or_ours
+
+
+async def check_request(
+    engine: AsyncLLM, prompt: Any, params: SamplingParams, request_id: str, more: Mapping[str, Any]
+) -> None:
+    """Refuse what the engine refuses when it is given a request, in its words.
+
+    Args:
+        more: what ``AsyncLLM.generate`` is given besides.
+
+    Raises:
+        ValueError: vLLM's; most are a ``VLLMValidationError``, a 400 over HTTP.
+    """
+    engine.input_processor.process_inputs(
+        request_id,
+        prompt,
+        params,
+        supported_tasks=await engine.get_supported_tasks(),
+        lora_request=more.get("lora_request"),
+        data_parallel_rank=more.get("data_parallel_rank"),
+    )

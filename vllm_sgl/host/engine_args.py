@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from vllm import envs
-from vllm.engine.arg_utils import EngineArgs
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.patch import wrap
@@ -46,6 +47,7 @@ def _folding_flags(fold: Any, use_sgl: Any, from_cli_args: Any) -> Any:
         try:
             config = fold(args)
             if config is not None:
+                refuse_offline(cls)
                 refuse_frontends(headless=getattr(args, "headless", False))
                 refuse_replicas(
                     api_servers=getattr(args, "api_server_count", None),
@@ -60,6 +62,19 @@ def _folding_flags(fold: Any, use_sgl: Any, from_cli_args: Any) -> Any:
         return engine_args
 
     return from_cli_args_and_ours
+
+
+def refuse_offline(engine_args: type) -> None:
+    """A command that builds ``vllm.LLM``, such as ``vllm bench latency``, would run unguided in silence.
+
+    Raises:
+        ValueError: for such a command, by its kind of engine arguments.
+    """
+    if not issubclass(engine_args, AsyncEngineArgs):
+        raise ValueError(
+            "--sgl-small guides vLLM's server, not vllm.LLM, which this command builds: measure with "
+            "`vllm bench serve` against `vllm serve ... --sgl-small ...`, or use vllm_sgl.LLM in Python"
+        )
 
 
 def refuse_frontends(headless: bool) -> None:
@@ -79,4 +94,17 @@ def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
             raise ValueError(
                 f"SGL runs one small engine inside one server process; received {flag} {count}: use 1, and "
                 "start one server per replica behind a load balancer"
+            )
+
+
+def refuse_connectors(config: VllmConfig) -> None:
+    """Prompts are pruned here; whoever else reads the cache would have to prune them the same way."""
+    for flag, given in (
+        ("--kv-transfer-config (or --kv-offloading-size)", config.kv_transfer_config),
+        ("--ec-transfer-config", config.ec_transfer_config),
+    ):
+        if given is not None:
+            raise ValueError(
+                f"SGL does not share KV or encoder caches: the engines would prune one prompt differently; "
+                f"received {flag}: drop it, or serve without --sgl-small"
             )

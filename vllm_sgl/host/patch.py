@@ -1,13 +1,14 @@
-"""Replacing one attribute of a vLLM class, loudly."""
+"""Replacing one attribute of a vLLM class or module, loudly."""
 
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 _MARK = "__vllm_sgl_original__"
 
 
-def wrap(owner: type, name: str, parameters: tuple[str, ...], fix: str, make: Callable) -> None:
+def wrap(owner: type | ModuleType, name: str, parameters: tuple[str, ...], fix: str, make: Callable) -> None:
     """Replace ``owner.name`` by ``make(original)``; once, however often it is called.
 
     Class and static methods stay what they are: ``make`` gets the plain function (a class method's
@@ -20,7 +21,8 @@ def wrap(owner: type, name: str, parameters: tuple[str, ...], fix: str, make: Ca
     Raises:
         RuntimeError: where the attribute is missing or takes other parameters.
     """
-    where = f"{owner.__module__}.{owner.__qualname__}.{name}"
+    place = owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__module__}.{owner.__qualname__}"
+    where = f"{place}.{name}"
     original = inspect.getattr_static(owner, name, None)
     if original is None:
         raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32 or 0.33: adapt {fix}")
@@ -37,7 +39,7 @@ def wrap(owner: type, name: str, parameters: tuple[str, ...], fix: str, make: Ca
     setattr(owner, name, replacement)
 
 
-def unwrap(owner: type, name: str) -> None:
+def unwrap(owner: type | ModuleType, name: str) -> None:
     """Put the original back, for tests; nothing happens where nothing was replaced."""
     current = inspect.getattr_static(owner, name)
     original = getattr(getattr(current, "__func__", current), _MARK, None)

@@ -12,9 +12,13 @@ from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.multimodal.cache import processor_only_cache_from_config
+from vllm.v1.metrics.stats import MultiModalCacheStats
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
-SEAMS = ("vllm.renderers.base:BaseRenderer._mm_processor_cache",)
+SEAMS = (
+    "vllm.renderers.base:BaseRenderer._mm_processor_cache",
+    "vllm.renderers.base:BaseRenderer._mm_cache_stats",
+)
 
 
 @contextmanager
@@ -32,6 +36,8 @@ def keeping_pixels(config: VllmConfig) -> Iterator[Callable[[Any], None]]:
                 f"{type(renderer).__name__} has no _mm_processor_cache: adapt vllm_sgl/host/renderer.py"
             )
         renderer._mm_processor_cache = processor_only_cache_from_config(config)
+        if renderer._mm_processor_cache is not None:  # else vllm:mm_cache_queries and _hits would stay 0
+            renderer._mm_cache_stats = MultiModalCacheStats()
 
     try:
         yield keep

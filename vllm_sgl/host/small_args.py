@@ -1,5 +1,6 @@
 """``EngineArgs`` of the small engine: the large engine's ways, its own model, the user's wishes last."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
+
+logger = logging.getLogger("vllm.vllm_sgl.small_args")
 
 #: What the guide is made of. Another value would not change the guide but undo it, some without a word.
 _OURS = {
@@ -87,3 +90,27 @@ def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(graphs, Mapping):
         arguments["compilation_config"] = {**graphs, "cudagraph_mode": mode}
     return arguments
+
+
+def tensor_parallel(size: int, text: Any) -> int:
+    """The large engine's tensor parallel size, or its largest divisor that the small model's heads allow.
+
+    Args:
+        text: the config of the small model's decoder.
+    """
+    heads = text.num_attention_heads
+    groups = getattr(text, "num_key_value_heads", None) or heads
+    # As vLLM shares them out: KV heads are split over ranks, or each is copied to several.
+    fitting = (
+        ranks
+        for ranks in range(size, 0, -1)
+        if size % ranks == 0 and heads % ranks == 0 and (groups % ranks == 0 or ranks % groups == 0)
+    )
+    most = next(fitting)
+    if most < size:
+        logger.warning(
+            "SGL: the small engine runs with a tensor parallel size of %d, not %d: its model has %d "
+            "attention heads and %d KV heads",
+            most, size, heads, groups,
+        )  # fmt: skip
+    return most

@@ -14,7 +14,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.host import cpu
 from vllm_sgl.host.encoder_graphs import without_encoder_graphs
 from vllm_sgl.host.process_name import naming_processes
-from vllm_sgl.host.small_args import small_arguments
+from vllm_sgl.host.small_args import small_arguments, tensor_parallel
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -49,6 +49,8 @@ def small_config(
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
+    if "tensor_parallel_size" not in config.small_args:
+        arguments["tensor_parallel_size"] = tensor_parallel(arguments["tensor_parallel_size"], text)
     try:
         engine_args = AsyncEngineArgs(
             **arguments, hf_overrides=variant, worker_extension_cls=worker_extension

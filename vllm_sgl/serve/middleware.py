@@ -1,20 +1,22 @@
 """ASGI middleware: reads what an engine request does not show, and adds the ``sgl`` object to responses.
 
 Added through vLLM's own ``--middleware`` hook. Nothing is parsed but requests that mention tools, beam
-search or token ids; responses get their ``sgl`` spliced in before the closing brace, every other byte stays.
+search or token ids, and responses to several prompts at once.
 """
 
-import json
 from typing import Any
 
 from vllm_sgl.engine import asked
+from vllm_sgl.serve.reading import read_body
+from vllm_sgl.serve.reporting import at_top, in_body, in_shared_stream, is_shared
 
 #: An ASGI event, or the scope of a connection.
 Message = dict[str, Any]
 
+#: Prompts come here as tokens, and whoever made them knows whether they offer tools.
+_TOKENS = "/inference/v1/generate"
 #: Anything that ends a stream, in vLLM's chat, completion, Responses and Messages formats.
 _LAST_MARKS = (b'"finish_reason":"', b'"choices":[]', b"response.completed", b"message_stop")
-_ASKS = (b'"tools"', b'"functions"', b'"use_beam_search"', b'"return_token_ids"')
 
 
 class SGLMiddleware:
@@ -27,7 +29,7 @@ class SGLMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["method"] == "POST":
-            about = asked.Asked()
+            about = asked.Asked(seen=not scope["path"].endswith(_TOKENS))
             asked.current.set(about)
             await self._app(scope, _Reading(receive, about), _Reporting(send, about))
         elif scope["path"].endswith("/health"):
@@ -49,22 +51,9 @@ class _Reading:
         if message["type"] == "http.request":
             self._chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
-                self._read(b"".join(self._chunks))
+                read_body(b"".join(self._chunks), self._about)
                 self._chunks.clear()
         return message
-
-    def _read(self, body: bytes) -> None:
-        if not any(mark in body for mark in _ASKS):
-            return
-        try:
-            wanted = json.loads(body)
-        except ValueError:
-            return  # vLLM answers 400 in its own words
-        if isinstance(wanted, dict):
-            tools = wanted.get("tools") or wanted.get("functions")
-            self._about.tools = bool(tools) and wanted.get("tool_choice") != "none"
-            self._about.beam_search = bool(wanted.get("use_beam_search"))
-            self._about.token_ids = bool(wanted.get("return_token_ids"))
 
 
 class _Reporting:
@@ -101,7 +90,7 @@ class _Reporting:
         self._held.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        body = self._with_report(b"".join(self._held))
+        body = in_body(b"".join(self._held), self._about)
         headers = [h for h in self._start["headers"] if h[0].lower() != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send({**self._start, "headers": headers})
@@ -109,6 +98,9 @@ class _Reporting:
 
     async def _stream(self, message: Message) -> None:
         body = message.get("body", b"")
+        if is_shared(body, self._about):
+            await self._send({**message, "body": in_shared_stream(body, self._about)})
+            return
         if self._held and body.strip() not in (b"", b"data: [DONE]"):
             await self._release(splice=False)
         if any(mark in body for mark in _LAST_MARKS):
@@ -124,16 +116,8 @@ class _Reporting:
         if not self._held:
             return
         chunk, self._held = b"".join(self._held), []
-        body = self._with_report(chunk) if splice else chunk
+        body = at_top(chunk, self._about) if splice else chunk
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-    def _with_report(self, body: bytes) -> bytes:
-        end = body.rstrip()
-        if self._about.report is None or not end.endswith(b"}"):
-            return body
-        report = json.dumps(self._about.report.as_dict(), separators=(",", ":")).encode()
-        comma = b"" if end[:-1].rstrip().endswith(b"{") else b","
-        return end[:-1] + comma + b'"sgl":' + report + b"}" + body[len(end) :]
 
 
 def _telling_health(scope: Message, send: Any) -> Any:

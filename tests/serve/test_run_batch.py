@@ -1,0 +1,39 @@
+"""``vllm run-batch``: what its lines ask for is known although they come through no HTTP server."""
+
+import json
+
+from tests.serve.asking import SHORT, TOOLS, VISUAL, content
+from tests.support.server import COMMON_FLAGS, START_TIMEOUT, run_vllm
+
+
+def test_lines_have_reports_and_tools_do_not_exit(qwen2_pair, tmp_path):
+    small, large = map(str, qwen2_pair)
+    question, seed = SHORT
+    about = {"model": large, "max_tokens": 12, "temperature": 0}
+    image = [{"role": "user", "content": content(question, (seed,))}]
+    bodies = {
+        "image": {**about, "messages": image},
+        "tools": {**about, "messages": image, "tools": TOOLS},
+        "text": {**about, "messages": [{"role": "user", "content": "Who?"}]},
+        "bad": {**about, "messages": image, "vllm_xargs": {"SGL_retention": 1}},
+    }
+    lines = [
+        json.dumps({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body})
+        for id, body in bodies.items()
+    ]
+    asked, answered = tmp_path / "asked.jsonl", tmp_path / "answered.jsonl"
+    asked.write_text("\n".join(lines))
+    ended = run_vllm(
+        "run-batch", "-i", str(asked), "-o", str(answered), "--model", large, *COMMON_FLAGS,
+        "--enable-auto-tool-choice", "--tool-call-parser=hermes", f"--sgl-small={small}",
+        "--sgl-break-even=off", "--sgl-exit-threshold=0", timeout=START_TIMEOUT,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    outputs = {output["custom_id"]: output for output in map(json.loads, answered.read_text().splitlines())}
+    reports = {id: (outputs[id]["response"]["body"] or {}).get("sgl") for id in bodies}
+    found = {id: (report["decision"], report["reason"]) for id, report in reports.items() if report}
+    assert found == {
+        "image": ("exit", None), "tools": ("prune", "tools"), "text": ("bypass", "no_image"),
+    }  # fmt: skip
+    assert reports["tools"]["visual_tokens"] == VISUAL
+    assert "SGL_retention: unknown key" in json.dumps(outputs["bad"]["error"])

@@ -1,0 +1,26 @@
+"""``vllm run-batch``: what the middleware does for HTTP, for the lines of a batch file."""
+
+from typing import Any
+
+from vllm_sgl.engine import asked
+from vllm_sgl.serve.reading import read_fields
+from vllm_sgl.serve.reporting import report_object
+
+_FIELDS = ("tools", "functions", "tool_choice", "use_beam_search", "return_token_ids")
+
+
+def reporting(run_request: Any) -> Any:
+    """vLLM's function that answers a line, with the report as ``sgl`` in the line's ``response.body``."""
+
+    async def run_request_and_report(serving_engine_func: Any, request: Any, tracker: Any) -> Any:
+        about = asked.Asked()
+        read_fields({name: getattr(request.body, name, None) for name in _FIELDS}, about)
+        with asked.asking(about):
+            output = await run_request(serving_engine_func, request, tracker)
+        report = report_object(about)
+        body = output.response.body if output.response is not None else None
+        if body is not None and report is not None:
+            body.sgl = report
+        return output
+
+    return run_request_and_report
