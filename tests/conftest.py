@@ -30,9 +30,22 @@ def llama_pair(tmp_path_factory) -> tuple[Path, Path]:
     return build_pair(tmp_path_factory.mktemp("llama"), SMALL_LLAMA, LARGE_LLAMA)
 
 
+@pytest.fixture(autouse=True)
+def logs_are_heard() -> Iterator[None]:
+    """vLLM sets its logger up once, by what the environment says when it is first imported: some test's command
+    may have asked for silence, and its records do not reach pytest's handlers."""
+    logger = logging.getLogger("vllm")
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = True
+    yield
+    logger.setLevel(level)
+    logger.propagate = propagate
+
+
 @pytest.fixture
 def warnings_logged() -> Iterator[list[logging.LogRecord]]:
-    """Our log records from WARNING on. Not by caplog: vLLM's logger does not propagate, once it is set up."""
+    """Our log records from WARNING on."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = records.append
