@@ -32,8 +32,8 @@ def llama_pair(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def logs_are_heard() -> Iterator[None]:
-    """vLLM sets its logger up once, by what the environment says when it is first imported: the command of some
-    test may have asked for silence, and its records do not reach pytest's handlers."""
+    """vLLM sets its logger up once, by what the environment says when it is first imported. The command of
+    some test may have asked for silence, and vLLM's records do not reach pytest's handlers."""
     logger = logging.getLogger("vllm")
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)

@@ -50,5 +50,5 @@ def test_a_hybrid_decoder(pair, tmp_path):
     config = json.loads((small / "config.json").read_text())
     config["architectures"] = ["Qwen3_5ForConditionalGeneration"]
     (small / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="has layers without attention, .* choose another small model"):
+    with pytest.raises(ValueError, match=r"has layers without attention, .* choose another small model"):
         small_config(large_config(pair), SGLConfig.parse({"small": str(small)}))
