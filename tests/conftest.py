@@ -9,6 +9,8 @@ from pathlib import Path
 # and engines that pin their threads to cores would fight over the same two.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
+# Commands that run in this process ask for silence where nobody else has asked for anything.
+os.environ["VLLM_LOGGING_LEVEL"] = "INFO"
 os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
 # The models are too small to gain from threads, and threads that wait for each other on busy cores spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
