@@ -1,5 +1,5 @@
-"""A Qwen2.5-VL pair served, as clients see it: M-RoPE, placeholders without markers, raw pixels in the rendered
-prompt. The tests run in this order; the last one kills the guide."""
+"""A Qwen2.5-VL pair served, as clients see it: M-RoPE, placeholders without markers, raw pixels in prompts.
+The tests run in this order; the last one kills the guide."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
