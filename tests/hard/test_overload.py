@@ -43,8 +43,8 @@ def ask_all(server, asked, clients):
 
 @pytest.mark.parametrize(
     ("large_kv", "small_kv"),
-    # The second one: little more than one sequence of 1,024 tokens each.
-    [(9_000_000, 4_000_000), (4_000_000, 2_500_000)][: count(ci=1, full=2)],
+    # The first one: little more than one sequence of 1,024 tokens each.
+    [(4_000_000, 2_500_000), (9_000_000, 4_000_000)][: count(ci=1, full=2)],
 )
 def test_tiny_kv_caches(qwen2_pair, tmp_path, large_kv, small_kv):
     with Server(qwen2_pair[1], tmp_path / "log", flags(qwen2_pair, large_kv, small_kv, 32)) as server:
