@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -18,7 +18,8 @@ class Result:
     """What a client saw of one request: seconds on the monotonic clock, and the answer or the error.
 
     status: of the HTTP response, None where the connection ended without one. body: the JSON of the
-    response, {} where it has none. error: what the client's library raised.
+    response, {} where it has none. error: what the client's library raised. turn: which client of several
+    it was, and its how manieth request.
     """
 
     sent: float
@@ -26,6 +27,7 @@ class Result:
     status: int | None
     body: dict[str, Any]
     error: Exception | None = None
+    turn: tuple[int, int] = (0, 0)
 
     @property
     def finish_reason(self) -> str | None:
@@ -85,7 +87,7 @@ class Busy:
         with connect(self._server) as http:
             turn = 0
             while not self._stop.is_set():
-                result = post(http, self._make(number, turn))
+                result = replace(post(http, self._make(number, turn)), turn=(number, turn))
                 self.results.append(result)
                 turn += 1
                 if result.status != 200 or result.finish_reason == "abort":
@@ -104,12 +106,14 @@ def busy(server: Server, count: int, make: Callable[[int, int], dict[str, Any]])
         clients.join(REQUEST_TIMEOUT)
 
 
-def at_once(server: Server, bodies: Sequence[dict[str, Any]]) -> list[Result]:
+def at_once(
+    server: Server, bodies: Sequence[dict[str, Any]], timeout: float = REQUEST_TIMEOUT
+) -> list[Result]:
     """One request of each client, all sent at the same time; results in the same order."""
     results: list[Result | None] = [None] * len(bodies)
 
     def ask(place: int) -> None:
-        with connect(server) as http:
+        with connect(server, timeout) as http:
             results[place] = post(http, bodies[place])
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(bodies))]
