@@ -17,7 +17,7 @@ def hurried(qwen2_pair):
 
 def test_two_hundred_prompts_at_once_are_all_pruned(hurried):
     prompts = [prompt("Who?", number) for number in range(PROMPTS)]
-    params = SamplingParams(temperature=0, max_tokens=2)
+    params = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
     outputs = hurried.generate(prompts, params, use_tqdm=False)
     assert {(output.sgl.decision, output.sgl.reason) for output in outputs} == {("prune", None)}
     waited = [output.sgl.guide_seconds for output in outputs]

@@ -71,7 +71,9 @@ def window(config):
 
 
 def family(config):
-    config["architectures"] = ["SomeOtherModel"]
+    decoder = config["llm_config"]
+    config.clear()
+    config.update(decoder)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def family(config):
     [
         (tiles, "their image tiling differs ((large, small): {'max_dynamic_patch': (6, 4)})"),
         (window, "see only the last 512 tokens"),
-        (family, "received ['SomeOtherModel']"),
+        (family, "received Qwen2ForCausalLM"),
     ],
 )
 def test_refused_as_at_start(pair, small_copy, change, words):
