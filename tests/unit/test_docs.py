@@ -12,6 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from prometheus_client import CollectorRegistry
 
+from vllm_sgl.commands.pairs.known import table
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Reason
 from vllm_sgl.engine.metrics import Metrics
@@ -133,3 +134,11 @@ def test_every_page_is_reached_from_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for page in sorted(DOCS.glob("*.md")):
         assert f"(docs/{page.name})" in readme
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/families.md"])
+def test_the_table_of_series_is_what_the_command_prints(page):
+    lines = [line.strip() for line in (ROOT / page).read_text(encoding="utf-8").splitlines()]
+    printed = table().partition("\n\n")[0].splitlines()
+    start = lines.index(printed[0])
+    assert lines[start : start + len(printed)] == printed
