@@ -8,7 +8,7 @@ ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test hard lint format demo seams clean
+.PHONY: help install check test hard soak lint format demo seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: install ## run every test; ARGS="-k name" for some of them
 
 hard: install ## use servers hard: every try of tests/hard, of which `make test` has a few; takes an hour
 	SGL_HARD=1 $(BIN)/python -m pytest -s tests/hard $(ARGS)
+
+soak: install ## twenty minutes of everything at once, with memory sampled; ARGS="--minutes 5" for less
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.hard.soak $(ARGS)
 
 lint: install ## check style, formatting, types and who may import what
 	$(BIN)/ruff check .
