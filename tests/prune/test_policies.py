@@ -7,7 +7,8 @@ import torch
 
 from tools.internvl_reference.reference import select
 from vllm_sgl.core import Seen, VisualItem
-from vllm_sgl.prune.base import kept_count, policy
+from vllm_sgl.prune import base
+from vllm_sgl.prune.base import check_policy, kept_count, policy, register_policy
 from vllm_sgl.prune.least import AtLeast
 from vllm_sgl.prune.top import TopImportance
 
@@ -106,3 +107,24 @@ def test_any_policy_leaves_every_item_something():
         Seen(VisualItem("image", 2, least=0), torch.tensor([7.0, 8.0])),
     ]
     assert [part.tolist() for part in AtLeast(Nothing()).select(items, 0.5)] == [[0, 1], [1], []]
+
+
+class KeepsTheFirst:
+    """A policy of somebody else: the first token of each item."""
+
+    def select(self, seen, retention):
+        return [torch.tensor([0]) for _ in seen]
+
+
+def test_another_packages_policy_is_known_by_its_name(monkeypatch):
+    monkeypatch.setattr(base, "_POLICIES", dict(base._POLICIES))
+    with pytest.raises(ValueError, match="received 'first'"):
+        check_policy("first")
+    register_policy("first", f"{__name__}:KeepsTheFirst")
+    check_policy("first")
+    (kept,) = policy("first").select(seen([torch.tensor([1.0, 3.0, 2.0])]), 0.5)
+    assert kept.tolist() == [0]
+    register_policy("first", f"{__name__}:KeepsTheFirst")  # the same again is no other
+    with pytest.raises(ValueError, match=r"'top' is vllm_sgl\.prune\.top:TopImportance already"):
+        register_policy("top", f"{__name__}:KeepsTheFirst")
+    policy.cache_clear()

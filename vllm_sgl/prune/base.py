@@ -49,11 +49,6 @@ def register_policy(name: str, where: str) -> None:
     policy.cache_clear()
 
 
-def policy_names() -> tuple[str, ...]:
-    """Every name that :func:`policy` knows."""
-    return tuple(_POLICIES)
-
-
 def check_policy(name: str, key: str = "sgl_policy") -> None:
     """Refuse a name that nobody registered, or an argument that its policy does not take.
 

@@ -5,6 +5,7 @@ A prompt may hold several kinds of them. Everything here counts them as one sequ
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -23,7 +24,7 @@ class Placed:
     index: int
     place: PlaceholderRange
 
-    @property
+    @cached_property
     def visual_tokens(self) -> int:
         return int(embed_mask(self.place).sum())
 
