@@ -17,7 +17,8 @@ component times, and as a control.
   Plain vLLM is laid out like SGL (``benchmarks/serving/process_layout.py``), and so is the small model's
   server; plain vLLM in its default layout is measured too, and is a column of its own.
 * **First the answers.** Plain and never-pruning SGL must answer a fixed set alike, and every pruned request
-  must report exactly max(1, floor(R * N)) kept tokens, under load too. Otherwise no figure is printed.
+  must report exactly max(1, floor(R * N)) kept tokens, or no more where its policy may keep fewer (``tiles``,
+  whose open tiles may hold fewer), under load too. Otherwise no figure is printed.
 * **Alternation.** In each round, and for each number of clients, every group of at most five settings stands
   between two runs of plain vLLM, and is divided by their mean. A figure is the median over rounds. Where two
   servers do not fit on the device, they take turns instead.

@@ -175,12 +175,13 @@ def read(
 
 def _kept(step: Step, requests: Sequence[Request], reached: int, busy: int) -> tuple[int, int]:
     """Visual tokens that the large model is given where so many of the requests reach it, so many of them
-    unpruned: the least and the most, which are one where all are alike."""
+    unpruned: the least and the most, which are one where all are alike. A policy may keep fewer than its
+    share (``Setting.exact``), but never nothing."""
     pruned = sorted(kept_count(step.setting.retention, one.visual_tokens) for one in requests)
     whole = sorted(one.visual_tokens for one in requests)
     guided = reached - busy
     return (
-        sum(pruned[:guided]) + sum(whole[:busy]),
+        (sum(pruned[:guided]) if step.setting.exact else guided) + sum(whole[:busy]),
         sum(pruned[len(pruned) - guided :]) + sum(whole[len(whole) - busy :]),
     )
 

@@ -47,6 +47,11 @@ class Setting:
         return self.method == "sgl" and (self.retention < 1 or self.exits)
 
     @property
+    def exact(self) -> bool:
+        """Whether exactly the share is kept: ``tiles`` keeps fewer where its open tiles hold fewer."""
+        return not (self.policy or "").startswith("tiles")
+
+    @property
     def sent(self) -> float:
         """Share of visual tokens that the images are sent with."""
         return self.retention if self.method == "downsampled" else 1.0

@@ -123,6 +123,17 @@ def test_questions_with_answers_of_their_own_length():
         reading(PRUNE, counters(prune=4, kept=sum(each) + 1), preset=SIGNS, requests=QUESTIONS)
 
 
+def test_a_policy_of_few_tiles_may_keep_fewer():
+    each = [kept_count(0.35, tokens) for tokens in ANSWERS]
+    few = replace(PRUNE, policy="tiles")
+    for kept in (len(each), sum(each) - 32, sum(each)):
+        found = counters(prune=4, kept=kept)
+        assert reading(few, found, preset=SIGNS, requests=QUESTIONS).kept_tokens == kept / 4
+    for kept in (len(each) - 1, sum(each) + 1):
+        with pytest.raises(BenchmarkError, match=f"expected 4 to {sum(each)} kept tokens"):
+            reading(few, counters(prune=4, kept=kept), preset=SIGNS, requests=QUESTIONS)
+
+
 def test_where_some_exit_nobody_knows_which():
     least, most = 56 + 56, 72 + 61
     for kept in (least, most):
