@@ -106,6 +106,7 @@ class Facts:
     bypass: the reason to leave the request alone, if there is one.
     no_exit: the reason that rules an early exit out, if there is one.
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
+    items: the images and videos themselves, as far as they were read.
     """
 
     visual_tokens: tuple[int, ...] = ()
@@ -114,6 +115,7 @@ class Facts:
     bypass: str | None = None
     no_exit: str | None = None
     tiles: int = 0
+    items: tuple[VisualItem, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .benchmark import Benchmark
 from .presets import PRESETS
 
 #: What the command line may change of a preset.
-_CHANGES = ("rounds", "minutes", "retentions", "thresholds", "policies")
+_CHANGES = ("rounds", "minutes", "loads", "retentions", "thresholds", "policies")
 _LONGEST = 4 * 3600  # seconds until everything is given up
 
 
@@ -64,10 +64,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="M",
         help="begin nothing after this, but finish round 1 (default: the preset's)",
     )
+    add("--clients", nargs="+", type=count, metavar="N", help="some of the preset's loads (default: all)")
     add("--retentions", nargs="+", type=share, metavar="R", help="shares of visual tokens that SGL keeps")
     add("--thresholds", nargs="+", type=threshold, metavar="T", help="exits from these scores on")
     add("--policies", nargs="+", metavar="NAME", help="values of sgl_policy (default: the server's)")
     options = parser.parse_args(arguments)
+    options.loads = None
+    if options.clients is not None:
+        loads = PRESETS[options.preset].loads
+        if unknown := sorted(set(options.clients) - loads.keys()):
+            parser.error(f"--clients: expected some of {list(loads)}, received {unknown}")
+        options.loads = {clients: loads[clients] for clients in sorted(options.clients)}
     for name in ("retentions", "thresholds", "policies"):
         if getattr(options, name) is not None:
             setattr(options, name, tuple(getattr(options, name)))

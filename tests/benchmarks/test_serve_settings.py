@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.serve.__main__ import _parse
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.random_guide import RANDOM, RandomGuide
 from benchmarks.serve.settings import DEFAULT, PLAIN, Setting, Step
@@ -103,3 +104,12 @@ def test_presets_are_whole(name):
     assert preset.guided
     assert preset.asked.known == name.startswith("signs")
     assert preset.asked.fixed_length != preset.asked.known
+
+
+def test_some_of_a_presets_loads(capsys):
+    loads = PRESETS["cpu"].loads
+    assert _parse(["--clients", "4", "1"]).loads == {1: loads[1], 4: loads[4]}
+    assert _parse([]).loads is None
+    with pytest.raises(SystemExit):
+        _parse(["--clients", "4", "5"])
+    assert "expected some of [1, 4, 16, 32], received [5]" in capsys.readouterr().err

@@ -29,7 +29,8 @@ def test_items():
 
 
 def test_ordinary_request():
-    assert read() == Facts(visual_tokens=(5, 3), tiles=8, prompt_tokens=15, max_tokens=8)
+    items = (VisualItem("image", 5, 1, least=0), VisualItem("image", 3, 1, least=1))
+    assert read() == Facts(visual_tokens=(5, 3), tiles=8, prompt_tokens=15, max_tokens=8, items=items)
 
 
 @pytest.mark.parametrize(("asked", "most"), [(None, 49), (8, 8), (49, 49), (1000, 49)])

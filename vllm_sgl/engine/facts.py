@@ -70,6 +70,7 @@ class FactsReader:
         return Facts(
             visual_tokens=tuple(item.visual_tokens for item in items),
             tiles=sum(item.tiles for item in items),
+            items=items,
             prompt_tokens=tokens,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bypass=_first_asked(asked, params) or reason,

@@ -1,0 +1,79 @@
+"""`python -m benchmarks.server_process [--requests N] [--rounds N] [--out FILE]`; see the package."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.accuracy.command_line import count
+from benchmarks.serving.pair import layouts
+from benchmarks.serving.server import running
+from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+
+from .asking import SETTINGS, Asking
+from .pair import IMAGE, PAIR
+from .rows import rows
+
+_LONGEST = 1800
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    stoppable()
+    with tempfile.TemporaryDirectory(prefix="server-process-") as temporary:
+        workspace = Workspace(True, options.work or Path(temporary), time.monotonic() + _LONGEST)
+        try:
+            workspace.work.mkdir(parents=True, exist_ok=True)
+            workspace.prepare()
+            about = workspace.describe() | {"layouts": layouts(workspace.cpu), "image": IMAGE}
+            report.print_environment(about)
+            PAIR.write(workspace.work)
+            child = "benchmarks.server_process.child"
+            servers = {side: PAIR.server(workspace, side, child) for side in ("plain", "guided")}
+            with running(*servers.values()):
+                asking = Asking(servers, options.requests)
+                asking.warm_up()
+                spent = [asking.round(number) for number in range(options.rounds)]
+        except BenchmarkError as error:
+            report.progress(str(error))
+            return 1
+    found = rows(SETTINGS, spent)
+    print("\nMilliseconds of CPU time in the server's process, per request; medians over rounds")
+    report.print_table(found)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        values = {**about, "benchmark": "server_process", "requests": options.requests, "rounds": spent}
+        report.write_json(options.out, values, found)
+        report.progress(f"written: {options.out}")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.server_process",
+        description="CPU time of the process that serves HTTP, per request, and who spends it.",
+    )
+    add = parser.add_argument
+    add("--requests", type=count, default=16, metavar="N", help="per setting and round (default: 16)")
+    add("--rounds", type=count, default=5, metavar="N", help="how often (default: 5)")
+    add(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints and logs here (default: a temporary folder)",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        default=ROOT / "benchmarks/results/server-process.json",
+        help="where the JSON goes (default: benchmarks/results/server-process.json)",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
