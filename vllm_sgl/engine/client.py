@@ -170,8 +170,8 @@ class SGLAsyncLLM(AsyncLLM):
         super().check_admission(params.n, request_id)
         assert facts.max_tokens is not None
         request = GuideRequest(
-            request_id, prompt, self._reader.items(prompt), params, facts.max_tokens, options.query_rows,
-            priority=kwargs.get("priority", 0),
+            request_id, prompt, self._reader.items(prompt), exits.unforced(params), facts.max_tokens,
+            options.query_rows, priority=kwargs.get("priority", 0),
         )  # fmt: skip
         walk = pipeline.walk(request, facts, options)
         return await self._guiding.through(request_id, facts.prompt_tokens, walk)
