@@ -51,6 +51,7 @@ class Reason:
     UNSEEN = "unseen"
     # no exit: the small model's answer does
     UNFINISHED = "unfinished"
+    FORCED_LENGTH = "forced_length"
     LOW_CONFIDENCE = "low_confidence"
     LOW_SCORE = "low_score"
 
@@ -103,6 +104,8 @@ class Facts:
     visual_tokens: number of visual tokens per image, in prompt order.
     prompt_tokens: length of the rendered prompt.
     max_tokens: the most tokens the request may generate, None for no limit.
+    forced_tokens: so many tokens the answer goes on for, whatever the model would rather do: the client wants
+        it (``min_tokens``; under ``ignore_eos`` that is max_tokens).
     bypass: the reason to leave the request alone, if there is one.
     no_exit: the reason that rules an early exit out, if there is one.
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
@@ -112,6 +115,7 @@ class Facts:
     visual_tokens: tuple[int, ...] = ()
     prompt_tokens: int = 0
     max_tokens: int | None = None
+    forced_tokens: int = 0
     bypass: str | None = None
     no_exit: str | None = None
     tiles: int = 0
@@ -124,7 +128,8 @@ class GuideRequest:
 
     prompt: as it was rendered for the large model.
     items: its images and videos, in prompt order.
-    params: the client's own. max_tokens: the most tokens that the client allows.
+    params: the client's own, but for what forces an answer on past its end. max_tokens: the most tokens that
+        the client allows.
     query_rows: which rows of attention count for importance.
     """
 

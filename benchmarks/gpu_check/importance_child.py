@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.serving.load import ENDLESS
 from tests.support import rendering
 from tests.support.images import random_image
 from tools.internvl_reference.reference import Reference, select
@@ -69,7 +70,7 @@ def _ask(llm: Any, config: dict) -> list:
     images = [random_image(seed, *size) for seed, size in enumerate(SIZES)]
     text = rendering.chat_prompt("What is on the sign? How many are there?", 1)
     prompts = [{"prompt": text, "multi_modal_data": {"image": image}} for image in images]
-    params = SamplingParams(temperature=0, max_tokens=GUIDE_TOKENS, ignore_eos=True)
+    params = SamplingParams(temperature=0, max_tokens=GUIDE_TOKENS, **ENDLESS)
     found = []
     for image, output in zip(images, llm.generate(prompts, params, use_tqdm=False), strict=True):
         report = output.sgl

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.serving.load import ENDLESS
 from benchmarks.serving.server import Scrape, Server
 from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, end_group
 from vllm_sgl.prune.base import kept_count
@@ -91,10 +92,11 @@ class Bench:
             f"--max-concurrency={step.clients}", f"--custom-output-len={self._preset.asked.max_tokens}",
             f"--result-dir={result.parent}", f"--result-filename={result.name}",
         ]  # fmt: skip
-        if self._preset.asked.fixed_length:
-            arguments.append("--ignore-eos")
+        more: dict[str, Any] = dict(ENDLESS) if self._preset.asked.fixed_length else {}
         if xargs := step.setting.xargs(threshold):
-            arguments.append(f"--extra-body={json.dumps({'vllm_xargs': xargs})}")
+            more["vllm_xargs"] = xargs
+        if more:
+            arguments.append(f"--extra-body={json.dumps(more)}")
         before = server.metrics()
         print(json.dumps([str(self._log), arguments]), file=self._child.stdin, flush=True)
         self._answer("0", _LOAD_SECONDS)

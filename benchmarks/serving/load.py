@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
+from tools.tiny_internvl.tokenizer import IM_END
+
 from .server import Server
+
+#: Keeps every model of the benchmarks from ending its answer, so that all are as long as their limit. Under
+#: ``ignore_eos`` the guide would end its own all the same, and an answer that is too short is no exit.
+ENDLESS = {"bad_words": [IM_END]}
 
 #: 70 tokens of the small tokenizer; a number follows.
 QUESTION = (
@@ -60,7 +66,7 @@ def body(
         "messages": [{"role": "user", "content": content}],
         "max_tokens": max_tokens,
         "temperature": 0,
-        "ignore_eos": fixed_length,
+        **(ENDLESS if fixed_length else {}),
     }
     return json.dumps(request | ({"vllm_xargs": options} if options else {})).encode()
 

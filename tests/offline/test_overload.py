@@ -4,6 +4,7 @@ import pytest
 from vllm import SamplingParams
 
 from tests.offline.conftest import prompt, running
+from tools.tiny_internvl.tokenizer import IM_END
 
 PROMPTS = 200
 
@@ -17,7 +18,7 @@ def hurried(qwen2_pair):
 
 def test_two_hundred_prompts_at_once_are_all_pruned(hurried):
     prompts = [prompt("Who?", number) for number in range(PROMPTS)]
-    params = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
+    params = SamplingParams(temperature=0, max_tokens=24, bad_words=[IM_END])  # no guide ends sooner
     outputs = hurried.generate(prompts, params, use_tqdm=False)
     assert {(output.sgl.decision, output.sgl.reason) for output in outputs} == {("prune", None)}
     waited = [output.sgl.guide_seconds for output in outputs]

@@ -127,6 +127,35 @@ def test_answer_cut_by_guide_tokens_does_not_exit(server):
         assert completion.sgl["score"] is None
 
 
+@pytest.mark.parametrize(
+    "forcing", [{"ignore_eos": True}, {"min_tokens": 40}], ids=["ignore_eos", "min_tokens"]
+)
+def test_guide_ends_where_the_clients_answer_is_forced_on(server, qwen2_pair, forcing):
+    """As a benchmarker asks: the answer is as long as wanted, and the guide says what it would anyway."""
+    expected = small_alone(qwen2_pair[0], *SHORT)
+    assert expected.tokens < 40
+    asked = {"sgl": {"exit_threshold": 0, "guide_tokens": 300}, "max_tokens": 40}
+    completion = ask(server, *SHORT, extra=forcing, **asked)
+    report = completion.sgl
+    assert (report["decision"], report["reason"]) == ("prune", "forced_length")
+    assert report["confidence"] == pytest.approx(expected.confidence, rel=1e-3)
+    assert report["consistency"] is None, "no pass for what cannot exit"
+    assert completion.usage.completion_tokens == 40
+
+
+def test_answer_that_is_as_long_as_the_client_forces_it_exits(server, qwen2_pair):
+    expected = small_alone(qwen2_pair[0], *SHORT)
+    asked = {"sgl": {"exit_threshold": 0}, "max_tokens": 40}
+    assert (
+        ask(server, *SHORT, extra={"min_tokens": expected.tokens}, **asked).sgl["reason"] == "forced_length"
+    )
+    exiting = ask(server, *SHORT, extra={"min_tokens": expected.tokens - 1}, **asked)
+    assert (exiting.sgl["decision"], text(exiting)) == ("exit", expected.answer)
+    # Cut by the client's own limit, before its end: nobody forced it on.
+    cut = ask(server, *LONG, sgl={"exit_threshold": 0}, max_tokens=12, extra={"ignore_eos": True})
+    assert (cut.sgl["decision"], cut.usage.completion_tokens) == ("exit", 12)
+
+
 @pytest.mark.parametrize("include", [False, True])
 def test_stop_string_ends_an_exit_answer(server, qwen2_pair, include):
     question, seed, stop = "What is on the sign?", 2, "ny"

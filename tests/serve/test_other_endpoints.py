@@ -12,16 +12,28 @@ from tests.support.server import REQUEST_TIMEOUT, poll
 
 def post(server, path, body):
     """The JSON body, or the list of a stream's JSON events."""
+    return post_for_headers(server, path, body)[0]
+
+
+def post_for_headers(server, path, body):
+    """That, and our headers."""
     address = f"http://127.0.0.1:{server.port}{path}"
     request = Request(address, json.dumps(body).encode(), {"content-type": "application/json"})
     with urlopen(request, timeout=REQUEST_TIMEOUT) as response:
         answer = response.read().decode()
         length = response.headers["content-length"]
         assert length is None or int(length) == len(answer.encode())
+        ours = {name: value for name, value in response.headers.items() if name.startswith("sgl-")}
     if not body.get("stream"):
-        return json.loads(answer)
+        return json.loads(answer), ours
     data = [line.removeprefix("data: ") for line in answer.splitlines() if line.startswith("data: ")]
-    return [json.loads(line) for line in data if line != "[DONE]"]
+    return [json.loads(line) for line in data if line != "[DONE]"], ours
+
+
+def as_headers(report):
+    """A report as it should stand in headers, written down once more."""
+    names = {name: "sgl-" + name.removesuffix("_tokens").replace("_", "-") for name in report}
+    return {names[name]: str(value) for name, value in report.items() if value is not None}
 
 
 def messages_body(server, question, seed, **options):
@@ -35,11 +47,12 @@ def messages_body(server, question, seed, **options):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_completions(server, streamed):
     body = {"model": server.model, "prompt": "Who is it?", "max_tokens": 4, "temperature": 0}
-    answer = post(server, "/v1/completions", {**body, "stream": streamed})
+    answer, headers = post_for_headers(server, "/v1/completions", {**body, "stream": streamed})
     carrying = [chunk for chunk in answer if "sgl" in chunk] if streamed else [answer]
-    assert [chunk["sgl"]["reason"] for chunk in carrying] == ["no_image"]
+    assert {chunk["sgl"]["reason"] for chunk in carrying} == {"no_image"}
+    assert headers == as_headers(carrying[0]["sgl"])
     if streamed:
-        assert answer[-1] is carrying[0]
+        assert carrying == [answer[0], answer[-1]]
 
 
 def counted(server, **labels):
@@ -50,7 +63,10 @@ def counted(server, **labels):
 def test_completions_with_several_prompts(server, streamed):
     body = {"model": server.model, "prompt": ["Who?", "What?"], "max_tokens": 4, "n": 2, "stream": streamed}
     before = counted(server)
-    answer = post(server, "/v1/completions", body)
+    answer, headers = post_for_headers(server, "/v1/completions", body)
+    assert headers["sgl-prompts"] == "2"
+    if not streamed:  # the second may not be decided when a stream starts
+        assert (headers["sgl-decision"], headers["sgl-reason"]) == ("bypass", "no_image")
     chunks = answer if streamed else [answer]
     assert not any("sgl" in chunk for chunk in chunks)
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
@@ -74,7 +90,8 @@ def test_batch(server):
     messages = [[{"role": "user", "content": content(*question)}] for question in questions]
     body = {"model": server.model, "messages": messages, "max_tokens": 12, "temperature": 0}
     before, tokens = counted(server), server.metrics().total("sgl:visual_tokens_total", kind="seen")
-    answer = post(server, "/v1/chat/completions/batch", body)
+    answer, headers = post_for_headers(server, "/v1/chat/completions/batch", body)
+    assert headers == {"sgl-prompts": "3"}
     assert counted(server) == before + 3
     assert server.metrics().total("sgl:visual_tokens_total", kind="seen") == tokens + 3 * VISUAL
     assert "sgl" not in answer
@@ -87,12 +104,14 @@ def test_batch(server):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_messages(server, streamed):
-    answer = post(server, "/v1/messages", messages_body(server, *SHORT, stream=streamed))
+    answer, headers = post_for_headers(server, "/v1/messages", messages_body(server, *SHORT, stream=streamed))
     carrying = [event for event in answer if "sgl" in event] if streamed else [answer]
     assert [event["sgl"]["decision"] for event in carrying] == ["prune"]
     assert carrying[0]["sgl"]["visual_tokens"] == VISUAL
+    assert headers == as_headers(carrying[0]["sgl"])
     if streamed:
         assert answer[-1] is carrying[0]
+        assert (answer[0]["type"], answer[0]["message"]["sgl"]) == ("message_start", answer[-1]["sgl"])
     else:
         assert answer["content"][0]["text"] == text(ask(server, *SHORT))
 
@@ -109,16 +128,23 @@ def test_responses(server, streamed):
         {"type": "input_text", "text": question},
     ]
     body = {"model": server.model, "max_output_tokens": 12, "temperature": 0, "stream": streamed}
-    answer = post(server, "/v1/responses", {**body, "input": [{"role": "user", "content": parts}]})
+    asked = {**body, "input": [{"role": "user", "content": parts}]}
+    answer, headers = post_for_headers(server, "/v1/responses", asked)
     carrying = [event for event in answer if "sgl" in event] if streamed else [answer]
     assert [event["sgl"]["decision"] for event in carrying] == ["prune"]
     if streamed:
         assert answer[-1] is carrying[0]
+        assert answer[-1]["response"]["sgl"] == answer[-1]["sgl"]
+        assert headers == {}, "its first event goes out before the decision"
+    else:
+        assert headers == as_headers(answer["sgl"])
 
 
 def test_everything_else_is_untouched(server):
     body = {"model": server.model, "prompt": "Who?"}
-    assert "sgl" not in post(server, "/tokenize", body)
+    answer, headers = post_for_headers(server, "/tokenize", body)
+    assert "sgl" not in answer
+    assert headers == {}
     status, headers, answer = server.get("/v1/models")
     assert "sgl" not in json.loads(answer)
     assert "sgl-guide" not in headers

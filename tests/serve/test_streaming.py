@@ -1,4 +1,4 @@
-"""Streams: the report comes once, on the last chunk, whatever the last chunk is."""
+"""Streams: the report comes on the first chunk and on the last one, whatever that is, and in the headers."""
 
 import json
 from urllib.request import Request, urlopen
@@ -17,9 +17,10 @@ def joined(chunks, index=0):
 
 
 def the_report(chunks):
-    """The one report of a stream, which must be on its last chunk."""
+    """The one report of a stream, which must be on its first and on its last chunk."""
     carrying = [number for number, chunk in enumerate(chunks) if "sgl" in chunk.model_extra]
-    assert carrying == [len(chunks) - 1]
+    assert carrying == [0, len(chunks) - 1]
+    assert chunks[0].sgl == chunks[-1].sgl
     return chunks[-1].sgl
 
 
@@ -79,7 +80,8 @@ def test_raw_stream_is_valid_and_ends_with_done(server):
     url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
     with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=REQUEST_TIMEOUT) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["sgl-decision"] == "prune"
         events = response.read().decode().removesuffix("\n\n").split("\n\n")
     assert events[-1] == "data: [DONE]"
     chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-1]]
-    assert ["sgl" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert ["sgl" in chunk for chunk in chunks] == [True] + [False] * (len(chunks) - 2) + [True]

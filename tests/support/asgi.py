@@ -7,6 +7,10 @@ from vllm_sgl.engine import asked
 from vllm_sgl.serve.middleware import SGLMiddleware
 
 REPORT = Report("prune", visual_tokens=112, kept_tokens=39, confidence=0.5)
+HEADERS = [
+    (b"sgl-decision", b"prune"), (b"sgl-visual", b"112"), (b"sgl-kept", b"39"), (b"sgl-tiles", b"0"),
+    (b"sgl-encoded-tiles", b"0"), (b"sgl-confidence", b"0.5"),
+]  # fmt: skip
 SGL = b',"sgl":' + json.dumps(REPORT.as_dict(), separators=(",", ":")).encode() + b"}"
 JSON, STREAM = (b"application/json", b"text/event-stream; charset=utf-8")
 
@@ -14,12 +18,15 @@ JSON, STREAM = (b"application/json", b"text/event-stream; charset=utf-8")
 class App:
     """Reads its whole request, then sends chunks; notes what it saw and when each chunk went out."""
 
-    def __init__(self, chunks, *, content=JSON, status=200, report=REPORT, reports=None, headers=()):
-        """reports: (number of choices, report) of each engine request; of one with `report` by default."""
+    def __init__(
+        self, chunks, *, content=JSON, status=200, report=REPORT, reports=None, headers=(), decides=None
+    ):
+        """reports: (number of choices, report) of each engine request; of one with `report` by default.
+        decides: the number of the chunk that it is decided before; before the response starts by default."""
         self.chunks, self.status = chunks, status
         self.reports = [(1, report)] if reports is None else reports
         self.headers = [(b"content-type", content), *headers]
-        self.log = []
+        self.log, self.decides = [], decides
 
     async def __call__(self, scope, receive, send):
         more = scope["type"] == "http" and scope["method"] == "POST"
@@ -27,13 +34,20 @@ class App:
             more = (await receive()).get("more_body", False)
         self.about = asked.current.get()
         if self.about is not None:
-            for choices, report in self.reports:
-                self.about.request(choices).report = report
+            self.made = [self.about.request(choices) for choices, _ in self.reports]
+            if self.decides is None:
+                self.decide()
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         for i, chunk in enumerate(self.chunks):
             self.log.append(("app", i))
+            if self.decides == i:
+                self.decide()
             more_body = i + 1 < len(self.chunks)
             await send({"type": "http.response.body", "body": chunk, "more_body": more_body})
+
+    def decide(self):
+        for made, (_, report) in zip(self.made, self.reports, strict=True):
+            made.report = report
 
 
 async def post(app, *body, method="POST", path="/v1/chat/completions", scope=None):

@@ -104,7 +104,6 @@ ABOUT_TOKENS = [
     {"allowed_token_ids": [3]},
     {"logit_bias": {3: 1.0}},
     {"min_tokens": 1},
-    {"ignore_eos": True},
     {"skip_special_tokens": False},
 ]
 
@@ -116,6 +115,13 @@ def test_requests_about_tokens_never_exit_across_vocabularies(params, same_token
     facts = reader.read(make_prompt(), SamplingParams(max_tokens=8, **params), Asked(), None)
     assert facts.no_exit == (None if same_tokens else Reason.TOKEN_IDS)
     assert facts.bypass is None
+
+
+def test_an_answer_that_is_forced_on_is_judged_by_its_length_in_any_vocabulary():
+    reader = FactsReader({"image": "pixel_values_flat"}, 64, same_tokens=False)
+    params = SamplingParams(max_tokens=8, ignore_eos=True)
+    facts = reader.read(make_prompt(), params, Asked(), None)
+    assert (facts.no_exit, facts.forced_tokens) == (None, 8)
 
 
 @pytest.mark.parametrize(("asked", "reason"), [(Asked(), None), (Asked(token_ids=True), "token_ids")])

@@ -1,6 +1,7 @@
 """Who is bypassed, who may exit, and what a client is told. Pure values."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,21 @@ def answer(confidence=0.9, finished=True):
 )
 def test_why_no_exit(facts, answer, threshold, reason):
     assert why_no_exit(facts, answer, threshold) == reason
+
+
+@pytest.mark.parametrize(
+    ("forced_tokens", "ended", "reason"),
+    [
+        (2, "stop", None),
+        (3, "stop", Reason.FORCED_LENGTH),
+        (8, "stop", Reason.FORCED_LENGTH),
+        (3, "length", None),  # as long as the client wants it, without anybody forcing it on
+    ],
+)
+def test_an_answer_that_ends_sooner_than_the_client_wants_does_not_exit(forced_tokens, ended, reason):
+    """Of three tokens, the end token among them where there is one."""
+    three = replace(answer(), finish_reason=ended)
+    assert why_no_exit(facts(forced_tokens=forced_tokens), three, 0.0) == reason
 
 
 def test_wire_fields_are_those_of_the_contract():

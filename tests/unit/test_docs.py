@@ -16,6 +16,7 @@ from vllm_sgl.commands.pairs.known import table
 from vllm_sgl.config import RequestOptions, SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Reason
 from vllm_sgl.engine.metrics import Metrics
+from vllm_sgl.serve.headers import header_name
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,6 +73,11 @@ def test_the_table_of_keys_is_that_of_a_request():
 
 def test_the_table_of_response_fields_is_that_of_the_report():
     assert sorted(first_codes("serving.md", "field")) == sorted(WIRE_FIELDS)
+
+
+def test_the_headers_of_response_fields_are_those_that_are_sent():
+    for field, header, _ in tables(DOCS / "serving.md", "field"):
+        assert header.code == [header_name(field.code[0])]
 
 
 def test_the_example_of_a_report_has_every_field():

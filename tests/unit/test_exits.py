@@ -71,6 +71,19 @@ def test_the_guide_generates_under_what_is_followed(name):
     assert getattr(made, name) == ([] if name == "stop" else OTHER[name])
 
 
+@pytest.mark.parametrize("name", sorted(exits.FORCING))
+def test_nothing_forces_the_guide_on_past_its_own_end(name):
+    client = SamplingParams(max_tokens=40, stop=["x"], **{name: OTHER[name]})
+    assert getattr(looking(exits.unforced(client), 16), name) == getattr(SamplingParams(), name)
+    assert getattr(client, name) == OTHER[name], "the large model is still to be given it"
+    assert exits.unforced(client).stop == ["x"]
+
+
+def test_parameters_that_force_nothing_are_not_copied():
+    params = SamplingParams(max_tokens=40)
+    assert exits.unforced(params) is params
+
+
 def test_keys_of_ours_are_no_others():
     assert exits.other_parameters(SamplingParams(extra_args={"sgl_retention": 0.5})) == []
 

@@ -38,6 +38,22 @@ def test_answer_is_bounded_by_the_room_that_the_unpruned_prompt_leaves(asked, mo
     assert read(params=SamplingParams(max_tokens=asked)).max_tokens == most
 
 
+@pytest.mark.parametrize(
+    ("params", "forced"),
+    [
+        ({}, 0),
+        ({"min_tokens": 3}, 3),
+        ({"ignore_eos": True}, 8),
+        ({"ignore_eos": True, "min_tokens": 3}, 8),
+        ({"ignore_eos": True, "max_tokens": None}, 49),
+    ],
+    ids=str,
+)
+def test_how_long_an_answer_is_forced_on(params, forced):
+    found = read(params=SamplingParams(**{"max_tokens": 8, **params}))
+    assert (found.forced_tokens, found.no_exit) == (forced, None)
+
+
 async def streaming_input():
     yield "part"
 

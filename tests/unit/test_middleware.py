@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.asgi import JSON, REPORT, SGL, STREAM, App, bodies, chunk, event, header, post
+from tests.support.asgi import HEADERS, JSON, REPORT, SGL, STREAM, App, bodies, chunk, event, header, post
 from vllm_sgl.serve.middleware import SGLMiddleware
 
 
@@ -25,6 +25,7 @@ async def test_report_is_spliced_into_a_json_body(chunks):
     assert bodies(sent) == [body[:-1] + SGL]
     assert header(sent, b"content-length") == [str(len(body) - 1 + len(SGL)).encode()]
     assert json.loads(bodies(sent)[0])["sgl"] == REPORT.as_dict()
+    assert [value for value in sent[0]["headers"] if value[0].startswith(b"sgl-")] == HEADERS
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert not sent[-1]["more_body"]
 
@@ -47,7 +48,7 @@ async def test_json_that_is_no_object_stays(body):
 async def test_response_without_a_report_stays():
     sent = await post(App([b'{"data":[]}'], report=None))
     assert bodies(sent) == [b'{"data":[]}']
-    assert header(sent, b"content-length") == [b"11"]
+    assert sent[0]["headers"] == [(b"content-type", JSON), (b"content-length", b"11")]
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
@@ -76,23 +77,27 @@ DONE = b"data: [DONE]\n\n"
 @pytest.mark.parametrize(
     ("chunks", "expected"),
     [
-        ([FIRST, MIDDLE, LAST, DONE], [FIRST, MIDDLE, with_sgl(LAST), DONE]),
-        ([FIRST, LAST, DONE, b""], [FIRST, with_sgl(LAST), DONE, b""]),
-        ([FIRST, LAST, USAGE, DONE], [FIRST, LAST, with_sgl(USAGE), DONE]),
+        ([FIRST, MIDDLE, LAST, DONE], [with_sgl(FIRST), MIDDLE, with_sgl(LAST), DONE]),
+        ([FIRST, LAST, DONE, b""], [with_sgl(FIRST), with_sgl(LAST), DONE, b""]),
+        ([FIRST, LAST, USAGE, DONE], [with_sgl(FIRST), LAST, with_sgl(USAGE), DONE]),
         (
             [FIRST, LAST, chunk("d", None, 1), chunk("e", "length", 1), DONE],
-            [FIRST, LAST, chunk("d", None, 1), with_sgl(chunk("e", "length", 1)), DONE],
+            [with_sgl(FIRST), LAST, chunk("d", None, 1), with_sgl(chunk("e", "length", 1)), DONE],
         ),
         ([LAST, DONE], [with_sgl(LAST), DONE]),
-        ([FIRST, LAST], [FIRST, with_sgl(LAST)]),
-        ([FIRST, DONE], [FIRST, DONE]),
+        ([LAST, USAGE, DONE], [with_sgl(LAST), with_sgl(USAGE), DONE]),
+        ([FIRST, LAST], [with_sgl(FIRST), with_sgl(LAST)]),
+        ([FIRST, DONE], [with_sgl(FIRST), DONE]),
     ],
-    ids=["plain", "empty end", "usage chunk", "two choices", "exit", "no end mark", "no last chunk"],
-)
-async def test_report_is_in_the_last_chunk_of_a_stream_only(chunks, expected):
+    ids=[
+        "plain", "empty end", "usage chunk", "two choices", "one chunk", "one chunk and usage", "no end mark",
+        "no last chunk",
+    ],
+)  # fmt: skip
+async def test_report_is_in_the_first_and_the_last_chunk_of_a_stream(chunks, expected):
     sent = await post(App(chunks, content=STREAM))
     assert [body for body in bodies(sent) if body] == [body for body in expected if body]
-    assert sent[0]["headers"] == [(b"content-type", STREAM)]
+    assert sent[0]["headers"] == [(b"content-type", STREAM), *HEADERS]
     assert [message["more_body"] for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
 
 
@@ -100,30 +105,96 @@ async def test_ordinary_chunks_are_not_delayed():
     app = App([FIRST, MIDDLE, LAST, DONE], content=STREAM)
     await post(app)
     order = [entry for entry in app.log if entry[1] is not None]
-    assert order[:4] == [("app", 0), ("client", FIRST), ("app", 1), ("client", MIDDLE)]
+    assert order[:4] == [("app", 0), ("client", with_sgl(FIRST)), ("app", 1), ("client", MIDDLE)]
 
 
 async def test_answer_that_speaks_of_finishing_is_not_mistaken_for_the_end():
     talk = chunk('"finish_reason":"stop" response.completed "choices":[]')
     app = App([talk, MIDDLE, LAST, DONE], content=STREAM)
-    assert bodies(await post(app)) == [talk, MIDDLE, with_sgl(LAST), DONE]
+    assert bodies(await post(app)) == [with_sgl(talk), MIDDLE, with_sgl(LAST), DONE]
+
+
+def data_of(chunk):
+    return json.loads(chunk.partition(b"data: ")[2])
 
 
 async def test_stream_of_the_responses_format():
-    delta = b"event: response.output_text.delta\n" + event(type="response.output_text.delta", delta="a")
-    end = b"event: response.completed\n" + event(type="response.completed", response={"id": "r"})
-    sent = await post(App([delta, end], content=STREAM), path="/v1/responses")
-    assert [body for body in bodies(sent) if body] == [delta, with_sgl(end)]
+    """It begins before the decision, and its events go out when they come."""
+    created = b"event: response.created\n" + event(type="response.created", response={"id": "r"})
+    talk = event(type="response.output_text.delta", delta='"type":"response.completed"')
+    end = b"event: response.completed\n" + event(
+        response={"id": "r", "output": []}, sequence_number=7, type="response.completed"
+    )
+    app = App([created, talk, end], content=STREAM, decides=1)
+    sent = await post(app, path="/v1/responses")
+    assert sent[0]["headers"] == [(b"content-type", STREAM)]
+    assert app.log[:3] == [("app", 0), ("client", None), ("client", created)]
+    *before, last = [body for body in bodies(sent) if body]
+    assert before == [created, talk]
+    assert last.startswith(b"event: response.completed\ndata: ")
+    assert last.endswith(b"}\n\n")
+    completed = {"id": "r", "output": [], "sgl": REPORT.as_dict()}
+    assert data_of(last) == {**data_of(end), "response": completed, "sgl": REPORT.as_dict()}
+
+
+async def test_stream_of_the_messages_format():
+    start = b"event: message_start\n" + event(type="message_start", message={"id": "m", "usage": {}})
+    delta = b"event: content_block_delta\n" + event(
+        type="content_block_delta", delta={"text": "message_start"}
+    )
+    stop = b"event: message_stop\n" + event(type="message_stop")
+    app = App([start, delta, stop], content=STREAM)
+    sent = await post(app, path="/v1/messages")
+    assert sent[0]["headers"] == [(b"content-type", STREAM), *HEADERS]
+    first, *others = [body for body in bodies(sent) if body]
+    assert first.startswith(b"event: message_start\ndata: ")
+    message = {"id": "m", "usage": {}, "sgl": REPORT.as_dict()}
+    assert data_of(first) == {"type": "message_start", "message": message}
+    assert others == [delta, with_sgl(stop)]
 
 
 async def test_stream_without_a_report_stays():
     sent = await post(App([FIRST, LAST, DONE], content=STREAM, report=None))
     assert [body for body in bodies(sent) if body] == [FIRST, LAST, DONE]
+    assert sent[0]["headers"] == [(b"content-type", STREAM)]
 
 
 async def test_failed_stream_is_passed_on():
     error = event(error={"message": "x"})
-    assert bodies(await post(App([FIRST, error, DONE], content=STREAM))) == [FIRST, error, DONE]
+    assert bodies(await post(App([FIRST, error, DONE], content=STREAM))) == [with_sgl(FIRST), error, DONE]
+    assert bodies(await post(App([error, DONE], content=STREAM))) == [error, DONE]
+
+
+async def test_failure_before_the_first_chunk_leaves_the_response_to_others():
+    """Whoever answers for the app still can: nothing was sent."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", STREAM)]})
+        raise RuntimeError("broken")
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions"}
+    with pytest.raises(RuntimeError, match="broken"):
+        await SGLMiddleware(app)(scope, None, send)
+    assert sent == []
+
+
+async def test_messages_that_are_no_body_do_not_overtake_the_start():
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", JSON)]})
+        await send({"type": "http.response.pathsend", "path": "answer.json"})
+
+    async def send(message):
+        sent.append(message["type"])
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions"}
+    await SGLMiddleware(app)(scope, None, send)
+    assert sent == ["http.response.start", "http.response.pathsend"]
 
 
 TOOL = {"type": "function", "function": {"name": "f"}}

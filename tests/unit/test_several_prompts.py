@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.asgi import REPORT, SGL, STREAM, App, bodies, chunk, event, header, post
+from tests.support.asgi import HEADERS, REPORT, SGL, STREAM, App, bodies, chunk, event, header, post
 from vllm_sgl.core import Report
 
 FIRST = chunk("a")
@@ -18,6 +18,10 @@ def body_of(*choices, **fields):
     return json.dumps({"id": "x", "choices": list(choices), **fields}, separators=(",", ":")).encode()
 
 
+def headers_of(sent):
+    return {name: value for name, value in sent[0]["headers"] if name.startswith(b"sgl-")}
+
+
 async def test_each_choice_of_several_prompts_has_its_own_report():
     app = App([body_of({"index": 0}, {"index": 1}, usage={"n": 3})], reports=[(1, REPORT), (1, OTHER)])
     sent = await post(app)
@@ -26,6 +30,8 @@ async def test_each_choice_of_several_prompts_has_its_own_report():
     assert "sgl" not in answer
     assert answer["usage"] == {"n": 3}
     assert header(sent, b"content-length") == [str(len(bodies(sent)[0])).encode()]
+    # How many, and what both agree in.
+    assert headers_of(sent) == {b"sgl-prompts": b"2", b"sgl-tiles": b"0", b"sgl-encoded-tiles": b"0"}
 
 
 async def test_several_choices_per_prompt():
@@ -43,8 +49,9 @@ async def test_a_prompt_without_a_decision_has_no_report():
 @pytest.mark.parametrize("body", [b'{"output":[{"text":"choices"}]}', b'{"choices":[{"index":0}]}'])
 async def test_rounds_of_one_answer_end_with_the_report_of_the_last(body):
     """Other formats than choices, and answers that are not one choice per prompt."""
-    (found,) = bodies(await post(App([body], reports=[(1, OTHER), (1, REPORT)])))
-    assert found == body[:-1] + SGL
+    sent = await post(App([body], reports=[(1, OTHER), (1, REPORT)]))
+    assert bodies(sent) == [body[:-1] + SGL]
+    assert headers_of(sent) == dict(HEADERS)
 
 
 async def test_one_prompt_with_several_choices_has_one_report():
@@ -56,7 +63,9 @@ async def test_stream_of_several_prompts():
     """The chunks of the prompts come as they please; the second one makes two choices."""
     ends = [chunk("b", "stop", 2), chunk("a", "length", 0), chunk("c", "stop", 1)]
     app = App([FIRST, *ends, USAGE, DONE], content=STREAM, reports=[(1, REPORT), (2, OTHER)])
-    sent = bodies(await post(app))
+    messages = await post(app)
+    assert headers_of(messages)[b"sgl-prompts"] == b"2"
+    sent = bodies(messages)
     assert [sent[0], *sent[4:]] == [FIRST, USAGE, DONE]
     for body, before, report in zip(sent[1:4], ends, (OTHER, REPORT, OTHER), strict=True):
         event = json.loads(body.removeprefix(b"data: "))
@@ -64,3 +73,12 @@ async def test_stream_of_several_prompts():
         assert choice.pop("sgl") == report.as_dict()
         assert event == json.loads(before.removeprefix(b"data: "))
         assert body.endswith(b"\n\n")
+
+
+async def test_stream_of_several_prompts_of_which_some_are_not_decided_when_it_starts():
+    app = App(
+        [FIRST, chunk("b", "stop", 1), DONE], content=STREAM, reports=[(1, REPORT), (1, REPORT)], decides=1
+    )
+    sent = await post(app)
+    assert headers_of(sent) == {b"sgl-prompts": b"2"}
+    assert bodies(sent)[0] == FIRST

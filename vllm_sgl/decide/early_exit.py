@@ -18,6 +18,13 @@ def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
         return facts.no_exit
     if not answer.finished:
         return Reason.UNFINISHED
+    if _ends_too_soon(answer, facts.forced_tokens):
+        return Reason.FORCED_LENGTH
     if score.exit_score(score.confidence(answer.logprobs), 1.0) < threshold:
         return Reason.LOW_CONFIDENCE
     return None
+
+
+def _ends_too_soon(answer: Answer, forced_tokens: int) -> bool:
+    """What ends an answer comes after so many tokens of it, at the earliest."""
+    return 0 < forced_tokens >= len(answer.token_ids) and answer.finish_reason == "stop"

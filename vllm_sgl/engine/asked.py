@@ -42,6 +42,11 @@ class Asked:
         return self.requests[-1]
 
     @property
+    def reports(self) -> list[Report | None]:
+        """Of each request of the engine; None where it is not decided."""
+        return [made.report for made in self.requests]
+
+    @property
     def report(self) -> Report | None:
         """The last one: where rounds follow one another, that of the round that gave the answer."""
         return next((made.report for made in reversed(self.requests) if made.report is not None), None)

@@ -170,7 +170,7 @@ class SGLAsyncLLM(AsyncLLM):
         super().check_admission(params.n, request_id)
         assert facts.max_tokens is not None
         request = GuideRequest(
-            request_id, prompt, facts.items, params, facts.max_tokens, options.query_rows,
+            request_id, prompt, facts.items, exits.unforced(params), facts.max_tokens, options.query_rows,
             priority=kwargs.get("priority", 0),
         )  # fmt: skip
         walk = pipeline.walk(request, facts, options)

@@ -12,8 +12,8 @@ logger = logging.getLogger("vllm.vllm_sgl.exits")
 #: The small model answers under them too: :func:`vllm_sgl.guide.local.params.looking`.
 FOLLOWED = frozenset(
     {
-        "max_tokens", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "bad_words", "allowed_token_ids",
-        "logit_bias", "presence_penalty", "frequency_penalty", "repetition_penalty", "skip_special_tokens",
+        "max_tokens", "stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logit_bias",
+        "presence_penalty", "frequency_penalty", "repetition_penalty", "skip_special_tokens",
         "spaces_between_special_tokens", "include_stop_str_in_output",
     }
 )  # fmt: skip
@@ -37,9 +37,12 @@ NAMED = frozenset(
         "prompt_logprob_token_ids", "prompt_logprob_start",
     }
 )  # fmt: skip
+#: They force an answer on past its own end. The guide stops at its own, see :func:`unforced`, and an answer
+#: that ends too early is no exit: :mod:`vllm_sgl.decide.early_exit`.
+FORCING = frozenset({"ignore_eos", "min_tokens"})
 #: Keys of ``extra_args`` that a wrapped guide reads and nobody else: whoever wraps a guide adds its own.
 GUIDE_KEYS: set[str] = set()
-RESPECTED = FOLLOWED | GREEDY | SILENT | DERIVED | NAMED
+RESPECTED = FOLLOWED | GREEDY | SILENT | DERIVED | NAMED | FORCING
 
 
 def other_parameters(params: SamplingParams) -> list[str]:
@@ -52,6 +55,16 @@ def other_parameters(params: SamplingParams) -> list[str]:
     keys = params.extra_args or {}
     theirs = [key for key in keys if not key.startswith(REQUEST_PREFIX) and key not in GUIDE_KEYS]
     return found + [f"extra_args[{key!r}]" for key in theirs]
+
+
+def unforced(params: SamplingParams) -> SamplingParams:
+    """The client's parameters for the guide. What a model writes after its own end says nothing of the image:
+    it would cost decoding, count as attention, and spoil the confidence."""
+    if not (params.ignore_eos or params.min_tokens):
+        return params
+    params = params.clone()
+    params.ignore_eos, params.min_tokens = False, 0
+    return params
 
 
 def possible(config: VllmConfig) -> bool:

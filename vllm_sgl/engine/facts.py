@@ -67,12 +67,14 @@ class FactsReader:
         if room < 1:
             return Facts(bypass=Reason.TOO_LONG)
         items = self.items(prompt)
+        most = room if params.max_tokens is None else min(params.max_tokens, room)
         return Facts(
             visual_tokens=tuple(item.visual_tokens for item in items),
             tiles=sum(item.tiles for item in items),
             items=items,
             prompt_tokens=tokens,
-            max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+            max_tokens=most,
+            forced_tokens=most if params.ignore_eos else params.min_tokens,
             bypass=_first_asked(asked, params) or reason,
             no_exit=_why_no_exit(params, asked, lora, self._same_tokens)
             or (None if self._exits else Reason.SAMPLING),
@@ -128,6 +130,5 @@ def _is_about_tokens(params: SamplingParams, asked: Asked) -> bool:
         or params.allowed_token_ids
         or params.logit_bias
         or params.min_tokens
-        or params.ignore_eos
         or not params.skip_special_tokens
     )
