@@ -71,7 +71,7 @@ SOUND = [
     "```dockerfile\nFROM vllm/vllm-openai:v0.32.0\nRUN pip install 'vllm-sgl[plot]'\nCMD [\"L\"]\n```",
     "```text\nvllm serve --no-such sgl_nothing\n```",
     "    kept count = max(1, floor(R * N))",
-    "`--sgl-*` `--sgl-small MODEL` `vllm serve ... --headless` `vllm bench throughput --async-engine` `make`",
+    "`--sgl-*` `--sgl-small MODEL` `vllm bench throughput --async-engine` `python`",
     "`sgl_retention` `sgl_*` `sgl_small=` `sgl:score` `sgl:requests_total` `sgl:*` `vllm_sgl.LLM` `sgl`",
     "`docker run --shm-size` `kubectl rollout restart` `python -m benchmarks.serve --preset gpu`",
 ]  # fmt: skip

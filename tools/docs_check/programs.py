@@ -61,7 +61,7 @@ def wrong_mention(text: str, modules: frozenset[str]) -> str | None:
             return _wrong_make(words[1:2])
         if words and words[0] in OTHERS:
             return None
-        parser = _parser(words) if starts_a_command(text) else None
+        parser = _parser(words) if len(words) > 1 and starts_a_command(text) else None
     except Refused as error:
         return str(error)
     known = _every_flag(modules) if parser is None else parsers.options(parser)
@@ -132,7 +132,7 @@ def _parser(words: list[str]) -> ArgumentParser | None:
     if program != "python":
         raise Refused(f"{program}: no program that tools/docs_check/programs.py knows")
     if rest[:1] != ["-m"]:
-        if not rest or not (ROOT / rest[0]).is_file():
+        if not rest or ("/" in rest[0] and not (ROOT / rest[0]).is_file()):  # else the reader's own
             raise Refused(f"no such file as {' '.join(rest[:1])}")
         return None
     module = rest[1] if len(rest) > 1 else ""
