@@ -8,7 +8,7 @@ ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test hard soak lint format demo seams clean
+.PHONY: help install check test hard soak lint docs-check format demo seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,19 +33,24 @@ hard: install ## use servers hard: every try of tests/hard, of which `make test`
 soak: install ## twenty minutes of everything at once, with memory sampled; ARGS="--minutes 5" for less
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.hard.soak $(ARGS)
 
-lint: install ## check style, formatting, types and who may import what
+lint: install ## check style, formatting, types, who may import what, and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_imports.py
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python tools/check_links.py
+	$(BIN)/python -m tools.check_docs
+
+docs-check: install ## check what the documentation says: links, and that its commands, flags and keys exist
+	$(BIN)/python tools/check_links.py
+	$(BIN)/python -m tools.check_docs
 
 format: install ## fix what `make lint` can fix by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: install ## serve the shipped pair, ask it about test images, explain one answer (demo-out/)
+demo: install ## serve a pair, ask it about test images with and without SGL, explain one answer (demo-out/)
 	$(BIN)/python -m examples.demo $(ARGS)
 
 seams: install ## name what another vLLM release changes for us: VERSION=0.33.0

@@ -6,7 +6,7 @@ package imports neither torch nor vLLM; the names below are loaded on first use.
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["LLM", "SGLConfig", "__version__"]
 
 if TYPE_CHECKING:

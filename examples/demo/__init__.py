@@ -2,8 +2,12 @@
 
     python -m examples.demo [--large MODEL --small MODEL] [--image FILE ... --question TEXT]
 
-Every question is asked with SGL off, with pruning, and with pruning and early exit. Then `vllm-sgl explain`
-draws what the small model looked at. Pictures and the server's log go to --out.
+Every question is asked of the large model alone (plain), with pruning, with pruning that leaves whole tiles
+out, and with early exits as well; a table says how many answers were right and how long they took. Then
+`vllm-sgl explain` draws what the small model looked at. Pictures and the server's log go to --out.
+
+Without models of your own the shipped pair is asked, widened so that it costs what a large and a small model
+cost; its answers are the same.
 """
 
 from .shipped import EXIT_THRESHOLD, LARGE, RETENTION, SMALL

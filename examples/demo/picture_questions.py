@@ -6,8 +6,8 @@ from pathlib import Path
 from tools.sign_reading import example
 from tools.sign_reading.scene import paint
 
-#: Numbers of examples of the test split, all kinds of questions among them; 14 has two images.
-EXAMPLES = (2, 3, 6, 11, 14, 26)
+#: Numbers of examples of the test split: the first ones, whatever becomes of them.
+EXAMPLES = range(1, 25)
 #: The one of them that is explained.
 EXPLAINED = 6
 #: The first request of all, not shown: whatever is set up once is not timed.

@@ -1,60 +1,69 @@
-"""Every question under every setting: answers, decisions, kept tokens, times."""
+"""What was measured, as a table; and the answers that were wrong."""
 
-import statistics
 import textwrap
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from benchmarks.accuracy.metrics import exact_match
+from .measuring import CLIENTS, Measured
 
-from .asker import Asker
-from .picture_questions import PictureQuestion
-from .shipped import SETTINGS
-
-REPEATS = 5
-
-_COLUMNS = "{:41} {:11} {:16} {:8} {:8} {:>10} {:>5} {:>6}"
-_HEADINGS = ("question", "setting", "answer", "right?", "decision", "kept / all", "score", "ms")
+_ROW = "{:19} {:>8} {:>9} {:>7}  {:>10} {:>7}  {:>5} {:>6} {:>7}"
 
 
-def ask_everything(asker: Asker, questions: list[PictureQuestion], warm_up: PictureQuestion) -> None:
-    """Print a table of every question under every setting, and a summary."""
-    for _, options in SETTINGS:
-        asker.ask(warm_up, options)
-    print(_COLUMNS.format(*_HEADINGS))
-    right: dict[str, list[bool]] = {name: [] for name, _ in SETTINGS}
-    times: dict[str, list[float]] = {name: [] for name, _ in SETTINGS}
-    for question in questions:
-        found = [[asker.ask(question, options) for _, options in SETTINGS] for _ in range(REPEATS)]
-        for row, (name, _) in enumerate(SETTINGS):
-            reply = found[0][row][0]
-            seconds = statistics.median(repeat[row][1] for repeat in found)
-            times[name].append(seconds)
-            if question.answer is not None:
-                right[name].append(exact_match(reply.choices[0].message.content, [question.answer]) == 1)
-            _print_row(question, row, reply, seconds)
-    print()
-    for name, _ in SETTINGS:
-        share = f"{sum(right[name])} of {len(right[name])} right, " if right[name] else ""
-        print(f"{name:11} {share}median {1000 * statistics.median(times[name]):.0f} ms")
-    print(
-        f"ms: median of {REPEATS} requests, one at a time, settings in turn. Every request names its images "
-        "anew, so that no cache\nanswers for the work of an earlier one."
-    )
+def table(found: Sequence[Measured]) -> str:
+    """The first of them is what the others are compared with."""
+    plain = found[0]
+    lines = [
+        _ROW.format("", "right", "seconds a", "against", "requests/s", "against", "", "tokens", "tiles"),
+        _ROW.format("", "", "question", "plain", f"{CLIENTS} at once", "plain", "exits", "kept", "encoded"),
+    ]
+    for one in found:
+        cells = (
+            one.name,
+            one.right,
+            f"{one.median:.2f}",
+            f"{plain.median / one.median:.2f} x",
+            f"{one.rate:.2f}",
+            f"{one.rate / plain.rate:.2f} x",
+            f"{one.exits:.0%}",
+            f"{one.share('kept_tokens', 'visual_tokens'):.0%}",
+            f"{one.share('encoded_tiles', 'tiles'):.0%}",
+        )
+        lines.append(_ROW.format(*cells))
+    return "\n".join(lines)
 
 
-def _print_row(question: PictureQuestion, row: int, reply: Any, seconds: float) -> None:
-    answer, sgl = reply.choices[0].message.content, reply.sgl
-    verdict = ""
-    if question.answer is not None:
-        verdict = "yes" if exact_match(answer, [question.answer]) else f"no: {question.answer}"
-    cells = (
-        textwrap.shorten(question.text, 41, placeholder=" ...") if row == 0 else "",
-        SETTINGS[row][0],
-        textwrap.shorten(answer, 16, placeholder=" ...") or "(empty)",
-        verdict,
-        sgl["decision"],
-        f"{sgl['kept_tokens']} / {sgl['visual_tokens']}",
-        "-" if sgl["score"] is None else f"{sgl['score']:.2f}",
-        f"{1000 * seconds:.0f}",
-    )
-    print(_COLUMNS.format(*cells), flush=True)
+def verdict(found: Sequence[Measured]) -> str:
+    """Whether it paid, in this run."""
+    plain = found[0]
+    best = max(found[1:], key=lambda one: plain.median / one.median)
+    ratio = plain.median / best.median
+    if ratio <= 1:
+        return (
+            f"No setting was quicker than {plain.name} here: the small model costs more than it saves "
+            "(docs/performance.md says when)."
+        )
+    right = f"; {best.right} right, {plain.name} {plain.right}" if best.known else ""
+    return f"`{best.name}`: {ratio:.2f} times as quick as {plain.name} for a question asked alone{right}."
+
+
+def wrong_answers(found: Sequence[Measured]) -> Iterator[str]:
+    """A line for each question and setting with a wrong answer."""
+    for one in found:
+        for question, text in one.wrong.items():
+            asked = textwrap.shorten(question.text, 50, placeholder=" ...")
+            said = textwrap.shorten(text, 20, placeholder=" ...") or "(empty)"
+            yield f"  wrong, {one.name}: {asked} {said!r}, should be {question.answer!r}"
+
+
+def answers(found: Sequence[Measured]) -> Iterator[str]:
+    """Where nobody knows the right answers: what was answered, a line for each picture and setting."""
+    for one in found:
+        shown = {}
+        for question, reply in one.replies:
+            shown.setdefault(question, reply)
+        for question, reply in shown.items():
+            text = textwrap.shorten(reply.choices[0].message.content, 60, placeholder=" ...") or "(empty)"
+            sgl = reply.sgl
+            score = "" if sgl["score"] is None else f", score {sgl['score']:.2f}"
+            why = f" ({sgl['reason']})" if sgl["reason"] else ""
+            names = ", ".join(path.name for path in question.images)
+            yield f"  {names}, {one.name}: {text!r}, {sgl['decision']}{why}{score}"

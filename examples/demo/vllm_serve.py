@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .start_up import StartUp
+
 START_SECONDS = 600
 
 
@@ -27,7 +29,7 @@ def serving(large: str, small: str, engine_args: Mapping[str, Any], log: Path) -
         large,
         "--sgl-small",
         small,
-        "--sgl-break-even=off",  # pruning pays for a large model; here both are tiny
+        "--sgl-break-even=off",  # shows what guidance does, also where it would not pay
         *flags(engine_args),
         "--host",
         "127.0.0.1",
@@ -51,24 +53,31 @@ def serving(large: str, small: str, engine_args: Mapping[str, Any], log: Path) -
 
 
 def wait_for(server: subprocess.Popen, health: str, log: Path) -> None:
-    """Until the server answers.
+    """Until the server answers; shows its phases meanwhile.
 
     Raises:
         SystemExit: it ended, or took too long.
     """
-    began = time.monotonic()
-    while (seconds := time.monotonic() - began) < START_SECONDS:
+    start_up, asked = StartUp(log), 0.0
+    while start_up.seconds < START_SECONDS:
+        start_up.look()
         if server.poll() is not None:
             raise SystemExit(f"\nthe server ended at its start; the end of {log}:\n{log.read_text()[-3000:]}")
-        try:
-            urllib.request.urlopen(health, timeout=2).close()
-        except (urllib.error.URLError, TimeoutError):
-            print(f"\rstarting both engines, up to a minute or two ... {seconds:.0f} s", end="", flush=True)
-            time.sleep(1)
-        else:
-            print(f"\nup; its log is {log}\n", flush=True)
-            return
+        if start_up.seconds - asked >= 0.5:
+            asked = start_up.seconds
+            if _answers(health):
+                start_up.ready()
+                return
+        time.sleep(0.1)
     raise SystemExit(f"\nno answer within {START_SECONDS} s; see {log}")
+
+
+def _answers(health: str) -> bool:
+    try:
+        urllib.request.urlopen(health, timeout=2).close()
+    except (urllib.error.URLError, TimeoutError):
+        return False
+    return True
 
 
 def flags(engine_args: Mapping[str, Any]) -> Iterator[str]:

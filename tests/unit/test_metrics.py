@@ -1,6 +1,9 @@
-"""Metrics: the gauge of the guide does not keep the engine client alive that it asks."""
+"""Metrics: the gauge of the guide, which does not keep the engine client alive that it asks."""
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 
 from prometheus_client import CollectorRegistry
@@ -26,3 +29,36 @@ def test_the_gauge_asks_and_lets_go():
     gc.collect()
     assert gone() is None
     assert registry.get_sample_value("sgl:guide_up") == 0
+
+
+SCRAPED_FROM_FILES = """
+import asyncio
+from prometheus_client import CollectorRegistry, multiprocess
+from vllm_sgl.engine.metrics import metrics
+from vllm_sgl.serve.middleware import SGLMiddleware
+
+class Client:
+    guide_alive = True
+
+def up():
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return registry.get_sample_value("sgl:guide_up")
+
+async def app(scope, receive, send):
+    print(up())
+
+client = Client()
+metrics().watch(client)
+for client.guide_alive in (True, False, True):
+    asyncio.run(SGLMiddleware(app)({"type": "http", "method": "GET", "path": "/metrics"}, None, None))
+"""
+
+
+def test_the_gauge_of_a_server_whose_metrics_are_files(tmp_path):
+    """As with vLLM's Helm chart. prometheus_client looks at its environment as it is imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRAPED_FROM_FILES], capture_output=True, text=True, check=True,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["1.0", "0.0", "1.0"]

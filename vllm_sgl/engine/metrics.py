@@ -4,6 +4,7 @@ vLLM unregisters every ``vllm:`` collector when an engine starts, so ours are no
 """
 
 import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
@@ -40,7 +41,10 @@ class Metrics:
             "sgl:guide_seconds", "Time from request to decision.", buckets=_SECONDS, registry=registry
         )
         self._score = Histogram("sgl:score", "Early-exit score S.", buckets=_SCORES, registry=registry)
-        self._alive = Gauge("sgl:guide_up", "1 while the guide answers.", registry=registry)
+        self._alive = Gauge(
+            "sgl:guide_up", "1 while the guide answers.", multiprocess_mode="mostrecent", registry=registry
+        )
+        self._watched: Callable[[], Guided | None] = lambda: None
 
     def observe(self, report: Report) -> None:
         self._requests.labels(report.decision, report.reason or "").inc()
@@ -55,13 +59,17 @@ class Metrics:
 
     def watch(self, client: Guided) -> None:
         """Ask the client on every scrape, for as long as somebody else keeps it."""
-        watched = weakref.ref(client)
+        self._watched = weakref.ref(client)
+        self._alive.set_function(self._is_alive)
 
-        def alive() -> float:
-            there = watched()
-            return float(there is not None and there.guide_alive)
+    def refresh(self) -> None:
+        """Before a scrape: under PROMETHEUS_MULTIPROC_DIR, which vLLM's Helm chart sets, prometheus_client
+        reads what was written to files, and asks no function."""
+        self._alive.set(self._is_alive())
 
-        self._alive.set_function(alive)
+    def _is_alive(self) -> float:
+        client = self._watched()
+        return float(client is not None and client.guide_alive)
 
 
 @cache

@@ -7,6 +7,7 @@ search or token ids, responses to several prompts at once, and one event of a Re
 from typing import Any
 
 from vllm_sgl.engine import asked
+from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.serve.reading import read_body
 from vllm_sgl.serve.sending import Message, Reporting
 
@@ -30,6 +31,8 @@ class SGLMiddleware:
         elif scope["path"].endswith("/health"):
             await self._app(scope, receive, _telling_health(scope, send))
         else:
+            if scope["path"].rstrip("/").endswith("/metrics"):
+                metrics().refresh()
             await self._app(scope, receive, send)
 
 
