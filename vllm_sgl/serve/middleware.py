@@ -7,7 +7,7 @@ search or token ids, and responses to several prompts at once.
 from typing import Any
 
 from vllm_sgl.engine import asked
-from vllm_sgl.serve.reading import read_body
+from vllm_sgl.serve.reading import own_headers, read_body
 from vllm_sgl.serve.reporting import at_top, in_body, in_shared_stream, is_shared
 
 #: An ASGI event, or the scope of a connection.
@@ -29,7 +29,8 @@ class SGLMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["method"] == "POST":
-            about = asked.Asked(seen=not scope["path"].endswith(_TOKENS))
+            headers = own_headers(scope.get("headers", ()))
+            about = asked.Asked(seen=not scope["path"].endswith(_TOKENS), headers=headers)
             asked.current.set(about)
             await self._app(scope, _Reading(receive, about), _Reporting(send, about))
         elif scope["path"].endswith("/health"):
