@@ -12,6 +12,7 @@ from vllm.entrypoints.serve.engine.serving import BaseServing
 from vllm.lora.request import LoRARequest
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from vllm_sgl import plugin
 from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
 from vllm_sgl.engine import asked
 from vllm_sgl.host import model_names
@@ -198,6 +199,24 @@ def test_names_that_are_taken_are_refused():
         ValueError, match="--sgl-profile fast: 'M:fast' is also one of --lora-modules; rename"
     ):
         profiles(*ONE, lora=[adapter])
+
+
+def test_vllm_is_patched_only_where_there_are_profiles():
+    places = ((BaseServing, "_check_model"), (OpenAIServingModels, "model_name"))
+
+    def there():
+        return [getattr(*place) for place in places]
+
+    before = there()
+    assert plugin._fold(parse()).profiles == {}
+    assert there() == before
+    try:
+        assert plugin._fold(parse(*ONE)).profiles == {"fast": FAST}
+        assert not set(there()) & set(before)
+    finally:
+        for place in places:
+            unwrap(*place)
+    assert there() == before
 
 
 @pytest.fixture
