@@ -91,6 +91,7 @@ RULES = (
             "config",
             "core",
             "errors",
+            "options",
             "pipeline",
             "decide/break_even",
             "decide/bypass",

@@ -1,6 +1,7 @@
-"""Settings: :class:`SGLConfig` for a server, :class:`RequestOptions` for one request.
+"""Settings: :class:`SGLConfig` for a server, :class:`ProfileSettings` for one of its profiles. Those of one
+request are :class:`vllm_sgl.options.RequestOptions`.
 
-Both are plain values that check themselves. A bad value names the key, what is allowed and what came.
+All are plain values that check themselves. A bad value names the key, what is allowed and what came.
 """
 
 import re
@@ -13,10 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 CONFIG_KEY = "sgl"
 #: Every request key and argument of ``LLM`` starts with this; other keys in ``vllm_xargs`` are not ours.
 REQUEST_PREFIX = "sgl_"
+#: And every flag with this.
+FLAG_PREFIX = "--sgl-"
 
 _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]i?B)", re.IGNORECASE)
 _SMALLEST_ENGINE = 1 << 20
 _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
+
+#: A profile stands after a colon in a model's name, in lists and in URLs.
+_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: Names that would read as "no profile".
+_NO_PROFILE = ("off", "none", "default")
 
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
@@ -41,8 +49,18 @@ ALLOWED = {
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
     "break_even": "'auto' or 'off'",
+    "profiles": "profiles by name, such as {'fast': {'retention': 0.2}}",
     "enabled": "0 or 1",
+    "profile": "the name of one of the server's profiles",
 }
+
+
+def named(field: str, prefix: str) -> str:
+    """A setting as a user wrote it: its key, header or flag. The flag of profiles, which is given once for
+    each, is in the singular."""
+    if prefix == FLAG_PREFIX and field == "profiles":
+        field = "profile"
+    return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
 
 
 def parse_size(value: str | int | float) -> int:
@@ -55,6 +73,10 @@ def parse_size(value: str | int | float) -> int:
         if value.strip().isdigit():
             return int(value)
     raise ValueError(f"expected a size in bytes or such as '256MiB', received {value!r}")
+
+
+class _ProfileError(ValueError):
+    """What is wrong with a profile; its text says which, and what is allowed."""
 
 
 class _Settings(BaseModel):
@@ -109,6 +131,9 @@ class SGLConfig(_Settings):
     on_error: Literal["fallback", "fail"] = Field(
         "fallback", description="what a failing guide does to a request"
     )
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings of requests that ask for MODEL:NAME"
+    )
 
     @field_validator("small_memory", mode="before")
     @classmethod
@@ -131,6 +156,19 @@ class SGLConfig(_Settings):
     def _check_feature_cache(cls, value: Any) -> str | int:
         return "auto" if value == "auto" else parse_size(value)
 
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _check_profiles(cls, value: Any) -> dict[str, dict[str, Any]]:
+        if not isinstance(value, Mapping):
+            raise ValueError("no mapping")
+        return {name: _profile(name, settings) for name, settings in value.items()}
+
+    @property
+    def policies(self) -> Mapping[str, str]:
+        """The policy of every profile that has one, by the profile's name, and of the server by ""."""
+        own = {name: values["policy"] for name, values in self.profiles.items() if "policy" in values}
+        return {"": self.policy, **own}
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], prefix: str = REQUEST_PREFIX) -> "SGLConfig":
         """Build from a mapping, e.g. ``additional_config["sgl"]``.
@@ -141,7 +179,7 @@ class SGLConfig(_Settings):
         Raises:
             ValueError: for an unknown key or a value out of range.
         """
-        return _validated(cls, values, prefix)
+        return validated(cls, values, prefix)
 
     @classmethod
     def of(cls, additional_config: Any) -> "SGLConfig | None":
@@ -151,8 +189,8 @@ class SGLConfig(_Settings):
         return cls.parse(additional_config[CONFIG_KEY])
 
 
-class RequestOptions(_Settings):
-    """What one request asks for: the server's settings, overridden by its ``sgl_*`` keys."""
+class ProfileSettings(_Settings):
+    """What a profile may set: everything that a request may."""
 
     retention: float = Field(gt=0, le=1)
     exit_threshold: float | None = Field(None, ge=0, le=1)
@@ -161,37 +199,40 @@ class RequestOptions(_Settings):
     policy: str = Field(min_length=1)
     enabled: int = Field(1, ge=0, le=1)
 
-    @classmethod
-    def parse(cls, extra_args: Mapping[str, Any] | None, config: SGLConfig) -> "RequestOptions":
-        """Options of a request from its ``vllm_xargs`` (``SamplingParams.extra_args``).
 
-        Raises:
-            ValueError: for an unknown ``sgl_*`` key, another spelling of one, or a value out of range; the
-                text names the key, what is allowed and what was received.
-        """
-        asked = {}
-        for key, value in (extra_args or {}).items():
-            spelled = key.lower().replace("-", "_")
-            if spelled.startswith(REQUEST_PREFIX):
-                if key != spelled:
-                    known = [REQUEST_PREFIX + name for name in cls.model_fields]
-                    expected = spelled if spelled in known else f"one of {', '.join(known)}"
-                    raise ValueError(f"{key}: unknown key, received {value!r}; expected {expected}")
-                asked[key.removeprefix(REQUEST_PREFIX)] = value
-        defaults = {
-            "retention": config.retention,
-            "exit_threshold": config.exit_threshold,
-            "guide_tokens": config.guide_tokens,
-            "query_rows": config.query_rows,
-            "policy": config.policy,
-        }
-        return _validated(cls, defaults | asked, prefix=REQUEST_PREFIX)
+def _profile(name: Any, settings: Any) -> dict[str, Any]:
+    """A profile's settings, as they are after validation."""
+    if not isinstance(name, str) or not _PROFILE.fullmatch(name):
+        raise _ProfileError(
+            f"{name!r}: expected a name of letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    if name.lower() in _NO_PROFILE:
+        raise _ProfileError(
+            f"{name}: the name is reserved, for it reads as no profile; expected another one. MODEL alone is "
+            "the server's own settings, and a profile of {'enabled': 0} turns SGL off"
+        )
+    if not isinstance(settings, Mapping):
+        raise _ProfileError(f"{name}: expected an object such as {{'retention': 0.2}}, received {settings!r}")
+    defaults = SGLConfig(small="-").model_dump(include=set(ProfileSettings.model_fields))
+    try:
+        checked = validated(ProfileSettings, {**defaults, **settings}, prefix="")
+    except ValueError as error:
+        raise _ProfileError(f"{name}: {error}") from None
+    return checked.model_dump(include=set(settings))
 
 
 Validated = TypeVar("Validated", bound=_Settings)
 
 
-def _validated(cls: type[Validated], values: Mapping[str, Any], prefix: str) -> Validated:
+def validated(cls: type[Validated], values: Mapping[str, Any], prefix: str) -> Validated:
+    """Settings of these values.
+
+    Args:
+        prefix: how the user wrote the keys: "sgl_", "--sgl-", "sgl-" or "".
+
+    Raises:
+        ValueError: for an unknown, missing or bad value; the text names each, what is allowed and what came.
+    """
     if not isinstance(values, Mapping):
         raise ValueError(f"sgl settings: expected an object, received {values!r}")
     try:
@@ -201,13 +242,14 @@ def _validated(cls: type[Validated], values: Mapping[str, Any], prefix: str) -> 
 
 
 def _explain(error: Any, cls: type[_Settings], prefix: str) -> str:
-    def named(field: str) -> str:
-        return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
-
-    key = str(error["loc"][0])
+    field = str(error["loc"][0])
+    key = named(field, prefix)
+    reason = error.get("ctx", {}).get("error")
+    if isinstance(reason, _ProfileError):
+        return f"{key} {reason}"
     if error["type"] == "extra_forbidden":
-        known = ", ".join(named(field) for field in cls.model_fields)
-        return f"{named(key)}: unknown key, received {error['input']!r}; expected one of {known}"
+        known = ", ".join(named(field, prefix) for field in cls.model_fields)
+        return f"{key}: unknown key, received {error['input']!r}; expected one of {known}"
     if error["type"] == "missing":
-        return f"{named(key)}: missing; expected {ALLOWED[key]}"
-    return f"{named(key)}: expected {ALLOWED[key]}, received {error['input']!r}"
+        return f"{key}: missing; expected {ALLOWED[field]}"
+    return f"{key}: expected {ALLOWED[field]}, received {error['input']!r}"

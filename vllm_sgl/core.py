@@ -180,6 +180,7 @@ class Report:
 
     encoded_tiles: those of which something is kept, so that the large model's vision encoder needs them (it
         may know their features from an earlier question).
+    profile: the one whose settings the request had, None without one.
     """
 
     decision: Decision
@@ -192,6 +193,7 @@ class Report:
     confidence: float | None = None
     consistency: float | None = None
     guide_seconds: float | None = None
+    profile: str | None = None
     importance: "Sequence[torch.Tensor] | None" = field(default=None, repr=False)
     kept: "Kept | None" = field(default=None, repr=False)
 

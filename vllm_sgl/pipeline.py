@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import (
     Decision,
     Facts,
@@ -27,6 +27,7 @@ from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass
 from vllm_sgl.decide.early_exit import may_exit, why_no_exit
 from vllm_sgl.errors import GuideError, GuideFailedError, Unguidable
+from vllm_sgl.options import RequestOptions
 
 if TYPE_CHECKING:
     from vllm_sgl.decide.break_even import Costs
@@ -73,18 +74,18 @@ class Pipeline:
         """
         reason = why_bypass(facts, options, self._costs, self._guide.context)
         if reason is not None or request is None:
-            return Outcome(_report("bypass", facts, reason))
+            return Outcome(_report("bypass", facts, options, reason))
         start = time.monotonic()
         try:
             outcome = await self._guided(request, facts, options)
         except Unguidable as error:
-            return Outcome(_report("bypass", facts, error.reason))
+            return Outcome(_report("bypass", facts, options, error.reason))
         except GuideError as error:
             _log(request, error)
             # What the guide refuses is the request's fault, or none at all.
             if self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED:
                 raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from error
-            outcome = Outcome(_report("bypass", facts, error.reason))
+            outcome = Outcome(_report("bypass", facts, options, error.reason))
         outcome.report.guide_seconds = time.monotonic() - start
         # A shadow decides and reports, and has no effect.
         return Outcome(outcome.report) if self._config.shadow else outcome
@@ -94,7 +95,7 @@ class Pipeline:
         # Without an exit the answer is of use only for its query rows.
         whole = may_exit(facts, threshold) or options.query_rows.endswith("generated")
         result = await self._guide.look(request, options.guide_tokens if whole else 1)
-        report = _report("prune", facts)
+        report = _report("prune", facts, options)
         report.confidence = score.confidence(result.answer.logprobs)
         report.importance = result.importance
         if threshold is not None:
@@ -137,8 +138,9 @@ def _log(request: GuideRequest, error: GuideError) -> None:
     logger.log(level, "SGL: request %s goes unguided (%s): %s", request.id, error.reason, error)
 
 
-def _report(decision: Decision, facts: Facts, reason: str | None = None) -> Report:
+def _report(decision: Decision, facts: Facts, options: RequestOptions, reason: str | None = None) -> Report:
     total = sum(facts.visual_tokens)
     return Report(
-        decision, reason, visual_tokens=total, kept_tokens=total, tiles=facts.tiles, encoded_tiles=facts.tiles
-    )
+        decision, reason, visual_tokens=total, kept_tokens=total, tiles=facts.tiles,
+        encoded_tiles=facts.tiles, profile=options.profile,
+    )  # fmt: skip

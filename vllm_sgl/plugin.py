@@ -5,6 +5,12 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing import parent_process
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from vllm_sgl.config import SGLConfig
 
 
 def register() -> None:
@@ -22,15 +28,29 @@ def register() -> None:
 
 
 def install() -> None:
-    """Put SGL into vLLM's command line and server: three patched class attributes, and a function of
-    ``vllm run-batch`` where that runs, all in ``host``."""
+    """Put SGL into vLLM's command line and server: three patched class attributes, two more where there are
+    profiles, and a function of ``vllm run-batch`` where that runs, all in ``host``."""
     from vllm_sgl.engine.large import use_sgl
     from vllm_sgl.errors import StartRefused
     from vllm_sgl.host import async_llm, engine_args
     from vllm_sgl.serve import flags
 
-    engine_args.install(flags.add_flags, flags.fold, use_sgl)
+    engine_args.install(flags.add_flags, _fold, use_sgl)
     async_llm.install(_engine_client, StartRefused)
+
+
+def _fold(args: "Namespace") -> "SGLConfig | None":
+    """The settings of a command; its models have names of their own where it has profiles."""
+    from vllm_sgl.serve import flags
+    from vllm_sgl.serve.profiles import Naming
+
+    config = flags.fold(args)
+    if config is not None and config.profiles:
+        from vllm_sgl.host import model_names
+
+        naming = Naming(config.profiles)
+        model_names.install(naming.note, naming.answered)
+    return config
 
 
 def _engine_client() -> type:

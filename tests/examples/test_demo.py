@@ -13,7 +13,8 @@ from safetensors import safe_open
 from examples.demo import LARGE, SMALL, __main__, measuring, picture_questions, start_up, table, widened
 from examples.demo.shipped import PLAIN, SETTINGS, SHIPPED_ARGS
 from examples.demo.vllm_serve import environment, flags
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.options import RequestOptions
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from tests.hard.odd import images, keys, sampling, url
 from tests.hard.questions import Reference, questions
 from tests.hard.scale import count, say
 from tests.support.server import Server
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.options import RequestOptions
 
 #: The ways in which a request is tried.
 SETTINGS = ({}, {"sgl_exit_threshold": 0}, {"sgl_enabled": 0})

@@ -41,7 +41,7 @@ def running(pair, **settings):
 
 @pytest.fixture(scope="module")
 def llm(qwen2_pair):
-    with running(qwen2_pair) as started:
+    with running(qwen2_pair, sgl_profiles={"fast": {"retention": 0.18}}) as started:
         yield started
 
 

@@ -66,6 +66,15 @@ def test_importance_mask_and_answer_are_the_references(llm, qwen2_pair, question
     assert output.outputs[0].text == answer
 
 
+def test_a_profile_by_its_name(llm):
+    named = [greedy(sgl=sgl) for sgl in ({}, {"profile": "fast"}, {"profile": "fast", "retention": 0.5})]
+    outputs = llm.chat([conversation("Who is it?", 2)] * 3, named, use_tqdm=False)
+    reports = [(output.sgl.profile, output.sgl.kept_tokens) for output in outputs]
+    assert reports == [(None, 39), ("fast", 20), ("fast", 56)]
+    with pytest.raises(VLLMValidationError, match="sgl_profile: expected 'fast', received 'slow'"):
+        llm.chat(conversation("Who is it?", 2), greedy(sgl={"profile": "slow"}), use_tqdm=False)
+
+
 def test_query_rows_of_one_request_are_its_own(llm, qwen2_pair):
     choices = get_args(QueryRows)
     params = [greedy(sgl={"query_rows": choice}) for choice in choices]

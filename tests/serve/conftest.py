@@ -10,6 +10,12 @@ from tests.support.server import Server, settings
 
 #: The small model's context here: enough for three full images, not for four and a long question.
 SMALL_CONTEXT = 480
+#: Beside the model itself, which has the server's settings.
+PROFILES = {
+    "fast": {"retention": 0.18, "guide_tokens": 8},
+    "exits": {"exit_threshold": 0},
+    "plain": {"enabled": 0},
+}
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +25,7 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     flags = [
         f"--sgl-small={small}", "--sgl-break-even=off",
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
+        *(f"--sgl-profile={name}={json.dumps(settings)}" for name, settings in PROFILES.items()),
         "--enable-mm-embeds",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""``vllm run-batch``: what its lines ask for is known although they come through no HTTP server."""
+"""``vllm run-batch``: what its lines ask for is known although they come through no HTTP server, their
+profiles included."""
 
 import json
 
@@ -16,6 +17,8 @@ def test_lines_have_reports_and_tools_do_not_exit(qwen2_pair, tmp_path):
         "tools": {**about, "messages": image, "tools": TOOLS},
         "text": {**about, "messages": [{"role": "user", "content": "Who?"}]},
         "bad": {**about, "messages": image, "vllm_xargs": {"SGL_retention": 1}},
+        "profile": {**about, "messages": image, "model": f"{large}:half"},
+        "unknown": {**about, "messages": image, "model": f"{large}:other"},
     }
     lines = [
         json.dumps({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body})
@@ -26,7 +29,8 @@ def test_lines_have_reports_and_tools_do_not_exit(qwen2_pair, tmp_path):
     ended = run_vllm(
         "run-batch", "-i", str(asked), "-o", str(answered), "--model", large, *COMMON_FLAGS,
         "--enable-auto-tool-choice", "--tool-call-parser=hermes", f"--sgl-small={small}",
-        "--sgl-break-even=off", "--sgl-exit-threshold=0", timeout=START_TIMEOUT,
+        "--sgl-break-even=off", "--sgl-exit-threshold=0",
+        '--sgl-profile=half={"retention": 0.5, "exit_threshold": "off"}', timeout=START_TIMEOUT,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout[-3000:]
     outputs = {output["custom_id"]: output for output in map(json.loads, answered.read_text().splitlines())}
@@ -34,6 +38,10 @@ def test_lines_have_reports_and_tools_do_not_exit(qwen2_pair, tmp_path):
     found = {id: (report["decision"], report["reason"]) for id, report in reports.items() if report}
     assert found == {
         "image": ("exit", None), "tools": ("prune", "tools"), "text": ("bypass", "no_image"),
+        "profile": ("prune", None),
     }  # fmt: skip
     assert reports["tools"]["visual_tokens"] == VISUAL
     assert "SGL_retention: unknown key" in json.dumps(outputs["bad"]["error"])
+    assert (reports["profile"]["profile"], reports["profile"]["kept_tokens"]) == ("half", VISUAL // 2)
+    assert outputs["profile"]["response"]["body"]["model"] == f"{large}:half"
+    assert outputs["unknown"]["response"]["status_code"] == 404

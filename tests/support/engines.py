@@ -22,7 +22,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from tests.support.images import data_url, random_image
 from tests.support.rendering import chat_prompt
 from tools.reference import reference
-from vllm_sgl.config import QueryRows, RequestOptions, SGLConfig
+from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.facts import FactsReader
@@ -32,6 +32,7 @@ from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.output import abort_output
 from vllm_sgl.host.renderer import keeping_pixels
+from vllm_sgl.options import RequestOptions
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt

@@ -191,6 +191,20 @@ async def test_a_boolean_is_refused_although_vllm_made_it_a_number(engine):
         await answer(engine, about=about, extra_args={"sgl_retention": 1})
 
 
+async def test_a_request_has_the_settings_of_its_profile_and_its_headers(engine):
+    engine.sgl_config = SGLConfig(small="S", retention=0.5, profiles={"fast": {"retention": 0.25}})
+    kept = {}
+    for profile, headers in ((None, []), ("fast", []), ("fast", [("sgl-retention", "0.75")])):
+        about = asked.Asked(profile=profile, headers=headers)
+        _, report = await answer(engine, about=about)
+        kept[profile, len(headers)] = (report.profile, report.kept_tokens)
+    assert kept == {(None, 0): (None, 4), ("fast", 0): ("fast", 2), ("fast", 1): ("fast", 6)}
+    _, report = await answer(engine, about=asked.Asked(), extra_args={"sgl_profile": "fast"})
+    assert (report.profile, report.kept_tokens) == ("fast", 2)
+    _, report = await answer(engine, prompt=TEXT, about=asked.Asked(profile="fast"))
+    assert (report.decision, report.profile) == ("bypass", "fast")
+
+
 async def waiting(engine, *ids):
     """Requests that are with the guide."""
     engine._guide.gate.clear()

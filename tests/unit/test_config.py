@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, QueryRows, RequestOptions, SGLConfig, parse_size
+from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, parse_size
+from vllm_sgl.options import RequestOptions
 
 
 def config(**values):
@@ -29,6 +30,7 @@ def test_defaults_are_those_of_the_contract():
         "break_even": "auto",
         "shadow": False,
         "on_error": "fallback",
+        "profiles": {},
     }
 
 

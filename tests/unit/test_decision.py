@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Answer, Facts, Reason, Report
 from vllm_sgl.decide.bypass import why_bypass
 from vllm_sgl.decide.early_exit import why_no_exit
+from vllm_sgl.options import RequestOptions
 
 FACTS = Facts(visual_tokens=(112, 16), prompt_tokens=150, max_tokens=8)
 
@@ -104,7 +105,7 @@ def test_an_answer_that_ends_sooner_than_the_client_wants_does_not_exit(forced_t
 def test_wire_fields_are_those_of_the_contract():
     assert WIRE_FIELDS == (
         "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "score", "confidence",
-        "consistency", "guide_seconds",
+        "consistency", "guide_seconds", "profile",
     )  # fmt: skip
 
 
@@ -124,6 +125,7 @@ def test_report_over_the_wire_has_no_tensors():
         "confidence": None,
         "consistency": None,
         "guide_seconds": None,
+        "profile": None,
     }
 
 

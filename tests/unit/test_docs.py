@@ -13,9 +13,10 @@ from markdown_it import MarkdownIt
 from prometheus_client import CollectorRegistry
 
 from vllm_sgl.commands.pairs.known import table
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import FLAG_PREFIX, SGLConfig, named
 from vllm_sgl.core import WIRE_FIELDS, Reason
 from vllm_sgl.engine.metrics import Metrics
+from vllm_sgl.options import RequestOptions
 from vllm_sgl.serve.headers import header_name
 
 ROOT = Path(__file__).parents[2]
@@ -51,14 +52,15 @@ def first_codes(page: str, heading: str) -> list[str]:
 
 
 def test_the_table_of_flags_is_that_of_the_settings():
-    named = [flag.split()[0] for flag in first_codes("serving.md", "flag")]
-    assert sorted(named) == sorted("--sgl-" + name.replace("_", "-") for name in SGLConfig.model_fields)
+    flags = [flag.split()[0] for flag in first_codes("serving.md", "flag")]
+    assert sorted(flags) == sorted(named(name, FLAG_PREFIX) for name in SGLConfig.model_fields)
 
 
 def test_defaults_of_flags():
     expected = SGLConfig(small="S")
+    names = {named(name, FLAG_PREFIX): name for name in SGLConfig.model_fields}
     for flag, default, _ in tables(DOCS / "serving.md", "flag"):
-        name = flag.code[0].split()[0].removeprefix("--sgl-").replace("-", "_")
+        name = names[flag.code[0].split()[0]]
         if SGLConfig.model_fields[name].is_required():
             assert default.text == ""
             continue

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, SGLConfig
+from vllm_sgl.config import ALLOWED, SGLConfig, named
 from vllm_sgl.serve.flags import MIDDLEWARE, add_flags, fold
 
 
@@ -17,7 +17,7 @@ def parse(*arguments, **defaults):
 def test_every_setting_is_a_flag():
     text = add_flags(ArgumentParser()).format_help()
     for name in SGLConfig.model_fields:
-        assert f"--sgl-{name.replace('_', '-')}" in text
+        assert named(name, "--sgl-") in text
 
 
 def test_help_tells_range_and_default():

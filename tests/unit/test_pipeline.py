@@ -9,10 +9,11 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from vllm_sgl.config import QueryRows, RequestOptions, SGLConfig
+from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
 from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.errors import Unguidable
+from vllm_sgl.options import RequestOptions
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 

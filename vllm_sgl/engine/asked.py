@@ -3,7 +3,7 @@
 One request of a client may make several of the engine, as several prompts in one request do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ class Asked:
     """tools, beam_search, token_ids: what the client asked for that an engine request does not show.
     seen: whether anybody could look; where nobody did, tools may have been asked for.
     booleans: ``sgl_*`` keys that the client gave as true or false; vLLM makes them 1 and 0 on the way.
+    headers: of the HTTP request, those of ours and whatever looks like them: names and values.
+    model: the model's name that it asked for, where that names a profile. profile: this one.
     requests: of the engine, in the order in which they were made, which is that of the prompts."""
 
     tools: bool = False
@@ -33,6 +35,9 @@ class Asked:
     token_ids: bool = False
     seen: bool = True
     booleans: Mapping[str, bool] = field(default_factory=dict)
+    headers: Sequence[tuple[str, str]] = ()
+    model: str | None = None
+    profile: str | None = None
     requests: list[EngineRequest] = field(default_factory=list)
 
     def request(self, choices: int) -> EngineRequest:

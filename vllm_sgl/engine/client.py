@@ -10,10 +10,10 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.config import VllmConfig
-from vllm.exceptions import RetryableRequestError, VLLMValidationError
+from vllm.exceptions import RetryableRequestError
 from vllm.outputs import RequestOutput
 
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.break_even import Costs
 from vllm_sgl.decide.tiling import best_policy
@@ -23,6 +23,7 @@ from vllm_sgl.engine.guarding import guarded, start_guide
 from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large
+from vllm_sgl.engine.requested import options_of
 from vllm_sgl.engine.shutdown import End, Shutdown
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
@@ -33,8 +34,9 @@ from vllm_sgl.host.async_llm import BULK, AsyncLLM, check_request
 from vllm_sgl.host.engine_args import refuse_connectors, refuse_replicas
 from vllm_sgl.host.interrupts import interruptible_start
 from vllm_sgl.host.output import abort_output, exit_output
+from vllm_sgl.options import RequestOptions
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import AUTO, check_policy, policy
+from vllm_sgl.prune.base import AUTO, check_policies, policy
 from vllm_sgl.prune.rewrite import prune_prompt
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
@@ -62,7 +64,7 @@ class SGLAsyncLLM(AsyncLLM):
         config = SGLConfig.of(vllm_config.additional_config)
         assert config is not None, "an SGL engine client without SGL settings"
         with refusing():
-            check_policy(config.policy)
+            check_policies(config.policies)
             _refuse_unsupported(vllm_config, kwargs.get("client_count"))
         cpu.share_cores()
         self.sgl_config = config
@@ -87,7 +89,7 @@ class SGLAsyncLLM(AsyncLLM):
         except BaseException:
             self._local_guide.stop(0)
             raise
-        metrics().watch(self)
+        metrics().watch(self, config.profiles)
         logger.info(
             "SGL: the large engine keeps its settings but two: its vision encoder runs without CUDA graphs "
             "(they would bypass the pruning), and processed images are cached in this process instead of "
@@ -105,14 +107,11 @@ class SGLAsyncLLM(AsyncLLM):
         """As ``AsyncLLM.generate``; outputs carry a report as ``.sgl``.
 
         Raises:
-            VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args`` (a 400 over HTTP).
+            VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args`` or a bad header of the
+                client's (a 400 over HTTP).
         """
         about = asked.current.get() or asked.Asked(seen=False)
-        try:
-            options = RequestOptions.parse(about.as_written(sampling_params.extra_args), self.sgl_config)
-            check_policy(options.policy)
-        except ValueError as error:
-            raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
+        options = options_of(about, sampling_params.extra_args, self.sgl_config)
         made = about.request(sampling_params.n)
         return self._generate(prompt, sampling_params, request_id, options, made, kwargs)
 
@@ -192,10 +191,11 @@ class SGLAsyncLLM(AsyncLLM):
     async def _start(self) -> Pipeline:
         config, guide = self.sgl_config, self._guide
         await guide.start()
-        if config.break_even == "auto" or config.policy == AUTO:
+        wants_best = AUTO in config.policies.values()
+        if config.break_even == "auto" or wants_best:
             self.costs = await costs.measure(self, super().generate, guide, self._reader, config)
         best = best_policy(self.costs)
-        if config.policy == AUTO:
+        if wants_best:
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)

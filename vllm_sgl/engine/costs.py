@@ -70,7 +70,7 @@ async def measure(
         for size in images:
             await passes.guide(size)
         await passes.prefill()
-        if config.policy == AUTO:
+        if AUTO in config.policies.values():
             for size in images:
                 await passes.vision(size)
         verdicts.append(_verdict(passes.costs(), config, engine.model_config.max_model_len))

@@ -4,7 +4,7 @@ vLLM unregisters every ``vllm:`` collector when an engine starts, so ours are no
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Protocol
 
@@ -28,37 +28,49 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._requests = Counter(
-            "sgl:requests", "Requests by decision and reason.", ["decision", "reason"], registry=registry
-        )
+            "sgl:requests", "Requests by decision and reason.", ["decision", "reason", "profile"],
+            registry=registry,
+        )  # fmt: skip
         self._tokens = Counter(
-            "sgl:visual_tokens", "Visual tokens seen, and kept for the large model.", ["kind"],
+            "sgl:visual_tokens", "Visual tokens seen, and kept for the large model.", ["kind", "profile"],
             registry=registry,
         )  # fmt: skip
         self._tiles = Counter(
-            "sgl:tiles", "Tiles of images seen, and needed by the large model.", ["kind"], registry=registry
-        )
+            "sgl:tiles", "Tiles of images seen, and needed by the large model.", ["kind", "profile"],
+            registry=registry,
+        )  # fmt: skip
         self._seconds = Histogram(
-            "sgl:guide_seconds", "Time from request to decision.", buckets=_SECONDS, registry=registry
+            "sgl:guide_seconds", "Time from request to decision.", ["profile"], buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._score = Histogram(
+            "sgl:score", "Early-exit score S.", ["profile"], buckets=_SCORES, registry=registry
         )
-        self._score = Histogram("sgl:score", "Early-exit score S.", buckets=_SCORES, registry=registry)
         self._alive = Gauge(
             "sgl:guide_up", "1 while the guide answers.", multiprocess_mode="mostrecent", registry=registry
         )
         self._watched: Callable[[], Guided | None] = lambda: None
 
     def observe(self, report: Report) -> None:
-        self._requests.labels(report.decision, report.reason or "").inc()
-        self._tokens.labels("seen").inc(report.visual_tokens)
-        self._tokens.labels("kept").inc(report.kept_tokens)
-        self._tiles.labels("seen").inc(report.tiles)
-        self._tiles.labels("encoded").inc(report.encoded_tiles)
+        profile = report.profile or ""
+        self._requests.labels(report.decision, report.reason or "", profile).inc()
+        self._tokens.labels("seen", profile).inc(report.visual_tokens)
+        self._tokens.labels("kept", profile).inc(report.kept_tokens)
+        self._tiles.labels("seen", profile).inc(report.tiles)
+        self._tiles.labels("encoded", profile).inc(report.encoded_tiles)
         if report.guide_seconds is not None:
-            self._seconds.observe(report.guide_seconds)
+            self._seconds.labels(profile).observe(report.guide_seconds)
         if report.score is not None:
-            self._score.observe(report.score)
+            self._score.labels(profile).observe(report.score)
 
-    def watch(self, client: Guided) -> None:
-        """Ask the client on every scrape, for as long as somebody else keeps it."""
+    def watch(self, client: Guided, profiles: Iterable[str] = ()) -> None:
+        """Ask the client on every scrape, for as long as somebody else keeps it.
+
+        profiles: of its requests; what is measured of them is there, as zero, from the first scrape on.
+        """
+        for profile in ("", *profiles):
+            self._seconds.labels(profile)
+            self._score.labels(profile)
         self._watched = weakref.ref(client)
         self._alive.set_function(self._is_alive)
 

@@ -20,7 +20,7 @@ from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.llm import building_engine
-from vllm_sgl.prune.base import check_policy
+from vllm_sgl.prune.base import check_policies
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -41,7 +41,8 @@ class LLM(vllm.LLM):
 
     Outputs carry ``.sgl``, a :class:`vllm_sgl.core.Report`: the values that an HTTP client sees, plus
     ``importance`` (one float32 tensor [visual tokens] per image) and ``kept`` (one ascending int64 tensor
-    of kept indices per image). One request's settings go in ``SamplingParams(extra_args={"sgl_...": ...})``.
+    of kept indices per image). One request's settings go in ``SamplingParams(extra_args={"sgl_...": ...})``,
+    ``sgl_profile`` among them, the name of one of ``sgl_profiles``.
 
     Args:
         model: the large model.
@@ -65,7 +66,7 @@ class LLM(vllm.LLM):
         ours = [key for key in kwargs if key.startswith(_PREFIX)]
         settings = {key.removeprefix(_PREFIX): kwargs.pop(key) for key in ours}
         config = SGLConfig.parse({"small": sgl_small, **settings})
-        check_policy(config.policy)
+        check_policies(config.policies)
         with building_engine(partial(_build, config, wrap_guide)):
             super().__init__(model, **kwargs)
 

@@ -1,11 +1,12 @@
 """Policies: which visual tokens stay. Importable without torch; a policy loads when it is used."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Protocol
 
+from vllm_sgl.config import REQUEST_PREFIX, named
 from vllm_sgl.core import Kept, Seen
 
 
@@ -70,6 +71,16 @@ def check_policy(name: str, key: str = "sgl_policy") -> None:
             policy(name)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
+
+
+def check_policies(names: Mapping[str, str], prefix: str = REQUEST_PREFIX) -> None:
+    """The same of a server's policy, named "", and of those of its profiles.
+
+    Args:
+        prefix: how the user wrote the keys, for error messages.
+    """
+    for profile, name in names.items():
+        check_policy(name, f"{named('profiles', prefix)} {profile}: policy" if profile else prefix + "policy")
 
 
 @lru_cache(maxsize=64)  # clients choose the arguments

@@ -5,8 +5,9 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from vllm_sgl.config import ALLOWED, CONFIG_KEY, SGLConfig
-from vllm_sgl.prune.base import check_policy
+from vllm_sgl.config import ALLOWED, CONFIG_KEY, FLAG_PREFIX, SGLConfig, named
+from vllm_sgl.prune.base import check_policies
+from vllm_sgl.serve import profiles
 
 MIDDLEWARE = "vllm_sgl.serve.middleware.SGLMiddleware"
 
@@ -15,7 +16,13 @@ def add_flags(parser: Any) -> Any:
     """Add the flags to an ``argparse`` parser and return it. Values are checked by :func:`fold`."""
     group = parser.add_argument_group("SGL", "A small vision-language model guides the large one (vllm-sgl).")
     for name, field in SGLConfig.model_fields.items():
-        flag = "--sgl-" + name.replace("_", "-")
+        flag = named(name, FLAG_PREFIX)
+        if name == "profiles":
+            group.add_argument(
+                flag, action="extend", nargs="+", default=None, dest=f"sgl_{name}", type=profiles.parsed,
+                metavar="NAME=JSON", help=f"{field.description}: {profiles.FORM}; may be given several times",
+            )  # fmt: skip
+            continue
         if field.annotation is bool:
             group.add_argument(
                 flag, action="store_true", default=None, dest=f"sgl_{name}", help=field.description
@@ -48,12 +55,15 @@ def fold(args: Namespace) -> SGLConfig | None:
     own = additional.get(CONFIG_KEY, {})
     if not isinstance(own, Mapping):
         raise ValueError(f'additional_config["{CONFIG_KEY}"]: expected an object, received {own!r}')
+    if "profiles" in given:
+        given["profiles"] = profiles.merged(own.get("profiles"), given["profiles"])
     values = {**own, **given}
     if CONFIG_KEY not in additional and "small" not in given:
-        named = ", ".join("--sgl-" + name.replace("_", "-") for name in given)
-        raise ValueError(f"received {named} without --sgl-small: name the small model, or drop the rest")
-    config = SGLConfig.parse(values, prefix="--sgl-")
-    check_policy(config.policy, key="--sgl-policy")
+        flags = ", ".join(named(name, FLAG_PREFIX) for name in given)
+        raise ValueError(f"received {flags} without --sgl-small: name the small model, or drop the rest")
+    config = SGLConfig.parse(values, prefix=FLAG_PREFIX)
+    check_policies(config.policies, prefix=FLAG_PREFIX)
+    profiles.serve(args, config.profiles)
     args.additional_config = {**additional, CONFIG_KEY: config.model_dump()}
     middleware = getattr(args, "middleware", None)
     if middleware is not None and MIDDLEWARE not in middleware:

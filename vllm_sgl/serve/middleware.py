@@ -8,7 +8,7 @@ from typing import Any
 
 from vllm_sgl.engine import asked
 from vllm_sgl.engine.metrics import metrics
-from vllm_sgl.serve.reading import read_body
+from vllm_sgl.serve.reading import own_headers, read_body
 from vllm_sgl.serve.sending import Message, Reporting
 
 #: Prompts come here as tokens, and whoever made them knows whether they offer tools.
@@ -25,7 +25,8 @@ class SGLMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["method"] == "POST":
-            about = asked.Asked(seen=not scope["path"].endswith(_TOKENS))
+            headers = own_headers(scope.get("headers", ()))
+            about = asked.Asked(seen=not scope["path"].endswith(_TOKENS), headers=headers)
             asked.current.set(about)
             await self._app(scope, _Reading(receive, about), Reporting(send, about))
         elif scope["path"].endswith("/health"):

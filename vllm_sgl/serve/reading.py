@@ -1,16 +1,23 @@
-"""What a request's body asks for that an engine request does not show."""
+"""What a request's headers and body ask for that an engine request does not show."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vllm_sgl.config import REQUEST_PREFIX
 from vllm_sgl.engine.asked import Asked
+from vllm_sgl.options import HEADER_PREFIX
 
 _ASKS = (b'"tools"', b'"functions"', b'"use_beam_search"', b'"return_token_ids"')
 #: An object's key of ours with a boolean for a value. Inside a string its quotes would be escaped.
 _BOOLEAN = re.compile(rb'"(' + REQUEST_PREFIX.encode() + rb'\w+)"\s*:\s*(true|false)')
+
+
+def own_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Those of an ASGI scope that are ours, with those that somebody meant to be; the engine checks them."""
+    decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    return [own for own in decoded if own[0].replace("_", "-").startswith(HEADER_PREFIX)]
 
 
 def read_body(body: bytes, about: Asked) -> None:

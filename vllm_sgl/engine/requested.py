@@ -1,0 +1,36 @@
+"""What a request asks of SGL, and what it must not ask."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm.exceptions import VLLMValidationError
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.asked import Asked
+from vllm_sgl.options import HEADER_PREFIX, RequestOptions, header_settings
+from vllm_sgl.prune.base import check_policy
+
+
+def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLConfig) -> RequestOptions:
+    """The options of a request of the engine.
+
+    Args:
+        about: what its client asked for.
+        extra_args: of its sampling parameters.
+
+    Raises:
+        VLLMValidationError: for a bad ``sgl_*`` key or ``sgl-*`` header (a 400 over HTTP).
+    """
+    headers: Mapping[str, Any] = {}
+    try:
+        if about.headers:
+            headers = header_settings(about.headers)
+            check_policy(RequestOptions.parse(None, config, headers).policy, key=HEADER_PREFIX + "policy")
+    except ValueError as error:
+        raise VLLMValidationError(str(error), parameter="headers") from None
+    try:
+        options = RequestOptions.parse(about.as_written(extra_args), config, headers, about.profile)
+        check_policy(options.policy)
+    except ValueError as error:
+        raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
+    return options

@@ -1,0 +1,117 @@
+"""What one request asks for: its keys above its headers, above its profile, above the server's settings."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vllm_sgl.config import ALLOWED, REQUEST_PREFIX, ProfileSettings, SGLConfig, named, validated
+
+#: Every header of a request that is ours starts with this.
+HEADER_PREFIX = "sgl-"
+
+#: As JSON writes one: no signs in front, blanks, underscores, NaN or infinities, which Python would take.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+class RequestOptions(ProfileSettings):
+    """What one request asks for: the server's settings, overridden by its profile, headers and keys."""
+
+    profile: str | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        extra_args: Mapping[str, Any] | None,
+        config: SGLConfig,
+        headers: Mapping[str, Any] | None = None,
+        profile: str | None = None,
+    ) -> "RequestOptions":
+        """Options of a request. Its keys win over its headers, those over its profile, and that one over the
+        server's settings; a bad header is refused even where a key stands above it.
+
+        Args:
+            extra_args: its ``vllm_xargs`` (``SamplingParams.extra_args``).
+            headers: what its ``sgl-*`` headers say, as from :func:`header_settings`.
+            profile: the one that its model's name names; a ``profile`` in headers or keys wins.
+
+        Raises:
+            ValueError: for an unknown key or header, another spelling of one, or a value out of range; the
+                text names the key, what is allowed and what was received.
+        """
+        layers = {HEADER_PREFIX: headers or {}, REQUEST_PREFIX: _request_keys(cls, extra_args or {})}
+        for prefix, given in layers.items():
+            if "profile" in given:
+                profile = _known_profile(given["profile"], config, prefix)
+        values = {
+            **config.model_dump(include=set(ProfileSettings.model_fields)),
+            **config.profiles.get(profile or "", {}),
+        }
+        options = None
+        for prefix, given in layers.items():
+            if given or options is None:
+                values |= {**given, "profile": profile}
+                options = validated(cls, values, prefix)
+        assert options is not None
+        return options
+
+
+def header_settings(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What headers say, by setting. Their ranges are checked by :meth:`RequestOptions.parse`.
+
+    Args:
+        headers: names and values; those that are not ours, in whatever spelling, are left out.
+
+    Raises:
+        ValueError: for a header of ours that nobody knows or that comes twice, or for what should be a number
+            and is none; the text names the header, what is allowed and what came.
+    """
+    settings: dict[str, Any] = {}
+    known = {named(field, HEADER_PREFIX): field for field in RequestOptions.model_fields}
+    for header, text in headers:
+        name = header.lower()  # HTTP does not tell them apart
+        if not name.replace("_", "-").startswith(HEADER_PREFIX):
+            continue
+        if name not in known:
+            right = name.replace("_", "-")
+            expected = right if right in known else f"one of {', '.join(known)}"
+            raise ValueError(f"{name}: unknown header, received {text!r}; expected {expected}")
+        field = known[name]
+        if field in settings:
+            raise ValueError(f"{name}: expected once, received {settings[field]!r} and {text!r}")
+        settings[field] = _header_value(name, field, text)
+    return settings
+
+
+def _header_value(name: str, field: str, text: str) -> Any:
+    """A header's text as a key's value: a number where the setting is one."""
+    is_number = RequestOptions.model_fields[field].annotation in (int, float, float | None)
+    if not is_number or (field == "exit_threshold" and text.lower() == "off"):
+        return text
+    try:
+        if _NUMBER.fullmatch(text):
+            return json.loads(text)
+    except ValueError:
+        pass  # of more digits than Python reads
+    raise ValueError(f"{name}: expected {ALLOWED[field]}, received {text!r}")
+
+
+def _request_keys(cls: type[RequestOptions], extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``sgl_*`` keys among them, without the prefix."""
+    asked = {}
+    for key, value in extra_args.items():
+        spelled = key.lower().replace("-", "_")
+        if spelled.startswith(REQUEST_PREFIX):
+            if key != spelled:
+                known = [REQUEST_PREFIX + name for name in cls.model_fields]
+                expected = spelled if spelled in known else f"one of {', '.join(known)}"
+                raise ValueError(f"{key}: unknown key, received {value!r}; expected {expected}")
+            asked[key.removeprefix(REQUEST_PREFIX)] = value
+    return asked
+
+
+def _known_profile(name: Any, config: SGLConfig, prefix: str) -> str:
+    if isinstance(name, str) and name in config.profiles:
+        return name
+    known = " or ".join(map(repr, config.profiles)) or "none, for the server has no profiles (--sgl-profile)"
+    raise ValueError(f"{prefix}profile: expected {known}, received {name!r}")
