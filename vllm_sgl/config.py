@@ -38,6 +38,7 @@ ALLOWED = {
     "consistency_retention": "a number in (0, 1]",
     "policy": "the name of a policy, such as 'top' or 'tiles', or 'auto'",
     "positions": "'original' or 'packed'",
+    "views": "'joint', 'separate' or 'finest'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
@@ -95,6 +96,11 @@ class SGLConfig(_Settings):
     )
     positions: Literal["original", "packed"] = Field(
         "original", description="position ids of kept visual tokens"
+    )
+    views: Views = Field(
+        "joint",
+        description="how thumbnails rank against grids where the small model cuts images otherwise than the "
+        "large one",
     )
     small_memory: str | int | float = Field(
         "auto", description="the small engine's share of the device's memory"

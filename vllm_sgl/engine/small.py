@@ -2,15 +2,19 @@
 
 import logging
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from vllm.config import ModelConfig, VllmConfig
 
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.families import family_of, known_architecture
+from vllm_sgl.families.boxes import why_unknown
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.crossed import Crossed
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.guide.translated import Translated
 from vllm_sgl.guide.vocabulary import LargeVocabulary
@@ -18,6 +22,7 @@ from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
 from vllm_sgl.host.rendering import remember_conversations, renderer_of
+from vllm_sgl.visual.transfer import transfers
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
 
@@ -41,7 +46,12 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
 
 def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
     """Whether and how one model can guide another, by their files alone."""
-    return check_pair(_facts(large), _facts(small))
+    verdict = check_pair(_facts(large), _facts(small))
+    if verdict.way != "crossed":
+        return verdict
+    whys = {model.model: why_unknown(model) for model in (large, small)}
+    unknown = {name: why for name, why in whys.items() if why is not None}
+    return replace(verdict, way="refused", unknown=unknown) if unknown else verdict
 
 
 class SmallEngines:
@@ -61,6 +71,11 @@ class SmallEngines:
         if self.verdict.way == "refused":
             raise ValueError(str(self.verdict))
         logger.info("SGL: %s", self.verdict)
+        if self.verdict.way != "crossed" and config.views != SGLConfig.model_fields["views"].default:
+            logger.warning(
+                "SGL: --sgl-views %s has no effect: both models cut images alike, and the small model's own "
+                "attention ranks thumbnails against grids", config.views,
+            )  # fmt: skip
         _refuse_small_context(small)
         share_memory(large, small, config)
         self.config = small
@@ -106,10 +121,18 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
     remember_conversations(large)
     # Not the small engine's own, which ends with it: the engine may be started again.
     renderer = renderer_of(small)
-    if verdict.same_tokens:
-        return Translated(local, renderer, large, None)
-    vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
-    return Translated(local, renderer, large, vocabulary)
+    vocabulary = None
+    if not verdict.same_tokens:
+        vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
+    if verdict.way != "crossed":
+        return Translated(local, renderer, large, vocabulary)
+    config = SGLConfig.of(small.additional_config)
+    assert config is not None, "a small engine without SGL settings"
+    models = small.model_config, large.model_config
+    own, theirs = (family_of(model).layout_of(model) for model in models)
+    items = FactsReader.of(family_of(small.model_config), small.model_config).items
+    translated = Translated(local, renderer, large, vocabulary, items)
+    return Crossed(translated, large.get_mm_processor(), transfers(own, theirs), config.views)
 
 
 def _facts(model: ModelConfig) -> ModelFacts:

@@ -16,10 +16,12 @@ class Family(Protocol):
         one by one.
     count_fields: for each of them, the field that says how many tiles there are; empty where items are
         encoded as a whole.
+    image_processor: the class whose way of cutting an image ``layout_of`` knows, in whichever implementation.
     """
 
     pixel_fields: ClassVar[Mapping[str, str]]
     count_fields: ClassVar[Mapping[str, str]]
+    image_processor: ClassVar[str]
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         """What two models must agree in to share one rendered prompt, by names that say what it is."""

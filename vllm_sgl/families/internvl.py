@@ -36,6 +36,7 @@ class InternVL:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values_flat"}
     count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
+    image_processor: ClassVar[str] = "InternVLImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor = _processor(model)

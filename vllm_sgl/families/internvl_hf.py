@@ -27,6 +27,7 @@ class InternVLHF:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
     count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
+    image_processor: ClassVar[str] = "GotOcr2ImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor, settings = _processor(model)

@@ -25,6 +25,7 @@ class QwenVL:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
     count_fields: ClassVar[Mapping[str, str]] = {}
+    image_processor: ClassVar[str] = "Qwen2VLImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)
