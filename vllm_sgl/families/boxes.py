@@ -21,6 +21,12 @@ SEAMS = (
 #: Width and height of images that are counted: wide and cut into tiles, tall, and smaller than a tile.
 _SIZES = ((960, 480), (300, 700), (90, 60))
 
+#: Settings of image processors, what they usually are, and what another value does.
+_USUAL = (
+    ("do_center_crop", False, "leaves out an image's border"),
+    ("do_resize", True, "leaves the size of what is cut open"),
+)
+
 
 def why_unknown(model: ModelConfig) -> str | None:
     """Why it is not known, with what would have to be added and where; None where it is known."""
@@ -34,12 +40,11 @@ def why_unknown(model: ModelConfig) -> str | None:
             f"its images go through {kind}, where {family.image_processor} is known: add how that one cuts "
             f"an image to layout_of in {file}, and a case to tests/families/test_layout.py"
         )
-    for setting, usual in (("do_center_crop", False), ("do_resize", True)):
+    for setting, usual, why in _USUAL:
         if getattr(images, setting, usual) not in (usual, None):
             return (
-                f"its image processor has {setting}={getattr(images, setting)}, so that it does not see the "
-                f"whole image: set it to {usual} in the model's preprocessor_config.json, or take that into "
-                f"account in layout_of in {file}"
+                f"its image processor has {setting}={getattr(images, setting)}, which {why}: set it to "
+                f"{usual} in the model's files, or take it into account in layout_of in {file}"
             )
     return _miscounted(model, file)
 

@@ -135,6 +135,8 @@ def _formats(large: ModelFacts, small: ModelFacts) -> str | None:
 def _tilings(large: ModelFacts, small: ModelFacts) -> str | None:
     if large.vision == small.vision:
         return None
+    if not large.vision.keys() & small.vision.keys():
+        return f"{large.architecture} and {small.architecture} each have a way of their own"
     names = {**large.vision, **small.vision}
     pairs = {name: (large.vision.get(name), small.vision.get(name)) for name in names}
     return f"(large, small): { {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} }"
