@@ -191,22 +191,38 @@ async def test_ranking_of_views(engines, prompts):
         torch.testing.assert_close(result.importance[0], expected)
 
 
+#: Of the large model's processor; LLaVA-OneVision's takes none in vLLM.
+SETTINGS = {
+    "internvl": {"max_dynamic_patch": 1},
+    "internvl_hf": {"max_patches": 1},
+    "qwen2_vl": {"max_pixels": 9 * 28**2},
+    "qwen2_5_vl": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 9 * 28**2}},
+}
+
+
 async def test_a_request_that_has_images_cut_otherwise(engines, kind):
-    """What it sets is for the large model's processor alone; boxes are those of the server's settings."""
-    settings = {
-        "internvl": {"max_dynamic_patch": 1},
-        "internvl_hf": {"max_patches": 1},
-        "qwen": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 9 * 28**2}},
-        "llava_onevision": None,  # vLLM's takes none
-    }
-    large = PAIRS[kind].large
-    set_ = settings["qwen" if large.startswith("qwen") else large]
-    if set_ is None:
+    """Boxes are those of its own settings: of the small model's images too, where both are of one kind."""
+    settings = SETTINGS.get(PAIRS[kind].large)
+    if settings is None:
         return
     renderer = engines.renderer
     tokens = renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
-    params = ChatParams(**_CHAT, mm_processor_kwargs=set_)
-    messages = [user("Who?", random_image(5, 400, 300))]
+    params = ChatParams(**_CHAT, mm_processor_kwargs=settings)
+    size = (400, 300)
+    messages = [user("Who?", random_image(5, *size))]
     _, (prompt,) = renderer.render_chat([messages], params, tokens)
+    _, (usual,) = renderer.render_chat([messages], ChatParams(**_CHAT), tokens)
+    assert visual_counts(prompt) < visual_counts(usual)
+    result = await engines.look(prompt)
+    own, model = await small_prompt(engines, prompt), engines.small.model_config
+    shared = settings if kind.startswith("fewer") else {}
+    assert visual_counts(own) == (family_of(model).layout_of(model, shared)(*size).visual_tokens,)
+    assert_same_importance(
+        result.own.importance,
+        engines.reference.importance(*inputs(own), result.own.answer.own.token_ids),
+    )
+    assert [len(values) for values in result.importance] == list(visual_counts(prompt))
     outcome = await engines.walk(prompt)
-    assert (outcome.report.decision, outcome.report.reason) == ("bypass", "other_tiling")
+    assert outcome.report.decision == "prune"
+    expected = engines.large_reference.generate(*inputs(prompt), 4, keep=outcome.report.kept)
+    assert_same_answer(await engines.answer_large(outcome.prompt, 4), expected)

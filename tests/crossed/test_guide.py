@@ -67,7 +67,7 @@ def large(width, height):
 @pytest.fixture
 def guide(inner):
     info = SimpleNamespace(parse_mm_data=MultiModalDataParser().parse_mm_data)
-    return Crossed(inner, SimpleNamespace(info=info), transfers(small, large), "joint")
+    return Crossed(inner, SimpleNamespace(info=info), lambda settings: transfers(small, large), "joint")
 
 
 def request(images=IMAGES, *, kwargs=None, prompt=None, conversation=True):
@@ -116,6 +116,29 @@ async def test_requests_that_it_cannot_look_at(guide, inner, asked, reason):
     assert caught.value.reason == reason
     assert inner.result is None
     assert guide.sees(asked) == 8  # as many as the large model's, where it cannot tell
+
+
+async def test_settings_of_a_request(guide, inner):
+    """Its images are where these say; the latest settings are kept. What nobody understands is left alone."""
+    asked_for = []
+
+    def of(settings):
+        asked_for.append(settings)
+        if "odd" in settings:
+            raise TypeError("unexpected keyword argument")
+        return transfers(small, lambda width, height: grid(5, 1) if settings["wide"] else grid(3, 1))
+
+    guide._transfers_of = of
+    prompt = make_prompt()
+    prompt["mm_placeholders"]["image"] = prompt["mm_placeholders"]["image"][:1]
+    inner.asked = lambda _: request(prompt=prompt)
+    for wide in (True, True, *range(1, 20), True):
+        asked = request(IMAGES[:1], kwargs={"wide": wide}, prompt={**prompt})
+        assert guide.sees(asked) == 2
+    assert [settings["wide"] for settings in asked_for] == [True, *range(1, 20), True]
+    for kwargs in ({"wide": False}, {"odd": 1}):
+        with pytest.raises(Unguidable, match="other_tiling"):
+            await guide.look(request(IMAGES[:1], kwargs=kwargs, prompt={**prompt}), 8)
 
 
 async def test_other_modalities(guide):

@@ -1,6 +1,7 @@
 """Starting the small engine beside a large one, as the guide that the pair needs."""
 
 import logging
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.families import family_of, known_architecture
+from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.boxes import why_unknown
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.base import Guide
@@ -20,9 +22,10 @@ from vllm_sgl.guide.translated import Translated
 from vllm_sgl.guide.vocabulary import LargeVocabulary
 from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
-from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
+from vllm_sgl.host.pair import FORMAT, ModelFacts, Verdict, check_pair, read_facts
 from vllm_sgl.host.rendering import remember_conversations, renderer_of
-from vllm_sgl.visual.transfer import transfers
+from vllm_sgl.visual.layout import LayoutOf
+from vllm_sgl.visual.transfer import TransferOf, transfers
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
 
@@ -100,7 +103,7 @@ _ICON = 32, 32
 def _refuse_small_context(small: VllmConfig) -> None:
     """A guide that can never take an image would be started for nothing."""
     model = small.model_config
-    least = family_of(model).layout_of(model)(*_ICON).visual_tokens
+    least = _layout_of(model)(*_ICON).visual_tokens
     if least + 2 > model.max_model_len:
         raise ValueError(
             f"--sgl-small {model.model}: its context of {model.max_model_len} tokens has no room for an "
@@ -128,11 +131,24 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
         return Translated(local, renderer, large, vocabulary)
     config = SGLConfig.of(small.additional_config)
     assert config is not None, "a small engine without SGL settings"
-    models = small.model_config, large.model_config
-    own, theirs = (family_of(model).layout_of(model) for model in models)
-    items = FactsReader.of(family_of(small.model_config), small.model_config).items
-    translated = Translated(local, renderer, large, vocabulary, items)
-    return Crossed(translated, large.get_mm_processor(), transfers(own, theirs), config.views)
+    shared = FORMAT not in verdict.differences  # then settings of one processor are some of the other's
+    translated = Translated(local, renderer, large, vocabulary, _reader(small.model_config).items, shared)
+
+    def carrying(settings: Mapping[str, Any]) -> TransferOf:
+        return transfers(
+            _layout_of(small.model_config, settings if shared else NO_SETTINGS),
+            _layout_of(large.model_config, settings),
+        )
+
+    return Crossed(translated, large.get_mm_processor(), carrying, config.views)
+
+
+def _reader(model: ModelConfig) -> FactsReader:
+    return FactsReader.of(family_of(model), model)
+
+
+def _layout_of(model: ModelConfig, settings: Mapping[str, Any] = NO_SETTINGS) -> LayoutOf:
+    return family_of(model).layout_of(model, settings)
 
 
 def _facts(model: ModelConfig) -> ModelFacts:

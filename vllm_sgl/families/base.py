@@ -1,11 +1,15 @@
 """What a model family is: the part of it that is not the model's own code."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 from vllm.config import ModelConfig
 
 from vllm_sgl.visual.layout import LayoutOf
+
+#: Of a request that changes nothing of how the model's processor is set.
+NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
 class Family(Protocol):
@@ -27,8 +31,12 @@ class Family(Protocol):
         """What two models must agree in to share one rendered prompt, by names that say what it is."""
         ...
 
-    def layout_of(self, model: ModelConfig) -> LayoutOf:
-        """Where the visual tokens of an image of a given size lie, as this model's processor is set."""
+    def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
+        """Where the visual tokens of an image of a given size lie, as this model's processor is set.
+
+        Args:
+            settings: a request's own ``mm_processor_kwargs``.
+        """
         ...
 
     def tile_tokens(self, model: ModelConfig) -> int | None:

@@ -17,6 +17,7 @@ from vllm.config import ModelConfig
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, Spans, View
 
@@ -109,7 +110,8 @@ class LlavaOnevision:
             "patch_size": config.vision_config.patch_size,
         }
 
-    def layout_of(self, model: ModelConfig) -> LayoutOf:
+    def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
+        # What a request may set is about pixels: vLLM counts tokens by the config alone.
         config = _info(model).get_hf_config()
         _, anyres, most = config.vision_aspect_ratio.partition("anyres_max_")
         if not anyres:

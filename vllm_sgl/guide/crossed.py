@@ -1,6 +1,7 @@
 """A guide whose model cuts images otherwise than the large one: another family, fewer tiles, fewer pixels."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,11 @@ from vllm_sgl.host.second_rendering import image_sizes
 from vllm_sgl.visual.items import placed_items
 from vllm_sgl.visual.transfer import Transfer, TransferOf
 
+#: What is carried for images of any size, under a request's own ``mm_processor_kwargs``.
+TransfersOf = Callable[[Mapping[str, Any]], TransferOf]
+#: Different such settings that are remembered: clients choose them.
+_SETTINGS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedResult(GuideResult):
@@ -31,15 +37,16 @@ class Crossed(GuideWrapper):
     Args:
         guide: renders conversations for the small model; its importance is that of its own visual tokens.
         processor: the large model's, which knows an image's size in whatever form it came.
-        transfer: what is carried for an image of a given size.
+        transfers: what is carried for an image of a given size, under a request's ``mm_processor_kwargs``.
         views: how thumbnails rank against grids.
     """
 
-    def __init__(self, guide: Translated, processor: Any, transfer: TransferOf, views: Views) -> None:
+    def __init__(self, guide: Translated, processor: Any, transfers: TransfersOf, views: Views) -> None:
         super().__init__(guide)
         self._processor = processor
-        self._transfer = transfer
+        self._transfers_of = transfers
         self._views = views
+        self._known: OrderedDict[str, TransferOf] = OrderedDict()
 
     def sees(self, request: GuideRequest) -> int:
         try:
@@ -62,7 +69,7 @@ class Crossed(GuideWrapper):
         """What is carried for each image of a request, in prompt order.
 
         Raises:
-            Unguidable: where the images are not known, or not cut as the server's settings say.
+            Unguidable: where the images are not known, or are cut by settings that nobody knows.
             GuideError: where they are not cut as their model's family says.
         """
         conversation = conversation_of(request.prompt)
@@ -73,7 +80,8 @@ class Crossed(GuideWrapper):
         if conversation is None or any(image is None for image in images):
             raise Unguidable(Reason.NO_CONVERSATION)
         sizes = image_sizes(self._processor, images)
-        transfers = [self._transfer(*sizes[item.index]) for item in placed]
+        transfer = self._transfer(conversation.processor_kwargs)
+        transfers = [transfer(*sizes[item.index]) for item in placed]
         for one, item in zip(transfers, placed, strict=True):
             if one.target.visual_tokens == item.visual_tokens:
                 continue
@@ -86,6 +94,20 @@ class Crossed(GuideWrapper):
                 "large model's family in vllm_sgl/families/",
             )
         return transfers
+
+    def _transfer(self, settings: Mapping[str, Any]) -> TransferOf:
+        """Under settings that clients repeat; the latest few are kept."""
+        key = repr(sorted(settings.items()))
+        found = self._known.get(key)
+        if found is None:
+            try:
+                found = self._known[key] = self._transfers_of(settings)
+            except (TypeError, ValueError) as error:
+                raise Unguidable(Reason.OTHER_TILING) from error
+        self._known.move_to_end(key)
+        while len(self._known) > _SETTINGS:
+            self._known.popitem(last=False)
+        return found
 
     def _carried(
         self, request: GuideRequest, result: GuideResult, transfers: Sequence[Transfer]

@@ -32,6 +32,7 @@ class Translated(GuideWrapper):
         vocabulary: the large model's; None where both models have the same tokens.
         items: reads the images of the small model's prompts, where that one cuts them in its own way; None
             where they are those of the large model's prompts.
+        settings: whether a request's own ``mm_processor_kwargs`` are some of the small model's too.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Translated(GuideWrapper):
         large: Any,
         vocabulary: LargeVocabulary | None,
         items: ItemsOf | None = None,
+        settings: bool = True,
     ) -> None:
         super().__init__(guide)
         self._items = items
+        self._settings = settings
         self._small = small
         self._large = large
         self._vocabulary = vocabulary
@@ -125,7 +128,7 @@ class Translated(GuideWrapper):
 
     async def _render(self, conversation: Conversation, request: GuideRequest) -> RenderedPrompt:
         assert self._second is not None, "translate() before start()"
-        if self._items is not None:  # what a client sets for the large model's processor is not for this one
+        if not self._settings:
             conversation = replace(conversation, processor_kwargs={})
         try:
             prompt: RenderedPrompt = await self._second.render(conversation, request.prompt)
