@@ -29,6 +29,10 @@ _NO_PROFILE = ("off", "none", "default")
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 
+#: How an image's grid and its thumbnail or base image rank against each other where importance is carried
+#: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
+Views = Literal["joint", "separate", "finest"]
+
 #: Settings that are on or off. Elsewhere Python would take true for the number 1.
 _SWITCHES = ("shadow", "enabled")
 
@@ -42,6 +46,7 @@ ALLOWED = {
     "consistency_retention": "a number in (0, 1]",
     "policy": "the name of a policy, such as 'top' or 'tiles', or 'auto'",
     "positions": "'original' or 'packed'",
+    "views": "'joint', 'separate' or 'finest'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
@@ -113,6 +118,11 @@ class SGLConfig(_Settings):
     )
     positions: Literal["original", "packed"] = Field(
         "original", description="position ids of kept visual tokens"
+    )
+    views: Views = Field(
+        "joint",
+        description="how thumbnails rank against grids where the small model cuts images otherwise than the "
+        "large one",
     )
     small_memory: str | int | float = Field(
         "auto", description="the small engine's share of the device's memory"

@@ -31,6 +31,7 @@ class Reason:
     UNRENDERED_PROMPT = "unrendered_prompt"
     TOO_LONG = "too_long_for_small"
     NO_CONVERSATION = "no_conversation"
+    OTHER_TILING = "other_tiling"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"
     # bypass: the small model failed, or may not be asked now
@@ -110,6 +111,7 @@ class Facts:
     no_exit: the reason that rules an early exit out, if there is one.
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     items: the images and videos themselves, as far as they were read.
+    seen_tokens: visual tokens that the guide's model is given; None for as many as the large model's.
     """
 
     visual_tokens: tuple[int, ...] = ()
@@ -120,6 +122,7 @@ class Facts:
     no_exit: str | None = None
     tiles: int = 0
     items: tuple[VisualItem, ...] = ()
+    seen_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Imports neither torch nor vLLM.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vllm_sgl.config import SGLConfig
@@ -46,6 +47,7 @@ class Pipeline:
     Args:
         policies: gives the policy of a name.
         costs: of both models, so that requests are left alone whose guidance does not pay; None guides all.
+        sees: visual tokens of a request that the guide's model is given; None for the large model's.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Pipeline:
         policies: "Callable[[str], Policy]",
         rewrite: Rewriter,
         costs: "Costs | None" = None,
+        sees: "Callable[[GuideRequest], int] | None" = None,
     ) -> None:
         self._config = config
         self._guide = guide
         self._policies = policies
         self._rewrite = rewrite
         self._costs = costs
+        self._sees = sees
 
     async def walk(self, request: GuideRequest | None, facts: Facts, options: RequestOptions) -> Outcome:
         """Decide what happens to one request.
@@ -72,6 +76,8 @@ class Pipeline:
             GuideFailedError: under ``on_error="fail"``, when the guide fails.
             RequestAborted: when the request was aborted by its id.
         """
+        if self._costs is not None and self._sees is not None and request is not None and options.enabled:
+            facts = replace(facts, seen_tokens=self._sees(request))
         reason = why_bypass(facts, options, self._costs, self._guide.context)
         if reason is not None or request is None:
             return Outcome(_report("bypass", facts, options, reason))

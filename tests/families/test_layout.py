@@ -4,6 +4,7 @@ Images whose red says how far right a pixel is and whose green how far down go t
 mean colour that reaches a token must be that of its box's centre.
 """
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from vllm import EngineArgs
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from tests.support.processing import processor
+from tools import tiny_internvl
 from tools.tiny_families import FAMILIES, SMALL, build
 from vllm_sgl.families import family_of
 from vllm_sgl.families.llava_onevision import Anyres
@@ -26,6 +28,8 @@ SIZES = [(640, 480), (480, 640), (1024, 768), (500, 375), (333, 500), (1600, 300
 #: Of the published Qwen2-VL and Qwen3-VL, in visual tokens.
 LIMITS = {"qwen2_vl": (4, 1280), "qwen2_5_vl": (4, 1280), "qwen3_vl": (64, 2048)}
 PUBLISHED = LlavaOnevisionConfig()
+#: Mean and standard deviation of colours, with which InternVL's chat format normalises.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def coordinates(width: int, height: int) -> Image.Image:
@@ -89,6 +93,39 @@ def test_tokens_of_a_qwen_image(qwen, size):
     pixels = output["pixel_values"].view(-1, images.merge_size**2, 3, images.patch_size**2 * 2)
     mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
     colours = pixels.mean((1, 3)) * std + mean
+    assert len(colours) == layout.visual_tokens
+    assert errors(layout, colours[:, :2].numpy(), *size).max() < 0.06
+
+
+@pytest.fixture(scope="module", params=["internvl", "internvl_hf"])
+def internvl(request, tmp_path_factory):
+    """The layout, and what cuts an image into tiles [tiles, 3, side, side] of colours, of each format."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "internvl":
+        path = tiny_internvl.build(tiny_internvl.SMALL_QWEN2, folder)
+    else:
+        path = build(FAMILIES["internvl_hf"], SMALL, folder)
+    model = EngineArgs(str(path), trust_remote_code=True).create_model_config()
+    whole = MULTIMODAL_REGISTRY.create_processor(model).info.get_hf_processor()
+    images = whole.image_processor
+
+    def cut(image: Image.Image) -> torch.Tensor:
+        if request.param == "internvl":
+            pixels, (mean, std) = images(image)["pixel_values_flat"], IMAGENET
+        else:
+            pixels = images(images=[image], return_tensors="pt")["pixel_values"]
+            mean, std = images.image_mean, images.image_std
+        return pixels * torch.tensor(std).view(3, 1, 1) + torch.tensor(mean).view(3, 1, 1)
+
+    return family_of(model).layout_of(model), cut, math.isqrt(whole.image_seq_length)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_tokens_of_an_internvl_image(internvl, size):
+    layout_of, cut, cells = internvl
+    layout, tiles = layout_of(*size), cut(coordinates(*size))
+    patch = tiles.shape[-1] // cells
+    colours = tiles.view(-1, 3, cells, patch, cells, patch).mean((3, 5)).flatten(2).mT.reshape(-1, 3)
     assert len(colours) == layout.visual_tokens
     assert errors(layout, colours[:, :2].numpy(), *size).max() < 0.06
 

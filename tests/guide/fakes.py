@@ -36,6 +36,9 @@ class HeldGuide:
     running: dict[str, asyncio.Future] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
+    def sees(self, request):
+        return sum(request.visual_tokens)
+
     async def start(self):
         self.calls.append("start")
 

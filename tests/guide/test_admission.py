@@ -87,6 +87,15 @@ async def test_the_kv_cache_counts_in_blocks_of_prompt_and_answer():
     assert list(scene.guide.running) == ["a", "b", "c"]
 
 
+async def test_visual_tokens_are_those_that_the_guide_sees():
+    """Which may be others than the large model's: here 8 instead of 20, with 4 of text and 4 of an answer."""
+    for seen, running in ((8, ["a", "b"]), (20, ["a"])):
+        scene = Scene(Capacity(requests=9, tokens=32))
+        scene.guide.sees = lambda request, seen=seen: seen
+        await scene.ask(request("a", 24, visual=20), request("b", 24, visual=20))
+        assert list(scene.guide.running) == running
+
+
 async def test_the_waiting_room_is_bounded_by_tokens_too():
     scene = Scene(Capacity(requests=9, tokens=96))
     asked = await scene.ask(request("a", 90), request("b", 60), request("c", 60), request("d", 20))

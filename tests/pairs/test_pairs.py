@@ -6,10 +6,12 @@ import shutil
 import pytest
 
 from tests.translated.pairs import other_format, other_tokenizer
+from tools import tiny_families
 from vllm_sgl import cli
 from vllm_sgl.commands.pairs import known
 from vllm_sgl.commands.pairs.judging import judge_pair
-from vllm_sgl.families import ACTIVE_ENV, FAMILIES
+from vllm_sgl.families import ACTIVE_ENV, FAMILIES, internvl
+from vllm_sgl.visual.layout import tiled
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +78,78 @@ def family(config):
     config.update(decoder)
 
 
+def test_a_guide_with_fewer_tiles(pair, small_copy):
+    """By its own files, or by what a server is given for it."""
+    edit(small_copy, tiles)
+    few = {"mm_processor_kwargs": {"max_dynamic_patch": 4}}
+    for judged in (judge(small_copy, pair[1]), judge_pair(*map(str, pair), True, few)):
+        assert (judged.way, judged.refused) == ("crossed", False)
+        assert judged.why == "another image tiling"
+        assert "its images are processed a second time too; of an image of 1024 x 768 pixels" in judged.cost
+        assert judged.cost.endswith("the small model sees 80 visual tokens, the large one has 112")
+    assert judge_pair(*map(str, pair), True).way == "shared prompt"
+
+
+def test_families_cross(pair, tmp_path):
+    """A server would give the small model of another architecture none of the large one's settings."""
+    small = tiny_families.build(tiny_families.FAMILIES["qwen2_vl"], tiny_families.SMALL, tmp_path / "qwen")
+    judged = judge_pair(str(small), str(pair[1]), True, mm_processor_kwargs={"max_dynamic_patch": 4})
+    assert judged.way == "crossed"
+    assert judged.why == "another tokenizer, another prompt format, another image tiling"
+    assert "the small model sees 117 visual tokens, the large one has 80" in judged.cost
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        (
+            "internvl_hf",
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                "size": {"shortest_edge": 112},
+                "crop_size": {"height": 112, "width": 112},
+            },
+            "images go through CLIPImageProcessor, where GotOcr2ImageProcessor is known: add how that one "
+            "cuts an image to layout_of in vllm_sgl/families/internvl_hf.py, and a case to tests/families/",
+        ),
+        (
+            "qwen2_vl",
+            {"do_center_crop": True, "crop_size": {"height": 56, "width": 56}},
+            "image processor has do_center_crop=True, which leaves out an image's border: set it to False in "
+            "the model's files, or take it into account in layout_of in vllm_sgl/families/qwen_vl.py",
+        ),
+        (
+            "llava_onevision",
+            {"do_resize": False},
+            "image processor has do_resize=False, which leaves the size of what is cut",
+        ),
+    ],
+)
+def test_image_processors_that_are_not_known(pair, tmp_path, family, changes, words):
+    small = tiny_families.build(tiny_families.FAMILIES[family], tiny_families.SMALL, tmp_path / family)
+    path = small / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["image_processor"].update(changes)
+    path.write_text(json.dumps(config))
+    for models in ((small, pair[1]), (pair[0], small)):
+        judged = judge(*models)
+        assert judged.refused
+        assert f"that is not known ({small}: its {words}" in judged.why
+
+
+def test_visual_tokens_that_are_not_as_many_as_boxes(pair, small_copy, monkeypatch):
+    """As a setting of an image processor would have it that nobody knows yet."""
+    edit(small_copy, tiles)
+    monkeypatch.setattr(internvl, "tiled", lambda *args: tiled(*args[:3], False))
+    judged = judge(small_copy, pair[1])
+    assert judged.refused
+    assert "an image of 960 x 480 pixels has 48 visual tokens, where 32 are expected" in judged.why
+    assert "in vllm_sgl/families/internvl.py does not know a setting of the image processor" in judged.why
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (tiles, "their image tiling differs ((large, small): {'max_dynamic_patch': (6, 4)})"),
         (window, "see only the last 512 tokens"),
         (family, "received Qwen2ForCausalLM"),
     ],
@@ -98,7 +168,7 @@ def test_a_model_that_is_not_there(pair, tmp_path):
 
 
 def test_every_model_is_tried_as_the_guide_of_those_after_it(pair, small_copy, capsys):
-    edit(small_copy, tiles)
+    edit(small_copy, window)
     models = [str(path) for path in (small_copy, *pair)]
     assert cli.main(["pairs", "--trust-remote-code", *models]) == 1
     first = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
@@ -111,6 +181,12 @@ def test_every_model_is_tried_as_the_guide_of_those_after_it(pair, small_copy, c
 
 def test_the_exit_status_of_good_pairs(pair):
     assert cli.main(["pairs", "--trust-remote-code", *map(str, pair)]) == 0
+
+
+def test_engine_arguments_of_the_small_model(pair, capsys):
+    few = '--small-args={"mm_processor_kwargs": {"max_dynamic_patch": 4}}'
+    assert cli.main(["pairs", "--trust-remote-code", few, *map(str, pair)]) == 0
+    assert ": crossed\n" in capsys.readouterr().out
 
 
 def test_one_model_is_no_pair(capsys):

@@ -1,5 +1,7 @@
 """The rule on made-up costs: seconds that can be added up by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from vllm_sgl.core import Facts
@@ -46,6 +48,22 @@ def test_an_exit_may_save_the_whole_prefill():
 def test_all_images_of_a_request_count():
     two = Facts(visual_tokens=(57, 57), prompt_tokens=134)
     assert COSTS.pays(two, 0.5, False, 32)
+
+
+def test_a_guide_that_sees_less_costs_less():
+    """Its work is counted in its own visual tokens, the saving in the large model's."""
+    assert not COSTS.pays(facts(100), 0.5, False, 32)
+    assert COSTS.pays(facts(100, seen_tokens=40), 0.5, False, 32)
+    assert not COSTS.pays(facts(114, seen_tokens=200), 0.5, False, 32)
+
+
+def test_what_the_guide_sees_of_an_image_that_nobody_sent():
+    """Between and beyond the images that were counted: at most 40 of its tokens here."""
+    costs = replace(COSTS, seen=((20, 20), (60, 40), (200, 40)))
+    assert [costs.seen_tokens(n) for n in (10, 20, 40, 60, 100, 500)] == [10, 20, 30, 40, 40, 40]
+    assert COSTS.seen_tokens(77) == 77
+    # Saved N / 2 ms, which 45 ms + 4 ms for 40 tokens are less than from 99 on.
+    assert costs.break_even(0.5, False, 32, 1000) == 99
 
 
 def test_break_even_is_where_guidance_begins_to_pay():

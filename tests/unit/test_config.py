@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, parse_size
+from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, Views, parse_size
 from vllm_sgl.options import RequestOptions
 
 
@@ -23,6 +23,7 @@ def test_defaults_are_those_of_the_contract():
         "policy": "top",
         "consistency_retention": 0.05,
         "positions": "original",
+        "views": "joint",
         "small_memory": "auto",
         "small_args": {},
         "feature_cache": "auto",
@@ -53,6 +54,7 @@ GOOD = [
     *(("query_rows", choice, choice) for choice in get_args(QueryRows)),
     ("consistency_retention", 1.0, 1.0),
     ("positions", "packed", "packed"),
+    *(("views", choice, choice) for choice in get_args(Views)),
     ("small_memory", "auto", "auto"),
     ("small_memory", 0.25, 0.25),
     ("small_memory", "0.25", 0.25),

@@ -38,18 +38,17 @@ def test_a_prompt_for_each(change, differs, same_tokens):
 
 
 @pytest.mark.parametrize("change", [{}, {"vocabulary": {"c": 0}}])
-def test_images_must_be_cut_alike(change):
+def test_images_that_are_not_cut_alike(change):
     other = replace(SMALL, vision={"image_size": 224, "visual tokens per tile": 256}, **change)
     verdict = check_pair(LARGE, other)
-    assert verdict.way == "refused"
-    assert (
-        "cannot guide large: their image tiling differs ((large, small): {'image_size': (448, 224)})"
-        in str(verdict)
-    )
-    assert "choose another --sgl-small" in str(verdict)
+    assert (verdict.way, verdict.same_tokens) == ("crossed", not change)
+    assert "guides large over a prompt of its own, and importance is carried to" in str(verdict)
+    assert "image tiling ((large, small): {'image_size': (448, 224)})" in str(verdict)
 
 
-def test_families_that_know_nothing_of_one_another():
+def test_where_visual_tokens_lie_must_be_known_then():
     verdict = check_pair(LARGE, replace(SMALL, vision={"patch_size": 14}))
-    assert verdict.way == "refused"
-    assert "'patch_size': (None, 14)" in verdict.differences["image tiling"]
+    assert verdict.differences["image tiling"].endswith("each have a way of their own")
+    refused = replace(verdict, way="refused", unknown={"small": "its images are cropped"})
+    assert "cannot guide large: their image tiling differs" in str(refused)
+    assert "that is not known (small: its images are cropped). Or choose another --sgl-small" in str(refused)

@@ -64,10 +64,10 @@ def fake_rewrite(prompt, kept):
 FACTS = Facts(visual_tokens=(4, 2), tiles=3, prompt_tokens=20, max_tokens=8)
 
 
-def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, **asked):
+def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, sees=None, **asked):
     config = SGLConfig(small="s", **{"retention": 0.5, **(server or {})})
     options = RequestOptions.parse({f"sgl_{key}": value for key, value in asked.items()}, config)
-    pipeline = Pipeline(config, guide or FakeGuide(), policy, fake_rewrite, costs)
+    pipeline = Pipeline(config, guide or FakeGuide(), policy, fake_rewrite, costs, sees)
     return asyncio.run(pipeline.walk(request or Request(), facts, options))
 
 
@@ -114,6 +114,14 @@ def test_a_request_whose_guidance_does_not_pay_is_left_alone():
 @pytest.mark.parametrize("asked", [{"retention": 0.5}, {"retention": 0.9, "exit_threshold": 0.9}])
 def test_a_request_whose_guidance_pays_is_guided(asked):
     assert walk(costs=COSTS, **asked).report.decision == "prune"
+
+
+@pytest.mark.parametrize(("seen", "decision"), [(6, "bypass"), (2, "prune")])
+def test_a_guide_that_sees_less_pays_earlier(seen, decision):
+    """At 1 ms for each of its own visual tokens, for 3 ms saved."""
+    costs = Costs(guide=(0.0, 0.001), decode=0.0, prefill=COSTS.prefill)
+    assert walk(costs=costs).report.decision == "bypass"
+    assert walk(costs=costs, sees=lambda request: seen).report.decision == decision
 
 
 def test_an_exit_that_the_request_rules_out_saves_nothing():

@@ -2,15 +2,17 @@
 
     guidance = P_S(N) + V_S(N) + D_S        saving = P_L(n) - P_L(n - N + R*N)
 
-N visual tokens of a prompt of n; V vision encoder, P prefill, D decode; S small, L large (the cost model of
-arXiv 2412.03324's method; the large model's own V and D are the same with and without pruning). Where an exit
-is possible nobody can know its chance beforehand, so the whole prefill counts as what may be saved.
+N visual tokens of a prompt of n (on the left those of the small model, where it cuts images otherwise); V
+vision encoder, P prefill, D decode; S small, L large. This is the cost model of arXiv 2412.03324's method;
+the large model's own V and D are the same with and without pruning. Where an exit is possible nobody can know
+its chance beforehand, so the whole prefill counts as what may be saved.
 
 Pure. Costs are measured once, when a server starts: as long as it runs, the same request gets the same
 treatment.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vllm_sgl.core import Facts
 from vllm_sgl.prune.base import kept_count
@@ -29,12 +31,15 @@ class Costs:
     decode: small model, per further token.
     prefill: large model, text prompts of increasing length: (tokens, seconds), ascending, two or more.
     vision: large model's vision encoder, per visual token; 0 where it was not measured.
+    seen: visual tokens of some images for the large model and for the guide's, ascending, where these differ:
+        (large, guide); empty where they do not.
     """
 
     guide: tuple[float, float]
     decode: float
     prefill: tuple[tuple[int, float], ...]
     vision: float = 0.0
+    seen: tuple[tuple[int, int], ...] = ()
 
     @property
     def vision_share(self) -> float:
@@ -43,7 +48,11 @@ class Costs:
         return self.vision * tokens / (self.vision * tokens + seconds)
 
     def guidance(self, visual_tokens: int, answer_tokens: int) -> float:
-        """Seconds that the small model takes."""
+        """Seconds that the small model takes.
+
+        Args:
+            visual_tokens: of the guide's own model.
+        """
         base, each = self.guide
         return base + each * visual_tokens + self.decode * (min(answer_tokens, TYPICAL_ANSWER) - 1)
 
@@ -52,6 +61,17 @@ class Costs:
         pairs = list(zip(self.prefill, self.prefill[1:], strict=False))
         (x0, y0), (x1, y1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
         return y0 + (tokens - x0) * (y1 - y0) / (x1 - x0)
+
+    def seen_tokens(self, visual_tokens: int) -> int:
+        """About how many the guide's model has of an image with so many of the large model's: along straight
+        lines between known images, in proportion below the smallest, as many as the largest beyond it."""
+        if not self.seen:
+            return visual_tokens
+        known = ((0, 0), *self.seen)
+        for (x0, y0), (x1, y1) in pairwise(known):
+            if visual_tokens <= x1:
+                return round(y0 + (visual_tokens - x0) * (y1 - y0) / (x1 - x0))
+        return known[-1][1]
 
     def pays(self, facts: Facts, retention: float, exit_possible: bool, guide_tokens: int) -> bool:
         """Whether guiding a request may save more than it costs.
@@ -65,10 +85,12 @@ class Costs:
         if not exit_possible:
             saving -= self.large_prefill(facts.prompt_tokens - visual + kept_count(retention, visual))
         limits = [guide_tokens] if facts.max_tokens is None else [guide_tokens, facts.max_tokens]
-        return saving > self.guidance(visual, min(limits))
+        seen = self.seen_tokens(visual) if facts.seen_tokens is None else facts.seen_tokens
+        return saving > self.guidance(seen, min(limits))
 
     def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
-        """The fewest visual tokens from which on guidance pays, up to `most`; None where it does not."""
+        """The fewest of the large model's visual tokens from which on guidance pays, up to `most`; None where
+        it does not."""
         found = None
         for visual in range(most, 0, -1):
             facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)

@@ -202,8 +202,9 @@ class SGLAsyncLLM(AsyncLLM):
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
         compared = self.costs if config.break_even == "auto" else None
         return Pipeline(
-            config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared
-        )
+            config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
+            guide.sees,
+        )  # fmt: skip
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)

@@ -20,7 +20,6 @@ from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import probe
 from vllm_sgl.prune.base import AUTO
-from vllm_sgl.visual.items import visual_counts
 
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
@@ -62,7 +61,7 @@ async def measure(
         return None
     started = time.monotonic()
     passes = _Passes(engine, generate, guide, reader, config)
-    images = await _two_images(engine, passes)
+    images = await _two_images(passes)
     if images is None:
         return None
     verdicts: list[int | None] = []
@@ -90,13 +89,13 @@ def _settled(verdicts: Sequence[int | None]) -> bool:
     return one == two if one is None or two is None else abs(one - two) <= 0.1 * max(one, two)
 
 
-async def _two_images(engine: Any, passes: "_Passes") -> list[tuple[int, int]] | None:
+async def _two_images(passes: "_Passes") -> list[tuple[int, int]] | None:
     """Sizes of the image with the fewest and of the one with the most visual tokens that the guide can take,
-    one where they are equally many; None where it can take none."""
-    found: dict[int, tuple[int, int]] = {}
+    one where they are equally many; None where it can take none. The guide's own count, then the large
+    model's."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
     for size in IMAGES:
-        prompt = await probe.image_prompt(engine, probe.noise(*size, 0))
-        found.setdefault(sum(visual_counts(prompt)), size)
+        found.setdefault(await passes.counts(size), size)
     most = None
     for count in sorted(found, reverse=True):
         if await passes.takes(found[count]):
@@ -116,15 +115,23 @@ class _Passes:
     ) -> None:
         self._engine, self._generate = engine, generate
         self._guide, self._reader, self._config = guide, reader, config
-        self._images: dict[int, dict[int, float]] = {}  # visual tokens -> answer tokens -> seconds
+        self._images: dict[int, dict[int, float]] = {}  # guide's visual tokens -> answer tokens -> seconds
+        self._seen: dict[int, int] = {}  # visual tokens of an image -> the guide's
         self._prefill: dict[int, float] = {}  # prompt tokens -> seconds
         self._whole: dict[int, tuple[float, int]] = {}  # visual tokens -> seconds, prompt tokens
         self._number = 0
 
     @property
     def sizes(self) -> list[int]:
-        """Visual tokens of the images that were looked at, ascending."""
+        """Visual tokens of the images that were looked at, as the guide's model has them; ascending."""
         return sorted(self._images)
+
+    async def counts(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Visual tokens of an image of this width and height: the guide's, and the large model's."""
+        request = await self._request(size, 1)
+        seen, visual = self._guide.sees(request), sum(request.visual_tokens)
+        self._seen[visual] = seen
+        return seen, visual
 
     async def takes(self, size: tuple[int, int]) -> bool:
         """Whether the guide can look at an image of this width and height, and answer."""
@@ -143,7 +150,7 @@ class _Passes:
             request = await self._request(size, tokens)
             began = time.perf_counter()
             await self._guide.look(request, tokens)
-            quickest = self._images.setdefault(sum(request.visual_tokens), {})
+            quickest = self._images.setdefault(self._guide.sees(request), {})
             quickest[tokens] = min(quickest.get(tokens, math.inf), time.perf_counter() - began)
 
     async def _request(self, size: tuple[int, int], tokens: int) -> GuideRequest:
@@ -187,7 +194,11 @@ class _Passes:
         first, last = self._images[few], self._images[many]
         each = max(0.0, last[1] - first[1]) / (many - few) if many > few else 0.0
         decode = max(0.0, first[TYPICAL_ANSWER] - first[1]) / (TYPICAL_ANSWER - 1)
-        costs = Costs((first[1] - each * few, each), decode, tuple(sorted(self._prefill.items())))
+        differ = any(visual != seen for visual, seen in self._seen.items())
+        costs = Costs(
+            (first[1] - each * few, each), decode, tuple(sorted(self._prefill.items())),
+            seen=tuple(sorted(self._seen.items())) if differ else (),
+        )  # fmt: skip
         return replace(costs, vision=vision_seconds(costs, self._whole))
 
 

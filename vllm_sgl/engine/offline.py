@@ -46,7 +46,7 @@ class LLM(vllm.LLM):
 
     Args:
         model: the large model.
-        sgl_small: the small model; it must share tokenizer, chat template and image tiling.
+        sgl_small: the small model; ``vllm-sgl pairs`` says how it would guide.
         wrap_guide: for importance from elsewhere. Given the small model's guide, returns the
             :class:`vllm_sgl.guide.base.Guide` to ask instead; it may pass requests on.
         kwargs: any other ``sgl_*`` setting of :class:`vllm_sgl.SGLConfig`, and anything vLLM's ``LLM`` takes.

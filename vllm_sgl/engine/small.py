@@ -1,23 +1,31 @@
 """Starting the small engine beside a large one, as the guide that the pair needs."""
 
 import logging
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from vllm.config import ModelConfig, VllmConfig
 
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.families import family_of, known_architecture
+from vllm_sgl.families.base import NO_SETTINGS
+from vllm_sgl.families.boxes import why_unknown
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.crossed import Crossed
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.guide.translated import Translated
 from vllm_sgl.guide.vocabulary import LargeVocabulary
 from vllm_sgl.host import small_engine
 from vllm_sgl.host.async_llm import AsyncLLM
-from vllm_sgl.host.pair import ModelFacts, Verdict, check_pair, read_facts
+from vllm_sgl.host.pair import FORMAT, ModelFacts, Verdict, check_pair, read_facts
 from vllm_sgl.host.rendering import remember_conversations, renderer_of
+from vllm_sgl.visual.layout import LayoutOf
+from vllm_sgl.visual.transfer import TransferOf, transfers
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
 
@@ -41,7 +49,12 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
 
 def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
     """Whether and how one model can guide another, by their files alone."""
-    return check_pair(_facts(large), _facts(small))
+    verdict = check_pair(_facts(large), _facts(small))
+    if verdict.way != "crossed":
+        return verdict
+    whys = {model.model: why_unknown(model) for model in (large, small)}
+    unknown = {name: why for name, why in whys.items() if why is not None}
+    return replace(verdict, way="refused", unknown=unknown) if unknown else verdict
 
 
 class SmallEngines:
@@ -61,6 +74,11 @@ class SmallEngines:
         if self.verdict.way == "refused":
             raise ValueError(str(self.verdict))
         logger.info("SGL: %s", self.verdict)
+        if self.verdict.way != "crossed" and config.views != SGLConfig.model_fields["views"].default:
+            logger.warning(
+                "SGL: --sgl-views %s has no effect: both models cut images alike, and the small model's own "
+                "attention ranks thumbnails against grids", config.views,
+            )  # fmt: skip
         _refuse_small_context(small)
         share_memory(large, small, config)
         self.config = small
@@ -85,7 +103,7 @@ _ICON = 32, 32
 def _refuse_small_context(small: VllmConfig) -> None:
     """A guide that can never take an image would be started for nothing."""
     model = small.model_config
-    least = family_of(model).layout_of(model)(*_ICON).visual_tokens
+    least = _layout_of(model)(*_ICON).visual_tokens
     if least + 2 > model.max_model_len:
         raise ValueError(
             f"--sgl-small {model.model}: its context of {model.max_model_len} tokens has no room for an "
@@ -106,10 +124,31 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
     remember_conversations(large)
     # Not the small engine's own, which ends with it: the engine may be started again.
     renderer = renderer_of(small)
-    if verdict.same_tokens:
-        return Translated(local, renderer, large, None)
-    vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
-    return Translated(local, renderer, large, vocabulary)
+    vocabulary = None
+    if not verdict.same_tokens:
+        vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
+    if verdict.way != "crossed":
+        return Translated(local, renderer, large, vocabulary)
+    config = SGLConfig.of(small.additional_config)
+    assert config is not None, "a small engine without SGL settings"
+    shared = FORMAT not in verdict.differences  # then settings of one processor are some of the other's
+    translated = Translated(local, renderer, large, vocabulary, _reader(small.model_config).items, shared)
+
+    def carrying(settings: Mapping[str, Any]) -> TransferOf:
+        return transfers(
+            _layout_of(small.model_config, settings if shared else NO_SETTINGS),
+            _layout_of(large.model_config, settings),
+        )
+
+    return Crossed(translated, large.get_mm_processor(), carrying, config.views)
+
+
+def _reader(model: ModelConfig) -> FactsReader:
+    return FactsReader.of(family_of(model), model)
+
+
+def _layout_of(model: ModelConfig, settings: Mapping[str, Any] = NO_SETTINGS) -> LayoutOf:
+    return family_of(model).layout_of(model, settings)
 
 
 def _facts(model: ModelConfig) -> ModelFacts:

@@ -47,7 +47,8 @@ def family_of(model: "ModelConfig") -> "Family":
         raise ValueError(
             f"SGL supports the vision-language architectures {', '.join(FAMILIES)}; received "
             f"{', '.join(names) or 'none'} ({model.model}): choose a pair of such models, or serve without "
-            "--sgl-small"
+            "--sgl-small. Another architecture takes a file in vllm_sgl/families, with where its visual "
+            "tokens lie"
         )
     family: Family = import_module(f"{__name__}.{FAMILIES[architecture]}").FAMILY
     return family

@@ -10,6 +10,7 @@ from vllm.model_executor.models.internvl import InternVLChatModel
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.transformers_utils.processors.internvl import calculate_internvl_targets
 
+from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
 
@@ -36,14 +37,15 @@ class InternVL:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values_flat"}
     count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
+    image_processor: ClassVar[str] = "InternVLImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor = _processor(model)
         facts = {name: getattr(processor.image_processor, name, None) for name in _TILING}
         return {**facts, "visual tokens per tile": processor.image_seq_length}
 
-    def layout_of(self, model: ModelConfig) -> LayoutOf:
-        processor = _processor(model)
+    def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
+        processor = _processor(model, settings)
         side: int = processor.image_processor.image_size
         cells = math.isqrt(processor.image_seq_length)
         thumbnail: bool = processor.image_processor.use_thumbnail
@@ -68,8 +70,8 @@ class InternVL:
 FAMILY = InternVL()
 
 
-def _processor(model: ModelConfig) -> Any:
-    return MULTIMODAL_REGISTRY.create_processor(model).info.get_hf_processor()
+def _processor(model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> Any:
+    return MULTIMODAL_REGISTRY.create_processor(model).info.get_hf_processor(**settings)
 
 
 class SGLInternVLChatModel(Pruned, InternVLChatModel):

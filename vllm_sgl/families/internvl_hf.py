@@ -10,6 +10,7 @@ from vllm.config import ModelConfig
 from vllm.model_executor.models.interns1 import InternS1ForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
 
@@ -27,6 +28,7 @@ class InternVLHF:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
     count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
+    image_processor: ClassVar[str] = "GotOcr2ImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor, settings = _processor(model)
@@ -37,8 +39,8 @@ class InternVLHF:
         # Several tiles are always followed by a thumbnail.
         return {**facts, "use_thumbnail": True, "visual tokens per tile": processor.image_seq_length}
 
-    def layout_of(self, model: ModelConfig) -> LayoutOf:
-        processor, settings = _processor(model)
+    def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
+        processor, settings = _processor(model, settings)
         images = processor.image_processor
         least, most = (settings.get(name, getattr(images, name)) for name in ("min_patches", "max_patches"))
         tile = images.size["height"], images.size["width"]
@@ -61,10 +63,12 @@ class InternVLHF:
 FAMILY = InternVLHF()
 
 
-def _processor(model: ModelConfig) -> tuple[Any, dict[str, Any]]:
-    """The processor, and what a user set for it."""
+def _processor(
+    model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS
+) -> tuple[Any, dict[str, Any]]:
+    """The processor, and what a server or a request set for it."""
     info = MULTIMODAL_REGISTRY.create_processor(model).info
-    return info.get_hf_processor(), dict(info.ctx.get_merged_mm_kwargs({}))
+    return info.get_hf_processor(), dict(info.ctx.get_merged_mm_kwargs(settings))
 
 
 class SGLInternVLForConditionalGeneration(Pruned, InternS1ForConditionalGeneration):

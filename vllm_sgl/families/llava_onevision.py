@@ -17,6 +17,7 @@ from vllm.config import ModelConfig
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, Spans, View
 
@@ -97,6 +98,7 @@ class LlavaOnevision:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
     count_fields: ClassVar[Mapping[str, str]] = {}
+    image_processor: ClassVar[str] = "LlavaOnevisionImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)
@@ -108,13 +110,21 @@ class LlavaOnevision:
             "patch_size": config.vision_config.patch_size,
         }
 
-    def layout_of(self, model: ModelConfig) -> LayoutOf:
+    def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
+        # What a request may set is about pixels: vLLM counts tokens by the config alone.
         config = _info(model).get_hf_config()
+        _, anyres, most = config.vision_aspect_ratio.partition("anyres_max_")
+        if not anyres:
+            raise ValueError(
+                f"{model.model}: expected a vision_aspect_ratio of anyres_max_N, received "
+                f"{config.vision_aspect_ratio!r}: add how it cuts an image to vllm_sgl/families/"
+                "llava_onevision.py"
+            )
         return Anyres(
             side=config.vision_config.image_size,
             patch=config.vision_config.patch_size,
             pinpoints=config.image_grid_pinpoints,
-            most=int(config.vision_aspect_ratio.removeprefix("anyres_max_")),
+            most=int(most),
         ).layout
 
     def tile_tokens(self, model: ModelConfig) -> None:

@@ -13,6 +13,7 @@ from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, grid
 
@@ -25,6 +26,7 @@ class QwenVL:
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
     count_fields: ClassVar[Mapping[str, str]] = {}
+    image_processor: ClassVar[str] = "Qwen2VLImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)
@@ -36,7 +38,7 @@ class QwenVL:
             "raw pixels": model.multimodal_config.mm_device_do_normalize,
         }
 
-    def layout_of(self, model: ModelConfig) -> LayoutOf:
+    def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
         info = _info(model)
         processor, vision = info.get_image_processor(), info.get_hf_config().vision_config
         token = vision.patch_size * vision.spatial_merge_size
@@ -44,7 +46,7 @@ class QwenVL:
         def layout(width: int, height: int) -> Layout:
             stretched, _ = info._get_vision_info(
                 image_width=width, image_height=height, num_frames=1, image_processor=processor,
-                mm_kwargs={}, modality="image",
+                mm_kwargs=settings, modality="image",
             )  # fmt: skip
             return grid(stretched.width // token, stretched.height // token)
 

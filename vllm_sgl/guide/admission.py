@@ -95,16 +95,21 @@ class Admission(GuideWrapper):
         self._told = False
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
-        tokens = len(request.prompt["prompt_token_ids"]) + min(answer_tokens, request.max_tokens)
+        seen = self._text(request) + self._guide.sees(request)
+        tokens = seen + min(answer_tokens, request.max_tokens)
         async with self._place(request, tokens, turned_away=not self._patient, rank=1):
             return await self._guide.look(request, answer_tokens)
 
     async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
-        visual = sum(request.visual_tokens)
-        shown = len(request.prompt["prompt_token_ids"]) - visual + ceil(share * visual)
+        shown = self._text(request) + ceil(share * self._guide.sees(request))
         tokens = shown + len(result.answer.token_ids) + 1
         async with self._place(request, tokens, turned_away=False, rank=0):
             return await self._guide.confirm(request, result, share)
+
+    @staticmethod
+    def _text(request: GuideRequest) -> int:
+        """Tokens of a prompt that are not visual, by the large model's tokenizer."""
+        return len(request.prompt["prompt_token_ids"]) - sum(request.visual_tokens)
 
     async def abort(self, request_id: str) -> None:
         for *_, waiting in self._queue:

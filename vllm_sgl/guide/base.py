@@ -22,6 +22,11 @@ class Guide(Protocol):
         """Whether it can be asked at all."""
         ...
 
+    def sees(self, request: GuideRequest) -> int:
+        """Visual tokens that its model is given for a request, by which its work is counted: those of the
+        large model where it cannot tell."""
+        ...
+
     async def start(self) -> None:
         """Get ready for the first request.
 
@@ -86,6 +91,9 @@ class GuideWrapper:
     @property
     def alive(self) -> bool:
         return self._guide.alive
+
+    def sees(self, request: GuideRequest) -> int:
+        return self._guide.sees(request)
 
     async def start(self) -> None:
         await self._guide.start()

@@ -67,6 +67,9 @@ class Revived(Generic[AnyProbed]):
     def alive(self) -> bool:
         return self.guide.alive
 
+    def sees(self, request: GuideRequest) -> int:
+        return self.guide.sees(request)
+
     async def start(self) -> None:
         await self.guide.start()
         self._watching.start(self._watch())

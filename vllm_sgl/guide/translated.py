@@ -2,10 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, RenderedPrompt
+from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, RenderedPrompt, VisualItem
 from vllm_sgl.errors import GuideError, RequestAborted, Unguidable
 from vllm_sgl.guide.base import Guide, GuideWrapper
 from vllm_sgl.guide.vocabulary import LargeVocabulary, TranslatedAnswer, without_tokens
@@ -15,20 +16,37 @@ from vllm_sgl.visual.items import visual_counts
 
 logger = logging.getLogger("vllm.vllm_sgl.guide")
 
+#: The images and videos of a rendered prompt, in prompt order.
+ItemsOf: TypeAlias = Callable[[RenderedPrompt], tuple[VisualItem, ...]]
+
 
 class Translated(GuideWrapper):
-    """Each conversation is rendered once more, for the small model; images have as many visual tokens in both
-    prompts, so importance needs no translation.
+    """Each conversation is rendered once more, for the small model. Importance is that of the small model's
+    own visual tokens, which are as many as the large model's, or :class:`vllm_sgl.guide.crossed.Crossed`
+    carries it to those.
 
     Args:
         guide: takes the small model's prompts.
         small: a renderer of the small model's, ended with the guide.
         large: the large engine's, which remembers conversations.
         vocabulary: the large model's; None where both models have the same tokens.
+        items: reads the images of the small model's prompts, where that one cuts them in its own way; None
+            where they are those of the large model's prompts.
+        settings: whether a request's own ``mm_processor_kwargs`` are some of the small model's too.
     """
 
-    def __init__(self, guide: Guide, small: Any, large: Any, vocabulary: LargeVocabulary | None) -> None:
+    def __init__(
+        self,
+        guide: Guide,
+        small: Any,
+        large: Any,
+        vocabulary: LargeVocabulary | None,
+        items: ItemsOf | None = None,
+        settings: bool = True,
+    ) -> None:
         super().__init__(guide)
+        self._items = items
+        self._settings = settings
         self._small = small
         self._large = large
         self._vocabulary = vocabulary
@@ -44,7 +62,7 @@ class Translated(GuideWrapper):
         """Also find out, once, whether one processing of an image serves both models."""
         await super().start()
         own = None
-        if self._large.model_config.multimodal_config.get_limit_per_prompt("image"):
+        if self._items is None and self._large.model_config.multimodal_config.get_limit_per_prompt("image"):
             own = own_values(self._large.get_mm_processor(), self._small.get_mm_processor())
         self._second = SecondRenderer(self._small, own)
         images = "a second time too" if own is None else "once for both models"
@@ -105,17 +123,20 @@ class Translated(GuideWrapper):
             self._rendering.discard(request.id)
             self._aborted.discard(request.id)
         params = request.params if self._vocabulary is None else without_tokens(request.params)
-        return replace(request, prompt=prompt, params=params)
+        items = request.items if self._items is None else self._items(prompt)
+        return replace(request, prompt=prompt, items=items, params=params)
 
     async def _render(self, conversation: Conversation, request: GuideRequest) -> RenderedPrompt:
         assert self._second is not None, "translate() before start()"
+        if not self._settings:
+            conversation = replace(conversation, processor_kwargs={})
         try:
             prompt: RenderedPrompt = await self._second.render(conversation, request.prompt)
         except Exception as error:
             raise GuideError(
                 Reason.GUIDE_FAILED, f"the small model's renderer: {type(error).__name__}: {error}"
             ) from error
-        if (counts := visual_counts(prompt)) != request.visual_tokens:
+        if self._items is None and (counts := visual_counts(prompt)) != request.visual_tokens:
             raise GuideError(
                 Reason.GUIDE_FAILED,
                 f"expected {request.visual_tokens} visual tokens per item, as for the large model; the small "

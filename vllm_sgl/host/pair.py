@@ -1,7 +1,7 @@
 """Whether two models make a pair, and how. Reading a model's files is one thing, judging the other."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -18,6 +18,8 @@ _TEXT = "SGL compares 2 tokenizers: <img></img> été 東京"
 
 #: The names under which models differ.
 TOKENIZER, TEMPLATE, FORMAT, TILING = "tokenizer", "chat template", "prompt format", "image tiling"
+
+Way = Literal["shared", "translated", "crossed", "refused"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,19 @@ class ModelFacts:
 class Verdict:
     """How one model can guide another.
 
-    way: "shared" where one rendered prompt serves both; "translated" where each needs its own; "refused".
+    way: "shared" where one rendered prompt serves both; "translated" where each needs its own; "crossed"
+        where their visual tokens are not the same either, so that importance is carried from one to the
+        other; "refused".
     differences: what differs, in words, by one of the names above.
+    unknown: of a crossed pair that is refused, why it is not known where a model's visual tokens lie; by its
+        name.
     """
 
     large: str
     small: str
-    way: Literal["shared", "translated", "refused"]
+    way: Way
     differences: Mapping[str, str]
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def same_tokens(self) -> bool:
@@ -56,11 +63,18 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.way == "refused":
+            why = "; ".join(f"{model}: {reason}" for model, reason in self.unknown.items())
             return (
                 f"{self.small} cannot guide {self.large}: their {TILING} differs "
-                f"({self.differences[TILING]}). Importance is not carried from one tiling to another yet: "
-                "choose another --sgl-small that cuts images into the same visual tokens, such as a smaller "
-                "model of the same series. Its tokenizer and chat template may be others"
+                f"({self.differences[TILING]}), so importance would have to be carried to where the large "
+                f"model's visual tokens lie, and that is not known ({why}). Or choose another --sgl-small, "
+                "which cuts images into the same visual tokens, such as a smaller model of the same series"
+            )
+        if self.way == "crossed":
+            return (
+                f"{self.small} guides {self.large} over a prompt of its own, and importance is carried to "
+                f"the large model's visual tokens by where they lie in the image; what differs: "
+                f"{', '.join(self.differences)} ({self.differences[TILING]})"
             )
         if self.way == "translated":
             return (
@@ -91,9 +105,9 @@ def check_pair(large: ModelFacts, small: ModelFacts) -> Verdict:
         TILING: _tilings(large, small),
     }
     differences = {name: detail for name, detail in found.items() if detail is not None}
-    way: Literal["shared", "translated", "refused"] = "translated" if differences else "shared"
+    way: Way = "translated" if differences else "shared"
     if TILING in differences:
-        way = "refused"
+        way = "crossed"
     return Verdict(large.name, small.name, way, differences)
 
 
@@ -121,6 +135,8 @@ def _formats(large: ModelFacts, small: ModelFacts) -> str | None:
 def _tilings(large: ModelFacts, small: ModelFacts) -> str | None:
     if large.vision == small.vision:
         return None
+    if not large.vision.keys() & small.vision.keys():
+        return f"{large.architecture} and {small.architecture} each have a way of their own"
     names = {**large.vision, **small.vision}
     pairs = {name: (large.vision.get(name), small.vision.get(name)) for name in names}
     return f"(large, small): { {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} }"

@@ -10,7 +10,13 @@ from vllm.config import ModelConfig
 from vllm.exceptions import VLLMClientError
 from vllm.inputs.engine import mm_input
 from vllm.multimodal import MULTIMODAL_REGISTRY
-from vllm.multimodal.inputs import MultiModalFieldElem, MultiModalKwargsItem, MultiModalKwargsItems
+from vllm.multimodal.inputs import (
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    MultiModalKwargsItems,
+    PlaceholderRange,
+)
+from vllm.multimodal.parse import ImageProcessorItems
 from vllm.renderers import ChatParams
 
 from vllm_sgl.host import probe
@@ -63,6 +69,22 @@ def own_values(large: Any, small: Any) -> dict[str, MultiModalFieldElem] | None:
         return None
     different = {name: theirs[name] for name in ours if not _equal(ours[name].data, theirs[name].data)}
     return different if all(name.endswith("_token_id") for name in different) else None
+
+
+def place_of_image(processor: Any, width: int, height: int) -> PlaceholderRange:
+    """Where a processor puts an image of this size in a prompt that is about nothing else."""
+    return _process(processor, width, height)["mm_placeholders"]["image"][0]
+
+
+def image_sizes(processor: Any, images: list[Any]) -> list[tuple[int, int]]:
+    """Width and height of each image, in whatever form vLLM takes it.
+
+    Args:
+        processor: any model's multi-modal processor.
+    """
+    items = processor.info.parse_mm_data({"image": images}).get_items("image", ImageProcessorItems)
+    sizes = (items.get_image_size(index) for index in range(len(items)))
+    return [(size.width, size.height) for size in sizes]
 
 
 def left_out(renderer: Any) -> set[str]:
@@ -147,10 +169,14 @@ class SecondRenderer:
 
 def _probe_item(processor: Any) -> MultiModalKwargsItem:
     """What a processor makes of an image."""
-    image = probe.noise(*_PROBE_SIZE, seed=0)
-    media = processor.info.parse_mm_data({"image": [image]})
+    return _process(processor, *_PROBE_SIZE)["mm_kwargs"]["image"][0]
+
+
+def _process(processor: Any, width: int, height: int) -> Any:
+    """An image of this size alone, as a processor renders it."""
+    media = processor.info.parse_mm_data({"image": [probe.noise(width, height, seed=0)]})
     text = processor.dummy_inputs.get_dummy_text({"image": 1})
-    return processor(text, media)["mm_kwargs"]["image"][0]
+    return processor(text, media)
 
 
 def _equal(one: Any, other: Any) -> bool:

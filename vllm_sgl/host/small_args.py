@@ -25,8 +25,13 @@ _OURS = {
 _READABLE_GRAPHS = ("NONE", "PIECEWISE")
 
 
-def small_arguments(large: VllmConfig, config: SGLConfig, max_model_len: int) -> dict[str, Any]:
+def small_arguments(
+    large: VllmConfig, config: SGLConfig, max_model_len: int, same_architecture: bool = True
+) -> dict[str, Any]:
     """Arguments of the small engine, but for what chooses its model's class and listens in its workers.
+
+    Args:
+        same_architecture: whether settings of the large model's processor are some of the small one's too.
 
     Raises:
         ValueError: where ``config.small_args`` has what the guide sets itself.
@@ -39,7 +44,7 @@ def small_arguments(large: VllmConfig, config: SGLConfig, max_model_len: int) ->
         "seed": model.seed,
         "max_model_len": max_model_len,
         "enforce_eager": model.enforce_eager,
-        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs,
+        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs if same_architecture else None,
         "load_format": large.load_config.load_format,
         "download_dir": large.load_config.download_dir,
         "config_format": model.config_format,

@@ -44,8 +44,9 @@ def small_config(
         ValueError: where the small model is missing or is no supported vision-language model, or the user's
             arguments would undo the guide.
     """
-    text = _text_config(config.small, large.model_config.trust_remote_code)
-    arguments = small_arguments(large, config, _context(text, large))
+    whole, text = _configs(config.small, large.model_config.trust_remote_code)
+    alike = _architecture(whole) == _architecture(large.model_config.hf_config)
+    arguments = small_arguments(large, config, _context(text, large), alike)
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
@@ -81,15 +82,21 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
     return [process.pid for process in manager.processes]
 
 
-def _text_config(small: str, trust_remote_code: bool) -> Any:
-    """The config of the small model's decoder."""
+def _configs(small: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Of the small model, and of its decoder."""
     try:
-        return get_hf_text_config(get_config(small, trust_remote_code=trust_remote_code))
+        whole = get_config(small, trust_remote_code=trust_remote_code)
+        return whole, get_hf_text_config(whole)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
             "can be downloaded, and --trust-remote-code where its config needs it"
         ) from error
+
+
+def _architecture(config: Any) -> list[str]:
+    """vLLM's names of the class, whatever variant of it was chosen already."""
+    return [name.removeprefix("SGL") for name in config.architectures or []]
 
 
 def _context(text: Any, large: VllmConfig) -> int:

@@ -30,7 +30,7 @@ def add_flags(parser: Any) -> Any:
             continue
         default = "" if field.is_required() else f" (default: {_shown(field.default)})"
         about = field.description or "turn SGL on with this small model"
-        kind = _json_object if field.annotation == dict[str, Any] else str
+        kind = json_object if field.annotation == dict[str, Any] else str
         group.add_argument(
             flag, default=None, dest=f"sgl_{name}", type=kind, metavar=name.upper(),
             help=f"{about}: {ALLOWED[name]}{default}",
@@ -71,7 +71,12 @@ def fold(args: Namespace) -> SGLConfig | None:
     return config
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """An argument of ``argparse``.
+
+    Raises:
+        ArgumentTypeError: for anything but an object.
+    """
     try:
         value = json.loads(text)
     except ValueError:

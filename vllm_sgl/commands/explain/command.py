@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
     add("large", metavar="LARGE", help="the large model: a directory or a name")
     add("images", metavar="IMAGE", type=Path, nargs="+", help="image files, in the order of the prompt")
     add("question", metavar="QUESTION")
-    add("--small", required=True, metavar="SMALL", help="the small model of the same family")
+    add("--small", required=True, metavar="SMALL", help="the small model")
     add(
         "-o",
         "--output",

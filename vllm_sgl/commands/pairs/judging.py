@@ -1,5 +1,6 @@
 """What would become of a pair at start, found out without starting it: configs, tokenizers, processors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ from vllm.exceptions import VLLMError
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.small import judge, small_config
+from vllm_sgl.families import family_of
 from vllm_sgl.host.pair import Verdict
 from vllm_sgl.host.second_rendering import own_values, processor_of
 
-_WAYS = {"shared": "shared prompt", "translated": "translated", "refused": "refused"}
+_WAYS = {"shared": "shared prompt", "translated": "translated", "crossed": "crossed", "refused": "refused"}
+#: Width and height of the image whose visual tokens are told.
+_IMAGE = 1024, 768
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,21 @@ class Judged:
         return "\n".join(lines)
 
 
-def judge_pair(small: str, large: str, trust_remote_code: bool = False, **engine_args: Any) -> Judged:
+def judge_pair(
+    small: str,
+    large: str,
+    trust_remote_code: bool = False,
+    small_args: Mapping[str, Any] | None = None,
+    **engine_args: Any,
+) -> Judged:
     """How one model would guide another, by their files: no weights are read.
 
     Args:
         small, large: directories, or names on the Hugging Face hub.
+        small_args: as ``--sgl-small-args``.
         engine_args: of the large engine.
     """
-    config = SGLConfig(small=small)
+    config = SGLConfig(small=small, small_args=dict(small_args or {}))
     given = {"trust_remote_code": trust_remote_code, "load_format": "dummy", **engine_args}
     try:
         arguments = EngineArgs(large, **given)
@@ -63,15 +74,23 @@ def judge_pair(small: str, large: str, trust_remote_code: bool = False, **engine
 def _why(verdict: Verdict) -> str:
     if verdict.way == "shared":
         return "same tokenizer, chat template and image tiling"
-    return f"same image tiling; another {', another '.join(verdict.differences)}"
+    others = f"another {', another '.join(verdict.differences)}"
+    return others if verdict.way == "crossed" else f"same image tiling; {others}"
 
 
 def _cost(verdict: Verdict, large: ModelConfig, small: ModelConfig) -> str:
     if verdict.way == "shared":
         return "nothing more: one rendering serves both models"
-    shared = own_values(processor_of(large), processor_of(small)) is not None
+    crossed = verdict.way == "crossed"
+    shared = not crossed and own_values(processor_of(large), processor_of(small)) is not None
     images = "once for both models" if shared else "a second time too"
     cost = f"each conversation is rendered a second time as text; its images are processed {images}"
+    if crossed:
+        own, theirs = (family_of(model).layout_of(model)(*_IMAGE).visual_tokens for model in (small, large))
+        cost += (
+            f"; of an image of {_IMAGE[0]} x {_IMAGE[1]} pixels the small model sees {own:,} visual tokens, "
+            f"the large one has {theirs:,}"
+        )
     if not verdict.same_tokens:
         cost += "; requests that name, count or ask for token ids never exit"
     return cost

@@ -36,8 +36,9 @@ SERIES = tuple(series for series in _EVERY if series.architecture in FAMILIES)
 
 _NOTE = """\
 Models of one series cut images alike and make pairs: over one prompt where tokenizer and chat template agree
-too, else the small model gets a prompt of its own. Across InternVL's series and its two formats it depends on
-the configs. `vllm-sgl pairs SMALL LARGE` reads the two models' files and tells."""
+too, else the small model gets a prompt of its own. Models of different series make crossed pairs: what the
+small one saw is carried to where the large one's visual tokens lie. `vllm-sgl pairs SMALL LARGE` reads the
+two models' files and tells."""
 
 
 def table() -> str:

@@ -24,8 +24,8 @@ from vllm_sgl.visual.items import visual_end
 
 
 class LocalGuide:
-    """A :class:`vllm_sgl.guide.base.Guide` over an ``AsyncLLM`` of the small model, which shares the large
-    model's tokenizer, chat template and image tiling: one rendered prompt serves both.
+    """A :class:`vllm_sgl.guide.base.Guide` over an ``AsyncLLM`` of the small model; takes prompts that are
+    rendered for that one.
 
     Args:
         engine: the small engine, its workers extended by ``GuideWorkerExtension``.
@@ -48,6 +48,9 @@ class LocalGuide:
     @property
     def alive(self) -> bool:
         return self._passes.alive
+
+    def sees(self, request: GuideRequest) -> int:
+        return sum(request.visual_tokens)
 
     @property
     def capacity(self) -> Capacity:

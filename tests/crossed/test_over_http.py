@@ -1,0 +1,205 @@
+"""A crossed pair behind a server, with the ``openai`` client: InternVL guides LLaVA-OneVision. What is
+expected is the walk in this process, which ``test_engines.py`` holds against transformers. The last test ends
+the guide."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import psutil
+import pytest
+
+from tests.matrix import test_entry_points as entry_points
+from tests.serve.asking import SIZE, TOOLS, ask, stream, text
+from tests.support.engines import Engines, user
+from tests.support.images import QUESTIONS, random_image
+from tests.support.server import START_TIMEOUT, Server, poll
+
+from .pairs import PAIRS
+
+CROSSED = PAIRS["internvl to llava_onevision"]
+IMAGE, CONTEXT = 1, 1024
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return CROSSED.build(tmp_path_factory.mktemp("crossed"))
+
+
+@pytest.fixture(scope="module")
+def alone(pair):
+    """The pair in this process."""
+    engines = Engines(pair, max_model_len=CONTEXT)
+    yield engines
+    engines.shutdown()
+
+
+@pytest.fixture(scope="module")
+def walked(alone):
+    """(outcome, the large model's answer or the exit's) of a conversation."""
+
+    def walk(messages, max_tokens, **sgl):
+        prompt = alone.render_chat(messages)
+
+        async def both():
+            outcome = await alone.walk(prompt, max_tokens=max_tokens, **sgl)
+            if outcome.answer is not None:
+                return outcome, outcome.answer.text
+            tokens, _ = await alone.answer_large(outcome.prompt, max_tokens)
+            return outcome, alone.renderer.get_tokenizer().decode(tokens, skip_special_tokens=True)
+
+        return asyncio.run(both())
+
+    return walk
+
+
+@pytest.fixture(scope="module")
+def server(pair, tmp_path_factory):
+    small, large = pair
+    flags = [
+        f"--sgl-small={small}", "--sgl-break-even=off", "--enable-auto-tool-choice",
+        "--tool-call-parser=hermes",
+    ]  # fmt: skip
+    with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clients():
+    """Eight clients at once."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def exiting(walked):
+    """A question that exits by itself within 40 tokens, and what comes of it."""
+    for question in QUESTIONS:
+        outcome, answer = walked([turn(question)], 40, sgl_exit_threshold=0)
+        if outcome.report.decision == "exit" and outcome.answer.finish_reason == "stop":
+            return question, outcome, answer
+    raise AssertionError("no question ends by itself: another seed of the small model is needed")
+
+
+def turn(question, *seeds):
+    return user(question, *(random_image(seed, *SIZE) for seed in seeds or (IMAGE,)))
+
+
+def of(report):
+    return report["decision"], report["reason"], report["kept_tokens"]
+
+
+def test_the_log_says_how_the_pair_is_guided(server):
+    log = server.log_text()
+    assert log.count("importance is carried to the large model's visual tokens by where they lie") == 1
+    assert log.count("its images are processed a second time too") == 1
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        entry_points.chat,
+        entry_points.streamed_chat,
+        entry_points.responses,
+        entry_points.messages,
+        entry_points.batch,
+    ],
+)
+def test_every_entry_point_with_messages_is_guided(server, walked, send):
+    image = random_image(0, *entry_points.SIZE)
+    outcome, answer = walked([user(entry_points.QUESTION, image)], entry_points.MOST)
+    found, report = send(server)
+    assert (found, *of(report)) == (answer, "prune", None, outcome.report.kept_tokens)
+
+
+def test_exit(server, alone, exiting):
+    question, outcome, answer = exiting
+    whole = ask(server, question, IMAGE, sgl={"exit_threshold": 0}, max_tokens=40)
+    assert of(whole.sgl) == ("exit", None, 0)
+    assert (text(whole), whole.choices[0].finish_reason) == (answer, "stop")
+    assert whole.usage.completion_tokens == len(outcome.answer.token_ids)
+    assert whole.usage.prompt_tokens == len(alone.render_chat([turn(question)])["prompt_token_ids"])
+    for name in ("score", "confidence", "consistency"):
+        assert whole.sgl[name] == pytest.approx(getattr(outcome.report, name), rel=1e-3)
+
+
+def test_exit_in_a_stream(server, exiting):
+    question, outcome, answer = exiting
+    usage = {"stream_options": {"include_usage": True}}
+    chunks = stream(server, question, IMAGE, sgl={"exit_threshold": 0}, max_tokens=40, **usage)
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == answer
+    assert choices[-1].finish_reason == "stop"
+    assert chunks[-1].usage.completion_tokens == len(outcome.answer.token_ids)
+    assert of(chunks[-1].sgl) == ("exit", None, 0)
+
+
+def test_usage_counts_the_whole_prompt(server, alone, walked):
+    """Of the large model, whatever the small one was given: two images, one of them in an earlier turn."""
+    messages = [turn("Who is it?", 3), {"role": "assistant", "content": "Nobody."}, turn("And now?", 4)]
+    outcome, answer = walked(messages, 12)
+    completion = server.client.chat.completions.create(
+        model=server.model, messages=messages, max_tokens=12, temperature=0
+    )
+    assert (text(completion), *of(completion.sgl)) == (answer, "prune", None, outcome.report.kept_tokens)
+    assert completion.sgl["visual_tokens"] == outcome.report.visual_tokens
+    prompt = alone.render_chat(messages)
+    assert completion.usage.prompt_tokens == len(prompt["prompt_token_ids"])
+
+
+def test_requests_that_never_exit(server):
+    for reason, options in (
+        ("n", {"n": 2, "temperature": 0.8}),
+        ("tools", {"tools": TOOLS}),
+        ("token_ids", {"extra": {"stop_token_ids": [5]}}),
+    ):
+        completion = ask(server, QUESTIONS[0], IMAGE, sgl={"exit_threshold": 0}, **options)
+        assert (completion.sgl["decision"], completion.sgl["reason"]) == ("prune", reason)
+        assert len(completion.choices) == options.get("n", 1)
+
+
+def test_bad_keys(server):
+    for sgl in ({"retention": 1.5}, {"views": "separate"}):  # the second is the server's alone
+        with pytest.raises(openai.BadRequestError, match=f"sgl_{next(iter(sgl))}"):
+            ask(server, QUESTIONS[0], IMAGE, sgl=sgl)
+
+
+def test_eight_clients_with_different_questions(server, clients, walked):
+    settings = [{"retention": 0.35}, {"retention": 0.09}, {"retention": 0.35, "exit_threshold": 0.2}]
+    asked = [(question, settings[number % 3]) for number, question in enumerate(QUESTIONS)] * 2
+    futures = [clients.submit(ask, server, question, IMAGE, sgl=sgl) for question, sgl in asked]
+    for (question, sgl), future in zip(asked, futures, strict=True):
+        own = {f"sgl_{name}": value for name, value in sgl.items()}
+        outcome, answer = walked([turn(question)], 12, **own)
+        completion = future.result()
+        assert text(completion) == answer
+        assert of(completion.sgl) == (
+            outcome.report.decision, outcome.report.reason, outcome.report.kept_tokens,
+        )  # fmt: skip
+    assert {future.result().sgl["decision"] for future in futures} == {"prune", "exit"}
+
+
+def test_a_killed_guide_is_started_again(server, clients):
+    question = QUESTIONS[0]
+    expected, pruned = (text(ask(server, question, IMAGE, sgl=sgl)) for sgl in ({"enabled": 0}, None))
+    small = server.small_engine()
+    family = [small, *small.children(recursive=True)]
+    futures = [clients.submit(ask, server, question, IMAGE) for _ in range(24)]
+    poll(lambda: sum(future.done() for future in futures) >= 4, what="load on the server")
+    small.kill()
+    for future in futures:
+        completion = future.result()
+        bypassed = completion.sgl["decision"] == "bypass"
+        assert completion.sgl["reason"] in ({"guide_dead", "guide_failed"} if bypassed else {None})
+        assert text(completion) == (expected if bypassed else pruned)
+    after = ask(server, question, IMAGE, sgl={"exit_threshold": 0})
+    assert (after.sgl["decision"], after.sgl["reason"]) == ("bypass", "guide_dead")
+    assert text(after) == expected
+    assert not psutil.wait_procs(family, timeout=30)[1]
+    assert server.get("/health")[1]["sgl-guide"] == "down"
+
+    def guided():
+        return ask(server, question, IMAGE).sgl["decision"] == "prune"
+
+    poll(guided, START_TIMEOUT, "a guide that was started again")
+    assert text(ask(server, question, IMAGE)) == pruned
