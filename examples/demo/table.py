@@ -4,7 +4,7 @@ import statistics
 import textwrap
 from typing import Any
 
-from benchmarks.accuracy.metrics import exact_match
+from vllm_sgl.commands.calibrate.metrics import exact_match
 
 from .asker import Asker
 from .picture_questions import PictureQuestion
