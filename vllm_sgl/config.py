@@ -22,7 +22,7 @@ _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 
 #: Settings that are on or off. Elsewhere Python would take true for the number 1.
-_SWITCHES = ("shadow", "enabled")
+_SWITCHES = ("shadow", "log_text", "enabled")
 
 #: What a value may be, in words, for error messages (settings and request keys share them).
 ALLOWED = {
@@ -42,6 +42,10 @@ ALLOWED = {
     "on_error": "'fallback' or 'fail'",
     "break_even": "'auto' or 'off'",
     "enabled": "0 or 1",
+    "log": "the path of a file",
+    "shadow_log": "the path of a file",
+    "log_size": "a size from 4KiB on, such as '64MiB'",
+    "log_text": "true or false",
 }
 
 
@@ -67,7 +71,7 @@ class _Settings(BaseModel):
             raise ValueError("a boolean")
         return value
 
-    @field_validator("exit_threshold", mode="before", check_fields=False)
+    @field_validator("exit_threshold", "log", "shadow_log", mode="before", check_fields=False)
     @classmethod
     def _off_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.lower() == "off" else value
@@ -110,6 +114,15 @@ class SGLConfig(_Settings):
         "fallback", description="what a failing guide does to a request"
     )
 
+    log: str | None = Field(None, min_length=1, description="one JSON object a line for each request")
+    shadow_log: str | None = Field(
+        None, min_length=1, description="the same in shadow mode, and whether both models' answers agree"
+    )
+    log_size: int = Field(
+        64 << 20, ge=4096, description="how long a log grows before the next one begins (five are kept)"
+    )
+    log_text: bool = Field(False, description="log the texts of prompts and answers too")
+
     @field_validator("small_memory", mode="before")
     @classmethod
     def _check_small_memory(cls, value: Any) -> str | int | float:
@@ -130,6 +143,11 @@ class SGLConfig(_Settings):
     @classmethod
     def _check_feature_cache(cls, value: Any) -> str | int:
         return "auto" if value == "auto" else parse_size(value)
+
+    @field_validator("log_size", mode="before")
+    @classmethod
+    def _check_log_size(cls, value: Any) -> int:
+        return parse_size(value)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], prefix: str = REQUEST_PREFIX) -> "SGLConfig":

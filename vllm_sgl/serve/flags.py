@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_sgl.config import ALLOWED, CONFIG_KEY, SGLConfig
+from vllm_sgl.engine import request_log
 from vllm_sgl.prune.base import check_policy
 
 MIDDLEWARE = "vllm_sgl.serve.middleware.SGLMiddleware"
@@ -54,6 +55,7 @@ def fold(args: Namespace) -> SGLConfig | None:
         raise ValueError(f"received {named} without --sgl-small: name the small model, or drop the rest")
     config = SGLConfig.parse(values, prefix="--sgl-")
     check_policy(config.policy, key="--sgl-policy")
+    request_log.check(config, prefix="--sgl-")
     args.additional_config = {**additional, CONFIG_KEY: config.model_dump()}
     middleware = getattr(args, "middleware", None)
     if middleware is not None and MIDDLEWARE not in middleware:
