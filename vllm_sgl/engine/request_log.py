@@ -208,7 +208,8 @@ class _Writer:
             self._thread.start()
         try:
             self._lines.put_nowait(record)
-            self._full = False
+            # Not at the first free place: a disk at its limit would be told of again and again.
+            self._full = self._full and self._lines.qsize() > _WAITING // 2
         except queue.Full:
             if not self._full:
                 logger.error("SGL: %s takes no more lines; requests go on, and lines are lost", self._path)
