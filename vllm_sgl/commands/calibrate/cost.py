@@ -51,11 +51,18 @@ class SecondsCost:
         return float(np.where(requests.guided > 0, guided, plain).sum() / plain.sum())
 
     def _large(self, requests: Requests, kept: Array, tiles: Array) -> Array:
-        tokens = requests.prompt_tokens - requests.visual_tokens + kept
-        prefill: Array = np.array([self._costs.large_prefill(int(count)) for count in tokens])
+        prefill = self.prefill(requests.prompt_tokens - requests.visual_tokens + kept)
         encoded = requests.visual_tokens * tiles / np.maximum(requests.tiles, 1)
         spent: Array = prefill + self._costs.vision * encoded
         return spent
+
+    def prefill(self, tokens: Array) -> Array:
+        """:meth:`Costs.large_prefill` of each."""
+        measured, seconds = np.array(self._costs.prefill).T
+        last = np.searchsorted(measured, tokens).clip(1, len(measured) - 1)
+        slope = (seconds[last] - seconds[last - 1]) / (measured[last] - measured[last - 1])
+        found: Array = seconds[last - 1] + (tokens - measured[last - 1]) * slope
+        return found
 
 
 class TokensCost:

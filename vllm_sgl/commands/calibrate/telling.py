@@ -16,6 +16,9 @@ from vllm_sgl.commands.calibrate.requests import Requests, Setting
 LOST = "what the large model alone has right and the setting has not ({})"
 DISAGREEMENT = "disagreement with the large model's own answer ({})"
 
+#: Tests that a long table shows.
+_FIRST, _LAST = 3, 8
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -88,7 +91,7 @@ def summary(calibration: Calibration) -> str:
         "confidence",
         f"{choice.ordering} requests put the settings in this order, the other {choice.testing} test them:",
         "",
-        *_table([_row(calibration, tested) for tested in choice.tests]),
+        *_shortened(_table([_row(calibration, tested) for tested in choice.tests])),
         "",
     ]
     if choice.chosen is None:
@@ -200,6 +203,13 @@ def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in cells
     ]
+
+
+def _shortened(table: list[str]) -> list[str]:
+    """With the middle left out where it is long; the JSON has all of it."""
+    most = 2 + _FIRST + _LAST
+    left_out = f"  ... {len(table) - most} more, which passed ..."
+    return table if len(table) <= most + 1 else [*table[: 2 + _FIRST], left_out, *table[-_LAST:]]
 
 
 def _share(value: float) -> str:
