@@ -10,19 +10,22 @@ from tests.support.server import Server, settings
 
 #: The small model's context here: enough for three full images, not for four and a long question.
 SMALL_CONTEXT = 480
+#: Beside the server's log.
+REQUEST_LOG = "requests.jsonl"
 
 
 @pytest.fixture(scope="session")
 def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     """Set up by flags; retention 0.35, early exit off. Tests leave it as they found it."""
     small, large = qwen2_pair
+    folder = tmp_path_factory.mktemp("server")
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off",
+        f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-log={folder / REQUEST_LOG}",
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
         "--enable-mm-embeds",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
-    with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
+    with Server(large, folder / "server.log", flags) as running:
         yield running
 
 
