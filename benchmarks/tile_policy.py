@@ -28,10 +28,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.accuracy import data
-from benchmarks.accuracy.metrics import exact_match
 from examples.demo.shipped import LARGE, MAX_TOKENS, SHIPPED_ARGS, SMALL
 from tools import sign_reading
+from vllm_sgl.commands.calibrate import data
+from vllm_sgl.commands.calibrate.metrics import exact_match
 from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.guide.base import Guide, GuideWrapper
 

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from vllm_sgl import __version__
+from vllm_sgl.commands.calibrate import command as calibrate
 from vllm_sgl.commands.explain import command as explain
 from vllm_sgl.commands.pairs import command as pairs
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     explain.add_to(commands)
+    calibrate.add_to(commands)
     pairs.add_to(commands)
     options = parser.parse_args(arguments)
     return int(options.run(options))

@@ -34,7 +34,7 @@ QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last
 Views = Literal["joint", "separate", "finest"]
 
 #: Settings that are on or off. Elsewhere Python would take true for the number 1.
-_SWITCHES = ("shadow", "enabled")
+_SWITCHES = ("shadow", "log_text", "enabled")
 
 #: What a value may be, in words, for error messages (settings and request keys share them).
 ALLOWED = {
@@ -57,6 +57,10 @@ ALLOWED = {
     "profiles": "profiles by name, such as {'fast': {'retention': 0.2}}",
     "enabled": "0 or 1",
     "profile": "the name of one of the server's profiles",
+    "log": "the path of a file",
+    "shadow_log": "the path of a file",
+    "log_size": "a size from 4KiB on, such as '64MiB'",
+    "log_text": "true or false",
 }
 
 
@@ -94,7 +98,7 @@ class _Settings(BaseModel):
             raise ValueError("a boolean")
         return value
 
-    @field_validator("exit_threshold", mode="before", check_fields=False)
+    @field_validator("exit_threshold", "log", "shadow_log", mode="before", check_fields=False)
     @classmethod
     def _off_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.lower() == "off" else value
@@ -145,6 +149,15 @@ class SGLConfig(_Settings):
         default_factory=dict, description="settings of requests that ask for MODEL:NAME"
     )
 
+    log: str | None = Field(None, min_length=1, description="one JSON object a line for each request")
+    shadow_log: str | None = Field(
+        None, min_length=1, description="the same in shadow mode, and whether both models' answers agree"
+    )
+    log_size: int = Field(
+        64 << 20, ge=4096, description="how long a log grows before the next one begins (five are kept)"
+    )
+    log_text: bool = Field(False, description="log the texts of prompts and answers too")
+
     @field_validator("small_memory", mode="before")
     @classmethod
     def _check_small_memory(cls, value: Any) -> str | int | float:
@@ -165,6 +178,11 @@ class SGLConfig(_Settings):
     @classmethod
     def _check_feature_cache(cls, value: Any) -> str | int:
         return "auto" if value == "auto" else parse_size(value)
+
+    @field_validator("log_size", mode="before")
+    @classmethod
+    def _check_log_size(cls, value: Any) -> int:
+        return parse_size(value)
 
     @field_validator("profiles", mode="before")
     @classmethod

@@ -181,6 +181,8 @@ class GuideResult:
 class Report:
     """The ``sgl`` object of a response. Offline it also carries the two lists of tensors.
 
+    answer: the small model's own, whatever was decided; None where it was not asked. It stays here.
+
     encoded_tiles: those of which something is kept, so that the large model's vision encoder needs them (it
         may know their features from an earlier question).
     profile: the one whose settings the request had, None without one.
@@ -199,13 +201,14 @@ class Report:
     profile: str | None = None
     importance: "Sequence[torch.Tensor] | None" = field(default=None, repr=False)
     kept: "Kept | None" = field(default=None, repr=False)
+    answer: "Answer | None" = field(default=None, repr=False)
 
     def as_dict(self) -> Mapping[str, str | int | float | None]:
-        """The values that go over the wire: everything but the tensors."""
+        """The values that go over the wire: everything but the tensors and the small model's answer."""
         return {name: getattr(self, name) for name in WIRE_FIELDS}
 
 
-WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept"))
+WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept", "answer"))
 
 
 @dataclass(frozen=True)

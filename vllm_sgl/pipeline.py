@@ -103,7 +103,7 @@ class Pipeline:
         result = await self._guide.look(request, options.guide_tokens if whole else 1)
         report = _report("prune", facts, options)
         report.confidence = score.confidence(result.answer.logprobs)
-        report.importance = result.importance
+        report.importance, report.answer = result.importance, result.answer
         if threshold is not None:
             report.reason = await self._why_no_exit(request, facts, result, report, threshold)
             if report.reason is None:

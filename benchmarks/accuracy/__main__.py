@@ -11,13 +11,15 @@ from transformers import PretrainedConfig
 
 from benchmarks import report
 from tools.internvl_reference.tiling import Tiling
+from vllm_sgl.commands.calibrate import data
+from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.commands.calibrate.runs import fingerprint
+from vllm_sgl.commands.errors import UsageError
 
-from . import data, pictures, settings, tables
+from . import pictures, settings, tables
 from .answerer import Answerer
 from .command_line import POSITIONS, make_parser
 from .cost import PairCost
-from .data import Question
-from .errors import UsageError
 from .settings import METHODS, Setting
 from .store import Store
 from .summary import summarise
@@ -90,7 +92,7 @@ def _identity(options: argparse.Namespace, environment: dict[str, Any]) -> dict[
     return {
         "large": options.large,
         "small": options.small,
-        "weights": {model: _fingerprint(Path(model)) for model in (options.large, options.small)},
+        "weights": {model: fingerprint(Path(model)) for model in (options.large, options.small)},
         "data": options.data.name,
         "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(),
         "max_tokens": options.max_tokens,
@@ -101,20 +103,6 @@ def _identity(options: argparse.Namespace, environment: dict[str, Any]) -> dict[
         "versions": environment["versions"],
         "commit": environment["commit"],
     }
-
-
-def _fingerprint(model: Path) -> str | None:
-    """Of a local checkpoint's weights: names, sizes and the ends of each file. None for a model by name."""
-    if not model.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(model.glob("*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            digest.update(f"{path.name}/{size}/".encode() + file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
 
 
 def _config(model: str) -> dict[str, Any]:

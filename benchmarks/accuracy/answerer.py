@@ -8,10 +8,10 @@ from typing import Any
 from tqdm import tqdm
 
 from tools.internvl_reference.tiling import Tiling
+from vllm_sgl.commands.calibrate.backends import Backend, Endpoint, Engines
+from vllm_sgl.commands.calibrate.data import Question
 
 from .asking import Ask
-from .backends import Backend, Endpoint, Engines
-from .data import Question
 from .ranking_guide import RankingGuide
 from .rankings import Rankings
 from .settings import Setting

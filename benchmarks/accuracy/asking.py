@@ -1,8 +1,6 @@
 """One question under one setting: what is sent, and what has to come back."""
 
-import base64
 import io
-import mimetypes
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,25 +9,16 @@ from typing import Any
 from PIL import Image
 
 from tools.internvl_reference.tiling import Tiling
+from vllm_sgl.commands.calibrate.backends import Reply
+from vllm_sgl.commands.calibrate.data import Question, data_url, encoded
 from vllm_sgl.prune.base import kept_count
 
 from .baselines import tome
-from .data import Question
 from .ranking_guide import QUESTION, RANKING, RETENTION
 from .settings import METHODS, Setting
 
 #: So small a share that one visual token is left of any prompt.
 _ONE_TOKEN = 1e-9
-
-
-@dataclass(frozen=True)
-class Reply:
-    """sgl: the response's ``sgl`` object, None from a server that has none."""
-
-    text: str
-    prompt_tokens: int
-    answer_tokens: int
-    sgl: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -155,12 +144,8 @@ class Ask:
 
     def _data_url(self, path: Path, size: tuple[int, int]) -> str:
         if self.setting.method != "downsample":
-            return _data_url(mimetypes.guess_type(path)[0] or "image/png", path.read_bytes())
+            return data_url(path)
         buffer = io.BytesIO()
         with Image.open(path) as image:
             image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, format="PNG")
-        return _data_url("image/png", buffer.getvalue())
-
-
-def _data_url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        return encoded("image/png", buffer.getvalue())

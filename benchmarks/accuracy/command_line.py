@@ -1,12 +1,11 @@
 """The command line."""
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from .metrics import METRICS
+from vllm_sgl.commands.arguments import count, json_object, share, threshold
+from vllm_sgl.commands.calibrate.metrics import METRICS
+
 from .settings import METHODS
 
 RETENTIONS = (1.0, 0.64, 0.35, 0.18, 0.09)
@@ -29,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         type=Path,
         metavar="FILE",
-        help="JSON Lines of questions; see benchmarks/accuracy/data.py",
+        help="JSON Lines of questions; see vllm_sgl/commands/calibrate/data.py",
     )
     add(
         "--out",
@@ -93,39 +92,3 @@ def make_parser() -> argparse.ArgumentParser:
         help="engine arguments of the small model alone",
     )
     return made
-
-
-def _number(text: str, allowed: str, holds: Callable[[float], bool]) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = None
-    if value is None or not holds(value):
-        raise argparse.ArgumentTypeError(f"expected {allowed}, received {text!r}")
-    return value
-
-
-def share(text: str) -> float:
-    """An argparse type."""
-    return _number(text, "a number in (0, 1]", lambda value: 0 < value <= 1)
-
-
-def threshold(text: str) -> float:
-    """An argparse type."""
-    return _number(text, "a number in [0, 1]", lambda value: 0 <= value <= 1)
-
-
-def count(text: str) -> int:
-    """An argparse type."""
-    return int(_number(text, "a whole number >= 1", lambda value: value >= 1 and value == int(value)))
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """An argparse type."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object, received {text!r}")
-    return value

@@ -1,8 +1,8 @@
-"""What an answer is worth, and how sure a mean over questions is. Pure: strings and numbers only."""
+"""How sure a mean over questions is. What one answer is worth is in
+:mod:`vllm_sgl.commands.calibrate.metrics`. Pure: numbers only."""
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,50 +12,6 @@ RIGHT = 0.5
 #: Two-sided 95 % quantile of the normal distribution.
 _Z = 1.959964
 _RESAMPLES = 2000
-_ANLS_THRESHOLD = 0.5
-#: Human answers per question in VQAv2 and its relatives.
-_HUMANS = 10
-
-# Between digits a dot or a colon carries meaning (3.5, 17:30); all other punctuation does not.
-_PUNCTUATION = re.compile(r"(?<!\d)[.:]|[.:](?!\d)|[^\w\s.:]|_")
-
-
-def normalise(text: str) -> str:
-    """Lower case, no punctuation, single spaces."""
-    return " ".join(_PUNCTUATION.sub("", text.lower()).split())
-
-
-def exact_match(answer: str, references: Sequence[str]) -> float:
-    """1 where the answer equals any reference after :func:`normalise`, else 0."""
-    return float(normalise(answer) in {normalise(reference) for reference in references})
-
-
-def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
-    """min(1, matches / 3), averaged over all choices of nine of the ten human answers ("VQA: Visual
-    Question Answering", arXiv 1505.00468; the averaging is VQAv2's evaluation).
-
-    Defined for ten references; for any other number it is :func:`exact_match`. Of the official clean-up,
-    the tables of contractions and number words are left out.
-    """
-    if len(references) != _HUMANS:
-        return exact_match(answer, references)
-    matches = sum(exact_match(answer, [reference]) for reference in references)
-    without_a_match = min(1.0, (matches - 1) / 3)
-    without_another = min(1.0, matches / 3)
-    return (matches * without_a_match + (_HUMANS - matches) * without_another) / _HUMANS
-
-
-def anls(answer: str, references: Sequence[str]) -> float:
-    """Average normalised Levenshtein similarity of one question: 1 - distance / longer length of the best
-    reference, 0 where that is below 0.5 ("Scene Text Visual Question Answering", arXiv 1905.13648)."""
-    return max(_similarity(answer, reference) for reference in references)
-
-
-METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
-    "exact": exact_match,
-    "vqa": vqa_accuracy,
-    "anls": anls,
-}
 
 
 @dataclass(frozen=True)
@@ -94,22 +50,6 @@ def auc(scores: Sequence[float], right: Sequence[bool]) -> Estimate:
         return Estimate(None, None, None, n)
     drawn = (_auc(scores[rows], right[rows]) for rows in _resampled(n))
     return Estimate(value, *_percentiles([one for one in drawn if one is not None]), n)
-
-
-def levenshtein(a: str, b: str) -> int:
-    """The fewest insertions, deletions and replacements of one character that turn a into b."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
-    return row[-1]
-
-
-def _similarity(answer: str, reference: str) -> float:
-    a, b = (" ".join(text.lower().split()) for text in (answer, reference))
-    distance = levenshtein(a, b) / max(len(a), len(b), 1)
-    return 1 - distance if distance < _ANLS_THRESHOLD else 0.0
 
 
 def _auc(scores: np.ndarray, right: np.ndarray) -> float | None:

@@ -13,11 +13,11 @@ from PIL import Image
 from tools.internvl_reference import fastv
 from tools.internvl_reference.reference import Reference, reference
 from tools.internvl_reference.tiling import Tiling
+from vllm_sgl.commands.calibrate.data import Question
 from vllm_sgl.core import Answer
 from vllm_sgl.prune.base import kept_count
 
 from .baselines import cdpruner, divprune, tome
-from .data import Question
 
 
 class OutsideAnswer(Answer):

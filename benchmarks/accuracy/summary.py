@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.commands.calibrate.metrics import METRICS
+
 from . import exits, metrics
 from .cost import PairCost
-from .data import Question
 from .exits import ExitPoint
-from .metrics import METRICS, RIGHT, Estimate
+from .metrics import RIGHT, Estimate
 from .settings import Setting
 from .store import Store
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.accuracy.command_line import count, share, threshold
 from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from vllm_sgl.commands.arguments import count, share, threshold
 
 from .benchmark import Benchmark
 from .presets import PRESETS

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from benchmarks.accuracy.command_line import json_object
+from vllm_sgl.commands.arguments import json_object
 
 from . import __doc__ as description
 from .asker import Asker

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from benchmarks.accuracy.metrics import exact_match
+from vllm_sgl.commands.calibrate.metrics import exact_match
 
 from .asker import Asker
 from .picture_questions import PictureQuestion

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import answerer, data
+from benchmarks.accuracy import answerer
 from benchmarks.accuracy.asking import Reply
 from benchmarks.accuracy.baselines import cdpruner, divprune, tome
 from benchmarks.accuracy.rankings import Rankings, box_importance
@@ -18,6 +18,7 @@ from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference import fastv
 from tools.internvl_reference.reference import reference, select
 from tools.internvl_reference.tiling import Tiling
+from vllm_sgl.commands.calibrate import data
 
 MAX_TOKENS = 5
 RETENTION = 0.35

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from benchmarks.accuracy import data
-from benchmarks.accuracy.errors import UsageError
+from vllm_sgl.commands.calibrate import data
+from vllm_sgl.commands.errors import UsageError
 
 GOOD = {"id": "a", "images": ["one.png"], "question": "What?", "answers": ["42"]}
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.accuracy.metrics import anls, auc, exact_match, levenshtein, mean, normalise, vqa_accuracy
+from benchmarks.accuracy.metrics import auc, mean
+from vllm_sgl.commands.calibrate.metrics import anls, exact_match, levenshtein, normalise, vqa_accuracy
 
 
 @pytest.mark.parametrize(

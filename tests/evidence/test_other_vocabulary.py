@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.accuracy import data
 from examples.demo import EXIT_THRESHOLD, LARGE, RETENTION, SMALL
 from tests.support.engines import Engines, user
 from tools import sign_reading
 from tools.sign_reading.permuted import permute
+from vllm_sgl.commands.calibrate import data
 from vllm_sgl.core import Report
 
 QUESTIONS = 60

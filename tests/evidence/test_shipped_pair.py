@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import data
 from benchmarks.accuracy.settings import METHODS, Setting
 from examples.demo import EXIT_THRESHOLD, LARGE, SMALL
 from tests.support.rendering import chat_prompt, render
 from tools import sign_reading
 from tools.internvl_reference.reference import reference
+from vllm_sgl.commands.calibrate import data
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "benchmarks" / "results" / "accuracy-signs.json"

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from vllm.exceptions import VLLMValidationError
 
+from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain import asking
 from vllm_sgl.commands.explain.asking import OneLook
-from vllm_sgl.commands.explain.errors import UsageError
 from vllm_sgl.core import Answer, GuideResult, Reason, Report
 from vllm_sgl.visual.layout import tiled
 

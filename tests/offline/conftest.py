@@ -46,7 +46,16 @@ def llm(qwen2_pair):
 
 
 @pytest.fixture(scope="module")
-def shadow_llm(qwen2_pair):
-    settings = {"sgl_shadow": True, "sgl_exit_threshold": 0.0, "sgl_query_rows": "last_prompt+generated"}
+def shadow_log(tmp_path_factory):
+    """The path of what ``shadow_llm`` logs."""
+    return tmp_path_factory.mktemp("shadow") / "shadow.jsonl"
+
+
+@pytest.fixture(scope="module")
+def shadow_llm(qwen2_pair, shadow_log):
+    settings = {
+        "sgl_shadow": True, "sgl_exit_threshold": 0.0, "sgl_query_rows": "last_prompt+generated",
+        "sgl_shadow_log": str(shadow_log), "sgl_log_text": True,
+    }  # fmt: skip
     with running(qwen2_pair, **settings) as started:
         yield started

@@ -16,20 +16,23 @@ PROFILES = {
     "exits": {"exit_threshold": 0},
     "plain": {"enabled": 0},
 }
+#: Beside the server's log.
+REQUEST_LOG = "requests.jsonl"
 
 
 @pytest.fixture(scope="session")
 def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     """Set up by flags; retention 0.35, early exit off. Tests leave it as they found it."""
     small, large = qwen2_pair
+    folder = tmp_path_factory.mktemp("server")
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off",
+        f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-log={folder / REQUEST_LOG}",
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
         *(f"--sgl-profile={name}={json.dumps(settings)}" for name, settings in PROFILES.items()),
         "--enable-mm-embeds",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
-    with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
+    with Server(large, folder / "server.log", flags) as running:
         yield running
 
 

@@ -32,6 +32,10 @@ def test_defaults_are_those_of_the_contract():
         "shadow": False,
         "on_error": "fallback",
         "profiles": {},
+        "log": None,
+        "shadow_log": None,
+        "log_size": 64 << 20,
+        "log_text": False,
     }
 
 
@@ -68,6 +72,11 @@ GOOD = [
     ("shadow", True, True),
     ("on_error", "fail", "fail"),
     ("small_args", {"max_model_len": 64}, {"max_model_len": 64}),
+    ("log", "requests.jsonl", "requests.jsonl"),
+    ("log", "off", None),
+    ("shadow_log", "a/b.jsonl", "a/b.jsonl"),
+    ("log_size", "4KiB", 4096),
+    ("log_text", True, True),
 ]
 
 
@@ -92,6 +101,10 @@ BAD = [
     ("on_error", "ignore"),
     ("small_args", "--max-model-len 3"),
     ("small", ""),
+    ("log", ""),
+    ("log", 3),
+    *(("log_size", value) for value in (0, 4095, "big", True, -1)),
+    ("log_text", "perhaps"),
 ]
 
 

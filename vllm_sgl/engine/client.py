@@ -23,6 +23,7 @@ from vllm_sgl.engine.guarding import guarded, start_guide
 from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large
+from vllm_sgl.engine.request_log import RequestLog
 from vllm_sgl.engine.requested import options_of
 from vllm_sgl.engine.shutdown import End, Shutdown
 from vllm_sgl.engine.small import SmallEngines, guide_over
@@ -58,6 +59,7 @@ class SGLAsyncLLM(AsyncLLM):
     wrap_guide: Callable[[Guide], Guide] | None = None
     costs: Costs | None = None
     _ended = False
+    _log: RequestLog | None = None
 
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         self._shutdown = Shutdown()  # first: what fails to start is shut down too
@@ -66,6 +68,7 @@ class SGLAsyncLLM(AsyncLLM):
         with refusing():
             check_policies(config.policies)
             _refuse_unsupported(vllm_config, kwargs.get("client_count"))
+            self._log = RequestLog.of(config)
         cpu.share_cores()
         self.sgl_config = config
         patient = kwargs.get("usage_context") in BULK
@@ -119,8 +122,11 @@ class SGLAsyncLLM(AsyncLLM):
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
         made: asked.EngineRequest, kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
+        answers = self._answer(prompt, params, request_id, options, made, kwargs)
+        if self._log is not None:
+            answers = self._log.following(answers, prompt, params, request_id, options, made)
         with self._shutdown.request():
-            async with aclosing(self._answer(prompt, params, request_id, options, made, kwargs)) as outputs:
+            async with aclosing(answers) as outputs:
                 async for output in outputs:
                     yield output
 
@@ -226,6 +232,8 @@ class SGLAsyncLLM(AsyncLLM):
         if self._ended:  # and called again by __del__, at the interpreter's end without modules
             return
         self._ended = True
+        if self._log is not None:
+            self._log.close()
         engines: list[tuple[Any, End]] = [(self, super().shutdown)]
         if guide := getattr(self, "_local_guide", None):
             engines.append((None, guide.stop))

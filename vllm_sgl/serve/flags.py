@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_sgl.config import ALLOWED, CONFIG_KEY, FLAG_PREFIX, SGLConfig, named
+from vllm_sgl.engine import request_log
 from vllm_sgl.prune.base import check_policies
 from vllm_sgl.serve import profiles
 
@@ -63,6 +64,7 @@ def fold(args: Namespace) -> SGLConfig | None:
         raise ValueError(f"received {flags} without --sgl-small: name the small model, or drop the rest")
     config = SGLConfig.parse(values, prefix=FLAG_PREFIX)
     check_policies(config.policies, prefix=FLAG_PREFIX)
+    request_log.check(config, prefix=FLAG_PREFIX)
     profiles.serve(args, config.profiles)
     args.additional_config = {**additional, CONFIG_KEY: config.model_dump()}
     middleware = getattr(args, "middleware", None)

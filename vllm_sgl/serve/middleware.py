@@ -56,14 +56,15 @@ class _Reading:
 
 
 def _telling_health(scope: Message, send: Any) -> Any:
-    """The server is healthy without its guide; a header tells."""
+    """The server is healthy without its guide; headers tell that, and whether answers are a shadow's."""
 
     async def send_with_header(message: Message) -> None:
         if message["type"] == "http.response.start":
             engine = getattr(scope["app"].state, "engine_client", None)
             alive = getattr(engine, "guide_alive", False)
-            header = (b"sgl-guide", b"up" if alive else b"down")
-            message = {**message, "headers": [*message["headers"], header]}
+            shadow = getattr(getattr(engine, "sgl_config", None), "shadow", False)
+            ours = [(b"sgl-guide", b"up" if alive else b"down"), (b"sgl-shadow", b"on" if shadow else b"off")]
+            message = {**message, "headers": [*message["headers"], *ours]}
         await send(message)
 
     return send_with_header

@@ -10,7 +10,7 @@ from PIL import Image
 from vllm import RequestOutput, SamplingParams
 from vllm.exceptions import VLLMClientError
 
-from vllm_sgl.commands.explain.errors import UsageError
+from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
 from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.decide import score

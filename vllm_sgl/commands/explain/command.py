@@ -4,15 +4,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from vllm_sgl.commands.arguments import count, json_object, number, threshold
+from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain import explanation
-from vllm_sgl.commands.explain.errors import UsageError
 from vllm_sgl.commands.explain.explanation import Explanation, Said
+from vllm_sgl.commands.output import stdout_to_stderr
 from vllm_sgl.config import ALLOWED, QueryRows
 
 RETENTIONS = (0.35, 0.18, 0.09)
@@ -49,14 +50,14 @@ def add_to(commands: Any) -> None:
         metavar="R",
         help="a share of visual tokens to keep; may be repeated (default: 0.35 0.18 0.09)",
     )
-    add("--exit-threshold", type=_threshold, metavar="T", help="show the decision of a server with this")
+    add("--exit-threshold", type=threshold, metavar="T", help="show the decision of a server with this")
     add(
         "--query-rows",
         choices=get_args(QueryRows),
         metavar="ROWS",
         help=f"rows whose attention makes up importance: {ALLOWED['query_rows']}",
     )
-    add("--max-tokens", type=_count, default=32, metavar="N", help="the longest answer (default: 32)")
+    add("--max-tokens", type=count, default=32, metavar="N", help="the longest answer (default: 32)")
     add("--trust-remote-code", action="store_true", help="as for vLLM")
     add(
         "--large-args",
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
     for path in filter(None, (output, _json_file(options.json))):
         if not path.absolute().parent.is_dir():
             raise UsageError(f"{path}: expected a file in a directory that exists; make {path.parent} first")
-    with _stdout_to_stderr():
+    with stdout_to_stderr():
         explained = _explain(options)
     # Standard output belongs to the JSON where that is asked for.
     log = sys.stderr if options.json == "-" else sys.stdout
@@ -172,48 +173,10 @@ def _json_file(name: str | None) -> Path | None:
     return Path(name) if name and name != "-" else None
 
 
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """While open, what this process and the engines that it starts print goes to standard error."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def _number(text: str, allowed: str, holds: Callable[[float], bool]) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not holds(value):
-        raise argparse.ArgumentTypeError(f"expected {allowed}, received {text!r}")
-    return value
-
-
 def _retention(text: str) -> float:
     allowed = "a number in (0, 1); the answer with every visual token is always shown"
-    return _number(text, allowed, lambda value: 0 < value < 1)
-
-
-def _threshold(text: str) -> float:
-    return _number(text, "a number in [0, 1]", lambda value: 0 <= value <= 1)
-
-
-def _count(text: str) -> int:
-    return int(_number(text, "a whole number >= 1", lambda value: value >= 1 and value.is_integer()))
+    return number(text, allowed, lambda value: 0 < value < 1)
 
 
 def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected {ALLOWED['small_args']} in JSON, received {text!r}")
-    return value
+    return json_object(text, f"{ALLOWED['small_args']} in JSON")

@@ -1,0 +1,181 @@
+"""Choosing: the promise holds as often as it says, whatever is chosen; and it is worth something."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.calibrate.made_up import RETENTIONS, draw, true_loss
+from vllm_sgl.commands.calibrate import choosing
+from vllm_sgl.commands.calibrate.choosing import Promise
+from vllm_sgl.commands.calibrate.cost import SecondsCost, TokensCost
+from vllm_sgl.commands.calibrate.requests import Requests, Setting
+from vllm_sgl.decide.break_even import Costs
+
+THRESHOLDS = tuple(np.linspace(0.3, 0.99, 24))
+
+
+def choice(rng, n, promise, whole=True):
+    return choosing.choose(
+        draw(rng, n, whole), promise, TokensCost(), THRESHOLDS, seed=int(rng.integers(1 << 30))
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "confidence", "n", "whole"),
+    [(0.03, 0.9, 400, True), (0.03, 0.7, 400, True), (0.08, 0.9, 200, True), (0.05, 0.8, 500, False)],
+)
+def test_the_promise_is_broken_no_more_often_than_the_confidence_says(level, confidence, n, whole):
+    """Broken by whichever of all the settings that passed, not by the chosen one alone."""
+    rng = np.random.default_rng(0)
+    promise = Promise(level, confidence)
+    runs = 400
+    broken = found = 0
+    for _ in range(runs):
+        made = choice(rng, n, promise, whole)
+        losses = [true_loss(t.setting.retention, t.setting.threshold) for t in made.tests if t.passed]
+        broken += any(loss > level for loss in losses)
+        found += bool(losses)
+    assert broken / runs <= promise.error + 2 * math.sqrt(promise.error * confidence / runs)
+    assert found / runs > 0.6
+
+
+def test_a_best_guess_would_break_the_promise():
+    """What the tests are for: the cheapest setting whose losses at hand are small enough is too cheap."""
+    rng = np.random.default_rng(0)
+    broken = 0
+    for _ in range(200):
+        made = draw(rng, 400)
+        small = [s for s in choosing.grid(made, THRESHOLDS) if made.losses(s).mean() <= 0.03]
+        guess = min(small, key=lambda setting: TokensCost().of(made, setting))
+        broken += true_loss(guess.retention, guess.threshold) > 0.03
+    assert broken / 200 > 0.4
+
+
+def test_the_mildest_setting_is_tested_first_and_each_is_cheaper_than_those_before():
+    made = draw(np.random.default_rng(1), 300)
+    cost = TokensCost()
+    sequence = choosing.order(made, cost, THRESHOLDS)
+    costs = [cost.of(made, setting) for setting in sequence]
+    assert costs == sorted(costs, reverse=True)
+    assert len(set(costs)) == len(costs)
+    assert made.losses(sequence[0]).sum() == 0
+    assert sequence[-1] == Setting("top", 0.2, THRESHOLDS[0])
+
+
+def test_the_cheapest_of_those_that_passed_is_chosen():
+    rng = np.random.default_rng(2)
+    made = draw(rng, 3000)
+    cost = TokensCost()
+    found = choosing.choose(made, Promise(0.05, 0.9), cost, THRESHOLDS)
+    passed = [tested.setting for tested in found.tests if tested.passed]
+    assert found.chosen in passed
+    assert cost.of(made, found.chosen) == min(cost.of(made, setting) for setting in passed)
+    assert [tested.passed for tested in found.tests] == [True] * len(passed) + [False]
+    assert 0.5 * 0.05 < true_loss(found.chosen.retention, found.chosen.threshold) < 0.05
+
+
+def test_more_requests_promise_more():
+    rng = np.random.default_rng(3)
+
+    def spent(n):
+        made = draw(rng, n)
+        chosen = choosing.choose(made, Promise(0.05, 0.9), TokensCost(), THRESHOLDS).chosen
+        return 1 if chosen is None else TokensCost().of(made, chosen)
+
+    few, more, many = (np.mean([spent(n) for _ in range(20)]) for n in (150, 400, 2000))
+    assert few > more > many
+
+
+@pytest.mark.parametrize(("n", "ordering"), [(0, 0), (1, 0), (3, 1), (344, 114), (600, 200)])
+def test_a_split_has_every_request_once(n, ordering):
+    first, second = choosing.split(n, seed=5)
+    assert len(first) == ordering
+    assert sorted([*first, *second]) == list(range(n))
+    if n > 100:
+        assert list(first) != list(choosing.split(n, seed=6)[0])
+
+
+def test_the_fewest_requests_in_all():
+    promise = Promise(0.01, 0.9)
+    assert (promise.fewest_tests, promise.fewest) == (230, 344)
+    assert len(choosing.split(promise.fewest, 0)[1]) == 230
+    assert len(choosing.split(promise.fewest - 1, 0)[1]) == 229
+
+
+def test_thresholds_are_scores_rounded_down():
+    """So that the request whose score it is exits as well."""
+    made = draw(np.random.default_rng(4), 500)
+    found = choosing.scores(made)
+    assert len(found) == 60
+    assert found == sorted(found, reverse=True)
+    assert all(round(score, 4) == score for score in found)
+    assert made.exits(found[0]).sum() == 1
+    assert made.exits(found[-1]).all()
+
+
+def test_requests_that_nobody_guided_give_nothing_to_test():
+    made = draw(np.random.default_rng(5), 50)
+    none = Requests(
+        **{**vars(made), "score": np.full(50, np.nan), "pruned": {("top", 1.0): made.pruned["top", 1.0]}}
+    )
+    found = choosing.choose(none, Promise(0.1, 0.9), TokensCost())
+    assert (found.tests, found.chosen) == ((), None)
+
+
+COSTS = Costs(guide=(0.01, 0.0002), decode=0.003, prefill=((32, 0.02), (128, 0.03), (512, 0.2)), vision=0.001)
+
+
+def test_seconds():
+    made = draw(np.random.default_rng(6), 40)
+    cost = SecondsCost(COSTS)
+    plain = COSTS.large_prefill(120) + 0.001 * 100
+    guide = COSTS.guidance(100, 4)
+    pruned = COSTS.large_prefill(40) + 0.001 * 100
+    assert cost.of(made, Setting("top", 0.2, None)) == pytest.approx((guide + pruned) / plain)
+    assert cost.of(made, Setting("top", 1.0, None)) == pytest.approx(1)
+    every = cost.of(made, Setting("top", 0.2, 0.0))
+    assert every == pytest.approx((guide + COSTS.guide[0]) / plain)
+    tokens = np.array([1.0, 32, 33, 128, 400, 512, 2000])
+    assert cost.prefill(tokens) == pytest.approx([COSTS.large_prefill(int(count)) for count in tokens])
+
+
+def test_what_is_left_alone_costs_what_it_cost():
+    made = draw(np.random.default_rng(7), 40)
+    alone = Requests(**{**vars(made), "guided": np.zeros(40)})
+    assert SecondsCost(COSTS).of(alone, Setting("top", 0.2, None)) == pytest.approx(1)
+
+
+def test_tokens():
+    made = draw(np.random.default_rng(8), 100)
+    assert TokensCost().of(made, Setting("top", 0.2, None)) == pytest.approx(0.2)
+    exits = made.exits(0.6).mean()
+    assert TokensCost().of(made, Setting("top", 0.5, 0.6)) == pytest.approx((1 - exits) * 0.5)
+
+
+def test_losses_are_those_of_who_answers():
+    made = draw(np.random.default_rng(9), 200)
+    for retention in (1.0, *RETENTIONS):
+        exits = made.score >= 0.4
+        expected = [
+            small if out else large
+            for out, small, large in zip(
+                exits, made.small_loss, made.pruned["top", retention].loss, strict=True
+            )
+        ]
+        assert made.losses(Setting("top", retention, 0.4)).tolist() == expected
+        assert (
+            made.losses(Setting("top", retention, None)).tolist()
+            == made.pruned["top", retention].loss.tolist()
+        )
+
+
+def test_requests_survive_json():
+    made = draw(np.random.default_rng(10), 30)
+    some = made.some(np.array([3, 3, 7]))
+    again = Requests.parse(some.as_json())
+    assert len(again) == 3
+    assert again.score == pytest.approx(some.score, abs=1e-6)
+    assert again.pruned.keys() == made.pruned.keys()
+    for setting in choosing.grid(made, [0.5]):
+        assert again.losses(setting) == pytest.approx(some.losses(setting))
