@@ -21,6 +21,10 @@ _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 
+#: How an image's grid and its thumbnail or base image rank against each other where importance is carried
+#: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
+Views = Literal["joint", "separate", "finest"]
+
 #: Settings that are on or off. Elsewhere Python would take true for the number 1.
 _SWITCHES = ("shadow", "enabled")
 

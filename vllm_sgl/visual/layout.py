@@ -25,12 +25,19 @@ class View:
     across: Spans | None = None
     down: Spans | None = None
 
+    @property
+    def spans(self) -> tuple[Spans, Spans]:
+        """Of the map's rows and of its columns."""
+        rows, columns = self.tokens.shape
+        return (
+            even(rows) if self.down is None else self.down,
+            even(columns) if self.across is None else self.across,
+        )
+
     def boxes(self) -> npt.NDArray[np.float64]:
         """float64 [down, across, 4]: x0, y0, x1, y1 in shares of the image, cut off at its border."""
-        rows, columns = self.tokens.shape
-        x = even(columns) if self.across is None else self.across
-        y = even(rows) if self.down is None else self.down
-        boxes = np.empty((rows, columns, 4))
+        y, x = self.spans
+        boxes = np.empty((*self.tokens.shape, 4))
         boxes[..., 0::2], boxes[..., 1::2] = x[None], y[:, None]
         return boxes.clip(0, 1)
 
