@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         examples = (example("test", number) for number in range(options.questions))
         measured = measure(large, guides, examples)
         found += [one.row(large.name, setting) for setting, one in measured.items()]
-    report.print_table(found)
+    report.print_table({name: value for name, value in row.items() if name != "right"} for row in found)
     if options.out is not None:
         report.write_json(options.out, environment, found)
 

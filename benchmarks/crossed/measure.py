@@ -54,6 +54,7 @@ class Measured:
             "questions": len(self.right),
             "accuracy": float(np.mean(self.right)),
             "accuracy_se": float(np.std(self.right, ddof=1) / len(self.right) ** 0.5),
+            "right": "".join(str(int(right)) for right in self.right),  # question by question
         }
 
 
