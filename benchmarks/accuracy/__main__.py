@@ -62,13 +62,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace, questions: list[Question]) -> list[Setting]:
-    boxes = any(question.boxes for question in questions)
     local = Path(options.large, "model.safetensors").is_file()
     possible = [
         name
         for name, method in METHODS.items()
         if not (options.base_url and method.ranking)
-        and (name != "box" or boxes)
+        and any(map(method.asks, questions))
         and (local or not method.outside)
     ]
     methods = options.methods or possible
@@ -76,8 +75,9 @@ def _settings(options: argparse.Namespace, questions: list[Question]) -> list[Se
     if refused := [name for name in methods if name not in possible]:
         raise UsageError(
             f"--methods {' '.join(refused)}: not possible here. Rankings need engines in this process (no "
-            f"--base-url), box needs answer_boxes in the data, {', '.join(outside)} need LARGE to be a local "
-            f"checkpoint directory with one model.safetensors. Possible: {' '.join(possible)}"
+            f"--base-url), box needs answer_boxes in the data, frames needs questions of several images, "
+            f"{', '.join(outside)} need LARGE to be a local checkpoint directory with one model.safetensors. "
+            f"Possible: {' '.join(possible)}"
         )
     if options.base_url and options.positions:
         raise UsageError("--positions: they are the server's own; start it with --sgl-positions instead")

@@ -14,7 +14,7 @@ from vllm_sgl.commands.calibrate.data import Question
 from .asking import Ask
 from .ranking_guide import RankingGuide
 from .rankings import Rankings
-from .settings import Setting
+from .settings import METHODS, Setting
 from .store import Store
 
 
@@ -45,7 +45,7 @@ class Answerer:
                 self._answer_here({setting: missing.pop(setting) for setting in here}, positions, bar)
 
     def _missing(self, setting: Setting) -> list[Ask]:
-        asked = (q for q in self._questions if q.boxes or setting.method != "box")
+        asked = (q for q in self._questions if METHODS[setting.method].asks(q))
         return [
             Ask(question, setting, self._tiling, self._options.max_tokens)
             for question in asked

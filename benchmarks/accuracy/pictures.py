@@ -28,6 +28,7 @@ _STYLES = {
     "tome": (YELLOW, "h"),
     "downsample": (ORANGE, "v"),
     "random": (GREY, "x"),
+    "frames": (GREY, "+"),
 }
 _NAMES = {
     "sgp": "SGP (small model's attention)",
@@ -40,6 +41,7 @@ _NAMES = {
     "tome": "ToMe (merged in the encoder)",
     "downsample": "image downsampled",
     "random": "random pruning",
+    "frames": "random frames",
 }
 _CYCLE = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK, GREY)
 _METRIC_NAMES = {"exact": "exact match", "vqa": "VQA accuracy", "anls": "ANLS"}

@@ -29,11 +29,11 @@ class Rankings:
 
     Args:
         questions: all that may be asked about.
-        large: checkpoint directory of the large model; all but "random" and "box" run it in transformers,
-            float32.
+        large: checkpoint directory of the large model; all but "random", "frames" and "box" run it in
+            transformers, float32.
         cache: JSON Lines file where those are kept.
         max_tokens: the longest answer; the oracle's query rows run over the large model's own.
-        seed: of "random", together with the question's id.
+        seed: of "random" and "frames", together with the question's id.
     """
 
     def __init__(
@@ -63,7 +63,12 @@ class Rankings:
             prompt: the rendered prompt. counts: visual tokens of each image.
         """
         if ranking == "random":
-            return self._random(id, counts)
+            return list(self._random(id, sum(counts)).split(list(counts)))
+        if ranking == "frames":
+            return [
+                value.expand(count)
+                for value, count in zip(self._random(id, len(counts)), counts, strict=True)
+            ]
         if ranking == "box":
             return box_importance(self._questions[id], self._tiling)
         with self._computing:  # one at a time: a forward pass takes every core
@@ -74,10 +79,10 @@ class Rankings:
                     print(json.dumps({"ranking": ranking, "question": id, "importance": values}), file=file)
             return self._known[ranking, id]
 
-    def _random(self, id: str, counts: Sequence[int]) -> list[torch.Tensor]:
+    def _random(self, id: str, count: int) -> torch.Tensor:
         digest = hashlib.sha256(f"{self._seed}/{id}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        return list(torch.rand(sum(counts), generator=generator).split(list(counts)))
+        return torch.rand(count, generator=generator)
 
     def merged_answer(self, prompt: Any, retention: float, counts: Sequence[int]) -> OutsideAnswer:
         """What the large model answers about merged visual tokens, by ToMe."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .data import Question
+
 
 @dataclass(frozen=True)
 class Method:
@@ -19,12 +21,23 @@ class Method:
     ranking: str | None = None
     outside: bool = False
 
+    def asks(self, question: Question) -> bool:
+        """Whether it means anything for a question."""
+        if self.ranking == "box":
+            return bool(question.boxes)
+        return self.ranking != "frames" or len(question.images) > 1
+
 
 METHODS = {
     "full": Method("the large model with every visual token"),
     "small": Method("the small model alone, and its exit score (an exit threshold of 0)"),
     "sgp": Method("pruned by the small model's attention: SGL", prunes=True),
     "random": Method("as many visual tokens, drawn at random", prunes=True, ranking="random"),
+    "frames": Method(
+        "whole images in random order, as many visual tokens (questions of several images)",
+        prunes=True,
+        ranking="frames",
+    ),
     "downsample": Method(
         "the image resized to as many visual tokens or fewer (whole tiles, so one at least)", reduces=True
     ),

@@ -118,7 +118,7 @@ class _Summariser:
         if setting.exit_threshold is not None or any(records.keys() - known for known in needed):
             return None
         own = 0.0
-        if method not in ("full", "small", "sgp", "random", "downsample", "blind"):
+        if method not in ("full", "small", "sgp", "random", "frames", "downsample", "blind"):
             spent = [self._cost.baseline(method, record) for record in records.values()]
             if None in spent:  # the method is no real one
                 return None

@@ -9,8 +9,10 @@ from PIL import Image
 
 from tools.internvl_reference.tiling import Tiling
 from tools.sign_reading import example, write
+from tools.sign_reading.clips import FRAMES, SIGNS, clip
+from tools.sign_reading.crowd import crowded
 from tools.sign_reading.scene import CELL, TILE, paint
-from tools.sign_reading.split import STYLES
+from tools.sign_reading.split import GRIDS, STYLES, write_examples
 from tools.sign_reading.training.sizes import SMALL, config, tokenizer
 
 EXAMPLES = [example("test", number) for number in range(60)]
@@ -98,3 +100,47 @@ def test_written_files(tmp_path):
 def test_an_unknown_split_is_refused(tmp_path):
     with pytest.raises(ValueError, match="train, test; got 'dev'"):
         write("dev", 1, tmp_path)
+
+
+def test_a_crowded_scene_asks_for_the_only_sign_of_its_colour():
+    for number in range(20):
+        made = crowded(number, 12)
+        (scene,) = made.scenes
+        assert len(scene.signs) == 12
+        (index,) = made.question.signs
+        asked = scene.signs[index]
+        assert made.question.answer == asked.code
+        assert f" {asked.colour} sign" in made.question.text
+        assert [sign.colour for sign in scene.signs].count(asked.colour) == 1
+        assert len({sign.code for sign in scene.signs}) == 12
+        assert scene.grid in GRIDS["test"]
+
+
+def test_a_clip_shows_each_sign_in_one_frame_or_in_two_that_follow_each_other():
+    lengths = set()
+    for number in range(20):
+        made = clip(number)
+        assert [scene.size for scene in made.scenes] == [(TILE, TILE)] * FRAMES
+        assert len({(scene.background, scene.seed) for scene in made.scenes}) == 1
+        assert max(len(scene.signs) for scene in made.scenes) <= 2
+        frames: dict[tuple[str, str], list[int]] = {}
+        for frame, scene in enumerate(made.scenes):
+            for sign in scene.signs:
+                frames.setdefault((sign.colour, sign.code), []).append(frame)
+        assert len(frames) == SIGNS == len({colour for colour, _ in frames})
+        for shown in frames.values():
+            assert shown == list(range(shown[0], shown[-1] + 1))
+            lengths.add(len(shown))
+        (asked,) = (key for key in frames if key[1] == made.question.answer)
+        assert f" {asked[0]} sign" in made.question.text
+        assert [box[0] for box in made.answer_boxes()] == frames[asked]
+    assert lengths == {1, 2}
+
+
+def test_examples_of_any_kind_are_written_alike(tmp_path):
+    path = write_examples([clip(0), crowded(0, 12)], "mixed", tmp_path)
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert (first["id"], len(first["images"])) == ("mixed-00000", FRAMES)
+    assert (second["id"], len(second["images"])) == ("mixed-00001", 1)
+    with Image.open(tmp_path / first["images"][3]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(paint(clip(0).scenes[3])))

@@ -1,6 +1,7 @@
 """Splits: what each may contain, and how one is written to disk."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,16 +85,20 @@ def write(split: str, count: int, directory: Path) -> Path:
     """
     if split not in STYLES:
         raise ValueError(f"split must be one of {', '.join(STYLES)}; got {split!r}")
+    return write_examples((example(split, number) for number in range(count)), split, directory)
+
+
+def write_examples(examples: Iterable[Example], name: str, directory: Path) -> Path:
+    """The same for any examples; `name` begins the names of files and questions."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number in range(count):
-        made = example(split, number)
+    for number, made in enumerate(examples):
         names = []
         for image, scene in enumerate(made.scenes):
-            names.append(f"{split}-{number:05}-{image}.png")
+            names.append(f"{name}-{number:05}-{image}.png")
             paint(scene).save(directory / names[-1])
         line = {
-            "id": f"{split}-{number:05}",
+            "id": f"{name}-{number:05}",
             "images": names,
             "question": made.question.text,
             "answers": [made.question.answer],
