@@ -24,12 +24,12 @@ def python_of(client: str, requirement: str | None) -> str:
     python, done = folder / "bin" / "python", folder / "installed"
     if not done.is_file() or done.read_text() != requirement:
         print(f"installing {requirement} in {folder}", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        # On top of what is here: some ask for torch, of which there is a build for this machine.
-        own = subprocess.check_output(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-        )
-        (Path(own.decode().strip()) / "below.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        venv.create(folder, clear=True)
+        # On top of what is here: pip itself, and torch, of which there is a build for this machine. Not by a
+        # plain line, which would leave out what the .pth files there do.
+        below = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})"
+        where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        Path(subprocess.check_output(where, text=True).strip(), "below.pth").write_text(below + "\n")
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", requirement], check=True
         )
