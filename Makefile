@@ -8,7 +8,7 @@ ARGS =
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test hard soak lint docs-check format demo seams clean
+.PHONY: help install check test hard soak lint docs-check format demo clients seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: install ## fix what `make lint` can fix by itself
 
 demo: install ## serve a pair, ask it about test images with and without SGL, explain one answer (demo-out/)
 	$(BIN)/python -m examples.demo $(ARGS)
+
+clients: install ## stock clients against one server (build/clients); ARGS="litellm guidellm" for some of them
+	$(BIN)/python -m examples.clients $(ARGS)
 
 seams: install ## name what another vLLM release changes for us: VERSION=0.33.0
 	@test -n "$(VERSION)" || { echo 'make seams: expected a release of vLLM: VERSION=0.33.0' >&2; exit 2; }

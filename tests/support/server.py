@@ -49,12 +49,14 @@ def vllm(*arguments: str) -> list[str]:
 def run_vllm(
     *arguments: str, timeout: float = 120, inside: Callable[[list[str]], list[str]] = list
 ) -> subprocess.CompletedProcess[str]:
-    """``vllm ...`` to its end; stdout and stderr in one. Nothing it started outlives it.
+    """``vllm ...`` to its end. inside: wraps the command line."""
+    return run_command(inside(vllm(*arguments)), timeout)
 
-    inside: wraps the command line.
-    """
+
+def run_command(command: list[str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """A command to its end; stdout and stderr in one. Nothing it started outlives it."""
     process = subprocess.Popen(
-        inside(vllm(*arguments)),
+        command,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
