@@ -156,21 +156,6 @@ async def test_broken_request_is_left_to_vllm(body):
     assert (app.about.tools, app.about.beam_search, app.about.token_ids) == (False, False, False)
 
 
-@pytest.mark.parametrize(
-    ("headers", "ours"),
-    [
-        ([], []),
-        ([(b"accept", b"*/*"), (b"sglang-x", b"1"), (b"x-sgl-retention", b"1")], []),
-        ([(b"SGL-Retention", b"0.2"), (b"sgl_x", b"\xff")], [("sgl-retention", "0.2"), ("sgl_x", "\xff")]),
-        ([(b"sgl-enabled", b"0"), (b"sgl-enabled", b"1")], [("sgl-enabled", "0"), ("sgl-enabled", "1")]),
-    ],
-)
-async def test_headers_of_ours_are_noted(headers, ours):
-    app = App([b"{}"])
-    await post(app, scope={"headers": headers})
-    assert app.about.headers == ours
-
-
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_who_wants_to_see_token_ids(wanted):
     app = App([b"{}"])

@@ -3,6 +3,7 @@
 import pytest
 from vllm.exceptions import VLLMValidationError
 
+from tests.support.asgi import App, post
 from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.requested import options_of
@@ -172,3 +173,18 @@ def test_everything_that_was_asked_comes_together():
     assert options == RequestOptions(
         retention=0.4, exit_threshold=None, guide_tokens=9, query_rows="prompt", policy="top", profile="fast"
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "ours"),
+    [
+        ([], []),
+        ([(b"accept", b"*/*"), (b"sglang-x", b"1"), (b"x-sgl-retention", b"1")], []),
+        ([(b"SGL-Retention", b"0.2"), (b"sgl_x", b"\xff")], [("sgl-retention", "0.2"), ("sgl_x", "\xff")]),
+        ([(b"sgl-enabled", b"0"), (b"sgl-enabled", b"1")], [("sgl-enabled", "0"), ("sgl-enabled", "1")]),
+    ],
+)
+async def test_headers_of_ours_are_noted(headers, ours):
+    app = App([b"{}"])
+    await post(app, scope={"headers": headers})
+    assert app.about.headers == ours
