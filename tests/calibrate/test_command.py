@@ -13,7 +13,8 @@ from vllm_sgl import cli
 from vllm_sgl.commands.calibrate import asking
 from vllm_sgl.commands.calibrate.backends import Reply
 from vllm_sgl.commands.calibrate.requests import Requests
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.options import RequestOptions
 
 COUNT = 240
 
