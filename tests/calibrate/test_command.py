@@ -13,7 +13,8 @@ from vllm_sgl import cli
 from vllm_sgl.commands.calibrate import asking
 from vllm_sgl.commands.calibrate.backends import Reply
 from vllm_sgl.commands.calibrate.requests import Requests
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.options import RequestOptions
 
 COUNT = 240
 
@@ -131,9 +132,9 @@ def test_the_cheapest_setting_that_can_be_promised(pair, questions, tmp_path, ca
     assert "promised: at most 5 %, with 90 % confidence" in text
     assert ("the large model's own answer" in text) is not answers
     (profile,) = re.findall(r"--sgl-profile calibrated='(.*)'", text)
-    RequestOptions.parse(
-        {f"sgl_{key}": value for key, value in json.loads(profile).items()}, SGLConfig(small="S")
-    )
+    assert SGLConfig.parse({"small": "S", "profiles": {"calibrated": json.loads(profile)}}).profiles == {
+        "calibrated": chosen
+    }
     with Image.open(out / "calibration.png") as picture:
         assert picture.width > 1500
     assert len(Requests.parse(json.loads((out / "requests.json").read_text()))) == COUNT

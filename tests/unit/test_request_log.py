@@ -12,10 +12,11 @@ from vllm import SamplingParams
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
-from vllm_sgl.config import RequestOptions, SGLConfig
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Answer, Report
 from vllm_sgl.engine import asked, request_log
 from vllm_sgl.engine.request_log import RequestLog
+from vllm_sgl.options import RequestOptions
 from vllm_sgl.serve.flags import fold
 
 PROMPT = {"prompt": "<image> What is it?", "prompt_token_ids": [1, 2, 3]}

@@ -104,6 +104,7 @@ def _over_retention(axis: Axes, calibration: Calibration) -> None:
     axis.set(
         xlabel="visual tokens kept", ylabel="relative to the large model alone", title="Cost over retention"
     )
+    axis.set_xlim(0, 1.05)
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(fontsize=8.5)
