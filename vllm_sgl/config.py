@@ -31,7 +31,7 @@ QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last
 
 #: How an image's grid and its thumbnail or base image rank against each other where importance is carried
 #: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
-Views = Literal["joint", "separate", "finest"]
+Views = Literal["auto", "joint", "separate", "finest"]
 
 #: Settings that are on or off. Elsewhere Python would take true for the number 1.
 _SWITCHES = ("shadow", "log_text", "enabled")
@@ -46,7 +46,7 @@ ALLOWED = {
     "consistency_retention": "a number in (0, 1]",
     "policy": "the name of a policy, such as 'top' or 'tiles', or 'auto'",
     "positions": "'original' or 'packed'",
-    "views": "'joint', 'separate' or 'finest'",
+    "views": "'auto', 'joint', 'separate' or 'finest'",
     "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
@@ -124,7 +124,7 @@ class SGLConfig(_Settings):
         "original", description="position ids of kept visual tokens"
     )
     views: Views = Field(
-        "joint",
+        "auto",
         description="how thumbnails rank against grids where the small model cuts images otherwise than the "
         "large one",
     )

@@ -63,7 +63,8 @@ def layouts(engines, size):
 
 
 def carried(engines, sizes, importance):
-    """By boxes alone, token by token: as a density that is averaged over each of the large model's boxes."""
+    """By boxes alone, token by token: as a density that is averaged over each of the large model's boxes.
+    Where only the large model has a thumbnail, that comes last."""
     found = []
     for size, values in zip(sizes, importance, strict=True):
         own, theirs = layouts(engines, size)
@@ -74,6 +75,9 @@ def carried(engines, sizes, importance):
             unit = nominal(senders[0])
             for token, box in zip(view.tokens.flatten(), view.boxes().reshape(-1, 4), strict=True):
                 out[token] = unit / nominal(view) * sum(mass(sender, values, box) for sender in senders)
+        finest = out[theirs.views[0].tokens]
+        for view in theirs.views[1:] if not alike else ():
+            out[view.tokens] *= finest[finest > 0].min() / out[view.tokens].max() / 2
         for view in theirs.views:
             for row in view.tokens:
                 if row[-1] + 1 < len(out) and not any(row[-1] + 1 in other.tokens for other in theirs.views):
@@ -185,7 +189,7 @@ async def test_ranking_of_views(engines, prompts):
         try:
             result = await engines.look(prompts[0])
         finally:
-            engines.guide._views = "joint"
+            engines.guide._views = "auto"
         transfer = Transfer(*layouts(engines, SIZES[0][0]))
         expected = transfer.importance(result.own.importance[0], views)
         torch.testing.assert_close(result.importance[0], expected)
@@ -207,11 +211,12 @@ async def test_a_request_that_has_images_cut_otherwise(engines, kind):
         return
     renderer = engines.renderer
     tokens = renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
-    params = ChatParams(**_CHAT, mm_processor_kwargs=settings)
-    size = (400, 300)
+    size, chat = (400, 300), ChatParams(**_CHAT)
     messages = [user("Who?", random_image(5, *size))]
-    _, (prompt,) = renderer.render_chat([messages], params, tokens)
-    _, (usual,) = renderer.render_chat([messages], ChatParams(**_CHAT), tokens)
+    # As a server hands a request's settings on.
+    extras = {"mm_processor_kwargs": settings}
+    _, (prompt,) = renderer.render_chat([messages], chat, tokens, prompt_extras=extras)
+    _, (usual,) = renderer.render_chat([messages], chat, tokens)
     assert visual_counts(prompt) < visual_counts(usual)
     result = await engines.look(prompt)
     own, model = await small_prompt(engines, prompt), engines.small.model_config

@@ -82,8 +82,9 @@ def streamed_chat(server):
         )
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    (report,) = [chunk.sgl for chunk in chunks if hasattr(chunk, "sgl")]
-    return text, report
+    first, last = [chunk.sgl for chunk in chunks if hasattr(chunk, "sgl")]
+    assert first == last
+    return text, last
 
 
 def responses(server):

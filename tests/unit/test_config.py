@@ -23,7 +23,7 @@ def test_defaults_are_those_of_the_contract():
         "policy": "top",
         "consistency_retention": 0.05,
         "positions": "original",
-        "views": "joint",
+        "views": "auto",
         "small_memory": "auto",
         "small_args": {},
         "feature_cache": "auto",

@@ -111,7 +111,7 @@ def test_a_grid_for_tiles_and_a_thumbnail():
     """The thumbnail's tokens rank by density: as the mean of the tokens that they cover."""
     target = LAYOUTS["twelve tiles"]
     values = importance(grid(64, 48))
-    found = Transfer(grid(64, 48), target).importance(values)
+    found = Transfer(grid(64, 48), target).importance(values, "joint")
     tiles, thumbnail = (found[view.tokens] for view in target.views)
     torch.testing.assert_close(thumbnail, tiles.view(8, 3, 8, 4).mean((1, 3)))
 
@@ -153,7 +153,7 @@ def test_views_that_rank_apart(source, retention):
     # Inside a view the order stays.
     for view in target.views:
         orders = [order[np.isin(order.numpy(), view.tokens)] for order in (joint, separate, finest)]
-        own = transfer.importance(values)
+        own = transfer.importance(values, "joint")
         for order in orders[1:]:
             torch.testing.assert_close(own[order], own[orders[0]])
 
@@ -166,6 +166,21 @@ def test_ranking_apart_leaves_the_finest_view_as_it_is():
         torch.testing.assert_close(
             transfer.importance(values, views)[fine], transfer.importance(values)[fine]
         )
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "same_as"),
+    [
+        ("four tiles", "twelve tiles", "joint"),
+        ("anyres", "four tiles", "joint"),
+        ("tile", "twelve tiles", "finest"),
+    ],
+)
+def test_views_rank_as_the_guide_saw_them_where_it_saw_as_many(source, target, same_as):
+    transfer, values = Transfer(LAYOUTS[source], LAYOUTS[target]), importance(LAYOUTS[source])
+    torch.testing.assert_close(transfer.importance(values), transfer.importance(values, same_as))
+    other = {"joint": "finest", "finest": "joint"}[same_as]
+    assert not transfer.importance(values).equal(transfer.importance(values, other))
 
 
 def test_padding_has_neither_to_give_nor_to_get():
@@ -182,7 +197,7 @@ def test_padding_has_neither_to_give_nor_to_get():
 def test_nothing_but_separators():
     """Of a very thin image LLaVA-OneVision may leave no token in the grid's rows."""
     bare = Layout(7, (View(np.empty((3, 0), dtype=np.int64)), View(np.arange(4).reshape(2, 2))))
-    found = Transfer(grid(2, 2), bare).importance(torch.arange(4.0))
+    found = Transfer(grid(2, 2), bare).importance(torch.arange(4.0), "joint")
     assert found.tolist() == [0, 1, 2, 3, 3, 0, 0]
     nothing = Layout(3, (View(np.empty((3, 0), dtype=np.int64)),))
     for views in ("joint", "separate", "finest"):

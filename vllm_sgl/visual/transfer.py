@@ -68,7 +68,7 @@ class Transfer:
             for shape, parts in self._overlaps
         ]
 
-    def importance(self, importance: torch.Tensor, views: Views = "joint") -> torch.Tensor:
+    def importance(self, importance: torch.Tensor, views: Views = "auto") -> torch.Tensor:
         """How important each visual token of the target is.
 
         Args:
@@ -76,7 +76,9 @@ class Transfer:
             views: how the target's views rank against each other. "joint": by density, as they come.
                 "separate": every view keeps the same share of its tokens; a token's value is that of the
                 finest view's token of the same rank. "finest": no token of another view before all of the
-                finest one that have any importance.
+                finest one that have any importance. "auto": "joint" where both models show the image equally
+                often, so that the guide's own attention ranks the views, and "finest" otherwise, which is
+                measured to be better there (``benchmarks/results/crossed-tilings.json``).
 
         Returns:
             float32 [visual tokens of the target]; 0 where nothing was carried.
@@ -85,6 +87,8 @@ class Transfer:
             ValueError: for another number of importances than the source has visual tokens.
         """
         found = [mass * factors for mass, factors in zip(self.masses(importance), self._factors, strict=True)]
+        if views == "auto":
+            views = "joint" if self._alike else "finest"
         if found and views != "joint":
             rank = {"separate": _as_ranked, "finest": _below}[views]
             found[1:] = [rank(values, found[0]) for values in found[1:]]
@@ -105,11 +109,15 @@ class Transfer:
             )
 
     @cached_property
+    def _alike(self) -> bool:
+        """Whether both models show the image equally often."""
+        return len(_shown(self.source)) == len(_shown(self.target))
+
+    @cached_property
     def _sources(self) -> list[list[View]]:
         """For each view of the target, the source's views that go there."""
-        source, target = _shown(self.source), _shown(self.target)
-        alike = len(source) == len(target)
-        return [[source[number]] if alike else source for number in range(len(target))]
+        source = _shown(self.source)
+        return [[source[number]] if self._alike else source for number in range(len(_shown(self.target)))]
 
     @cached_property
     def _overlaps(self) -> list[tuple[tuple[int, ...], list[tuple[View, Values, Values]]]]:
