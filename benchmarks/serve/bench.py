@@ -33,7 +33,8 @@ class Run:
     exit_share: of requests that ended with the small model's answer. scored_share: that went through the
     consistency pass. kept_tokens: visual tokens per request that reached the large model, None where none did
     or the server is plain. guide_seconds: mean, None where no guide ran. cached_share: of prompt tokens that
-    the prefix cache knew. busy_share: of requests left alone because the guide was full. right: what each
+    the prefix cache knew. encoded_share: of all tiles, those that the large model's encoder was given; None
+    where the server is plain. busy_share: of requests left alone because the guide was full. right: what each
     answer is worth, from 0 to 1; None where nobody knows.
     """
 
@@ -51,6 +52,7 @@ class Run:
     guide_seconds: float | None
     cached_share: float
     busy_share: float = 0.0
+    encoded_share: float | None = None
     right: tuple[float, ...] | None = None
 
 
@@ -154,6 +156,7 @@ def read(
     least, most = _kept(step, requests, reached, busy) if sgl else (0, 0)
     if not least <= kept_tokens <= most:
         raise BenchmarkError(f"{step}: expected {least} to {most} kept tokens, counted {kept_tokens}")
+    tiles = grown("sgl:tiles_total", kind="seen")
     guided, queried = grown("sgl:guide_seconds_count"), grown("vllm:prefix_cache_queries_total")
     return Run(
         step=step,
@@ -171,6 +174,7 @@ def read(
         guide_seconds=after.since(before, "sgl:guide_seconds_sum") / guided if guided else None,
         cached_share=grown("vllm:prefix_cache_hits_total") / queried if queried else 0.0,
         busy_share=busy / len(requests),
+        encoded_share=grown("sgl:tiles_total", kind="encoded") / tiles if tiles else None,
         right=_right(result["generated_texts"], requests) if preset.asked.known else None,
     )
 

@@ -61,14 +61,17 @@ class Point:
         return fmean(values) if values else None
 
     def ideal(self, times: Times) -> float:
-        """By the cost model, with the exits that were measured."""
-        shares = self.mean("exit_share"), self.mean("scored_share")
-        return times(self.clients).ideal(self.setting, *shares)
+        """By the cost model, with the exits and the encoded tiles that were counted."""
+        return times(self.clients).ideal(self.setting, *self._shares)
 
     def parts(self, times: Times) -> dict[str, float]:
-        """Seconds per request by the cost model, with the exits that were measured."""
-        shares = self.mean("exit_share"), self.mean("scored_share")
-        return times(self.clients).parts(self.setting, *shares)
+        """Seconds per request by the cost model, with the exits and the encoded tiles that were counted."""
+        return times(self.clients).parts(self.setting, *self._shares)
+
+    @property
+    def _shares(self) -> tuple[float, float, float | None]:
+        exits, scored = self.mean("exit_share"), self.mean("scored_share")
+        return exits or 0.0, scored or 0.0, self.mean("encoded_share")
 
 
 def points(runs: Sequence[Run]) -> list[Point]:
@@ -175,6 +178,7 @@ def _row(
         "requests_per_s": throughput,
         "kept_tokens": point.mean("kept_tokens"),
         "exit_share": point.mean("exit_share"),
+        "encoded_share": point.mean("encoded_share"),
         "busy_share": point.mean("busy_share"),
         "cached_share": point.mean("cached_share"),
         "guide_seconds": point.mean("guide_seconds"),

@@ -49,6 +49,7 @@ def _speeds(rows: Iterable[dict[str, Any]], found: Sequence[CurvePoint]) -> Iter
             "left alone %": round(100 * row["busy_share"]),
             "clients": row["clients"],
             "kept": row["kept_tokens"],
+            "encoded %": None if row["encoded_share"] is None else round(100 * row["encoded_share"]),
             **({"accuracy %": accuracy[row["setting"]]} if accuracy else {}),
             "requests/s": _short(row["requests_per_s"]),
             "throughput": _spread(by_name["throughput"]),

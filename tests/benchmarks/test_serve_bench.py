@@ -34,6 +34,9 @@ sgl:requests_total{{decision="bypass",reason="retention_1_without_exit"}} {bypas
 # TYPE sgl:visual_tokens counter
 sgl:visual_tokens_total{{kind="kept"}} {kept}
 sgl:visual_tokens_total{{kind="seen"}} 99999
+# TYPE sgl:tiles counter
+sgl:tiles_total{{kind="seen"}} {10 * (guided + bypass)}
+sgl:tiles_total{{kind="encoded"}} {4 * prune + 10 * bypass}
 # TYPE sgl:guide_seconds histogram
 sgl:guide_seconds_sum {seconds}
 sgl:guide_seconds_count {guided}
@@ -63,6 +66,7 @@ def test_a_load_with_exits():
     after = counters(exit=6, prune=4, kept=4 * 627, scores=9, seconds=3.0, hits=0)
     run = reading(EXITS, after, before)
     assert (run.exit_share, run.scored_share, run.kept_tokens, run.guide_seconds) == (0.25, 0.75, 627, 0.5)
+    assert run.encoded_share == 0.3
     assert (run.throughput, run.ttft_median, run.ttft_p99) == (2.5, 0.1, 0.2)
     assert (run.e2e_median, run.e2e_p99, run.requests, run.first, run.right) == (0.3, 0.4, 4, 0, None)
 
@@ -70,6 +74,7 @@ def test_a_load_with_exits():
 def test_plain():
     run = reading(PLAIN, counters(hits=50))
     assert (run.exit_share, run.kept_tokens, run.guide_seconds, run.cached_share) == (0, None, None, 0.25)
+    assert run.encoded_share is None
 
 
 def test_all_exit():

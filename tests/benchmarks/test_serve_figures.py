@@ -59,12 +59,23 @@ def test_cost_model():
     assert TIMES.ideal(EXIT, exit_share=0.5, scored_share=1) == pytest.approx(plain / half)
     assert TIMES.ideal(EXIT, exit_share=1, scored_share=1) == pytest.approx(plain / 0.1)
     assert TIMES.ideal(Setting(exits=True), exit_share=0, scored_share=1) == pytest.approx(plain / 1.1)
+    closed = 0.06 + 0.25 * 0.1 + 0.4
+    assert TIMES.ideal(PRUNE, encoded_share=0.25) == pytest.approx(plain / closed)
 
 
 def test_parts_say_where_time_goes():
     parts = TIMES.parts(EXIT, exit_share=0.5, scored_share=0.75)
     assert tuple(parts) == PARTS
     assert list(parts.values()) == pytest.approx([0.01, 0.05, 0.03, 0.05, 0.2])
+    encoded = TIMES.parts(EXIT, exit_share=0.5, scored_share=0.75, encoded_share=0.3)
+    assert list(encoded.values()) == pytest.approx([0.01, 0.05, 0.03, 0.03, 0.2])
+
+
+def test_the_ideal_counts_the_tiles_that_were_encoded():
+    runs = [run(), run(PRUNE, throughput=1.5, encoded_share=0.5), run(group=1)]
+    (row,) = figures.rows(runs, times)
+    assert row["encoded_share"] == 0.5
+    assert row["ideal"] == pytest.approx(1 / (0.06 + 0.05 + 0.4))
 
 
 def test_a_ratio_is_to_the_mean_of_the_plain_runs_around_it():
