@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .data import Question
+from vllm_sgl.commands.calibrate.data import Question
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TextIO
 
 from vllm_sgl.commands.calibrate.metrics import exact_match
@@ -16,6 +17,8 @@ from .picture_questions import PictureQuestion
 
 #: Requests at once in the second part.
 CLIENTS = 4
+#: And so many before the next setting has its turn.
+GROUP = 2 * CLIENTS
 #: Requests of a setting in each part, at least: few questions are asked again.
 LEAST = 5
 
@@ -53,8 +56,13 @@ class Measured:
         return found
 
     @property
+    def score(self) -> int:
+        """Questions that every request got right."""
+        return self.known - len(self.wrong)
+
+    @property
     def right(self) -> str:
-        return f"{self.known - len(self.wrong)} of {self.known}" if self.known else "-"
+        return f"{self.score} of {self.known}" if self.known else "-"
 
     @property
     def exits(self) -> float:
@@ -86,16 +94,25 @@ def measure(
             measured.replies.append((question, reply))
             measured.seconds.append(seconds)
             progress.one("one at a time")
+    spent = [0.0] * len(settings)
     with ThreadPoolExecutor(CLIENTS) as clients:
-        for measured, (_, options) in zip(found, settings, strict=True):
-            began = time.perf_counter()
-            replies = clients.map(lambda question, options=options: asker.ask(question, options)[0], asked)
-            for question, reply in zip(asked, replies, strict=True):
-                measured.replies.append((question, reply))
-                progress.one(f"{CLIENTS} at once")
-            measured.rate = len(asked) / (time.perf_counter() - began)
+        for begin in range(0, len(asked), GROUP):
+            for place, (measured, (_, options)) in enumerate(zip(found, settings, strict=True)):
+                began = time.perf_counter()
+                group = asked[begin : begin + GROUP]
+                ask = partial(_answer, asker, options)
+                for question, reply in zip(group, clients.map(ask, group), strict=True):
+                    measured.replies.append((question, reply))
+                    progress.one(f"{CLIENTS} at once")
+                spent[place] += time.perf_counter() - began
+    for measured, seconds in zip(found, spent, strict=True):
+        measured.rate = len(asked) / seconds
     progress.end()
     return found
+
+
+def _answer(asker: Asker, options: Mapping[str, Any], question: PictureQuestion) -> Any:
+    return asker.ask(question, options)[0]
 
 
 class _Progress:

@@ -10,7 +10,7 @@ from typing import TextIO
 #: (what the log says as a phase begins, what is shown), in the order of a start. Both engines log the same
 #: words, each under its process's name.
 PHASES = (
-    (r"", "reading both models' configs"),
+    (r"", "importing vLLM, reading both configs"),
     (r"\(SmallEngineCore\b.*Initializing a V1 LLM engine", "small model: starting its engine"),
     (r"\(SmallEngineCore\b.*Starting to load model", "small model: loading"),
     (r"\(SmallEngineCore\b.*Loading weights took", "small model: profiling"),
