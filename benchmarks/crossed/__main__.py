@@ -49,7 +49,7 @@ def pairs(kind: str, native: Path) -> list[tuple[Reader, list[Reader]]]:
         return [(InternVLReader(LARGE), [InternVLReader(SMALL, tiles) for tiles in TILES])]
     return [
         (InternVLReader(LARGE), [NativeReader(native, tokens) for tokens in TOKENS]),
-        (NativeReader(native), [InternVLReader(SMALL)]),
+        (NativeReader(native), [InternVLReader(SMALL), NativeReader(native)]),
     ]
 
 

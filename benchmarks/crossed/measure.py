@@ -65,6 +65,8 @@ class Large:
         self.reader = reader
         self.layouts = [reader.layout(picture) for picture in pictures]
         self.batch = reader.batch(self.layouts, example.question)
+        #: Where every image is shown once, nothing ranks against anything.
+        self.views = VIEWS if any(len(layout.views) > 1 for layout in self.layouts) else VIEWS[:1]
         images = map(reader.image, pictures)
         self.visual = torch.cat([reader.reference.visual_features(image) for image in images])
 
@@ -120,7 +122,7 @@ def measure(
         for guide in guides:
             look = Look.of(guide, pictures, example)
             found[Setting(guide.name, None, 0)].right.append(look.right)
-            for views, retention in product(VIEWS, RETENTIONS):
+            for views, retention in product(asked.views, RETENTIONS):
                 carried = look.carried(asked.layouts, views)
                 measured = found[Setting(guide.name, views, retention)]
                 measured.right.append(asked.right(select(carried, retention, large.reference.least)))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .questions import ask
+from .questions import Question, ask
 from .scene import COLOURS, Scene, codes, layout
 from .split import STYLES, Example
 from .texture import BACKGROUNDS
@@ -50,7 +50,7 @@ def _when(rng: np.random.Generator) -> list[list[int]]:
             return shown
 
 
-def _asked(rng: np.random.Generator, scenes: tuple[Scene, ...], colour: str):
+def _asked(rng: np.random.Generator, scenes: tuple[Scene, ...], colour: str) -> Question:
     signs = [sign for scene in scenes for sign in scene.signs]
     places = tuple(index for index, sign in enumerate(signs) if sign.colour == colour)
     return replace(ask(rng, [signs[places[0]]], "code"), signs=places)

@@ -17,8 +17,8 @@ from .prompts import NativePrompts
 from .training import Trainer
 
 MODELS = Path(__file__).parents[3] / "models"
-PAGES = 2500
-READ, ANSWER, PAINTED = 2000, 1000, 250
+PAGES = 800
+READ, ANSWER, PAINTED = 600, 250, 40
 """Steps of the stages."""
 
 

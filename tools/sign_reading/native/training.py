@@ -7,7 +7,7 @@ answer    everything learns to answer questions about images that are put togeth
 painted   the same on painted scenes
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,12 @@ from ..training.compose import QUESTIONS, TOKENS, Composer
 from ..training.decoder import answer_logits, exact, some_kept
 from ..training.progress import Stage, optimizers
 from ..training.prompts import IGNORED, Batch
-from ..training.vision import HELD_OUT, Heads, _balanced, _share, features, normalise
+from ..training.vision import HELD_OUT, Heads, balanced, features, normalise, share_right
 from .images import Composed, Grid, Labels, compose, patch_order, patches, sizes, token_order, tokens_of
 from .prompts import NativePrompts, drop_native
 
+Draw = Callable[[np.random.Generator], tuple[Composed, Batch]]
+"""Images, and as many rows of questions as requests that they belong to."""
 READING = ((2, 2), (3, 2), (3, 3), (4, 3), (3, 4), (5, 2))
 TILES = 60
 """Of a batch of the stage `read`, at most."""
@@ -79,8 +81,8 @@ class Trainer:
 
     def _naming(self, encoded: torch.Tensor, wanted: Labels) -> torch.Tensor:
         digit, place, colour, digits = self._named(encoded)
-        loss = _balanced(digit, wanted.patches[:, 0]) + 0.5 * _balanced(place, wanted.patches[:, 1])
-        return loss + 0.5 * _balanced(colour, wanted.colour) + _balanced(digits, wanted.digits)
+        loss = balanced(digit, wanted.patches[:, 0]) + 0.5 * balanced(place, wanted.patches[:, 1])
+        return loss + 0.5 * balanced(colour, wanted.colour) + balanced(digits, wanted.digits)
 
     def _named(self, encoded: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.heads(encoded, encoded.view(len(encoded) // 4, -1))
@@ -123,10 +125,10 @@ class Trainer:
         digit, place, colour, digits = (part.argmax(-1) for part in named)
         wanted = images.labels
         return {
-            "patch_digit": _share(digit, wanted.patches[:, 0]),
-            "patch_place": _share(place, wanted.patches[:, 1]),
-            "colour": _share(colour, wanted.colour),
-            "digit": _share(digits, wanted.digits),
+            "patch_digit": share_right(digit, wanted.patches[:, 0]),
+            "patch_place": share_right(place, wanted.patches[:, 1]),
+            "colour": share_right(colour, wanted.colour),
+            "digit": share_right(digits, wanted.digits),
         }
 
     def answer(self, bank: Bank, steps: int, rows: int, rate: float, vision_rate: float) -> None:
@@ -162,7 +164,7 @@ class Trainer:
 
         self._answer(self._stage("painted", steps, rate, vision_rate), draw, 0.1)
 
-    def _answer(self, stage: Stage, draw, weight: float) -> None:
+    def _answer(self, stage: Stage, draw: Draw, weight: float) -> None:
         """weight: of the loss that makes the encoder name what it sees."""
         for step in stage:
             rng = np.random.default_rng([15, step])

@@ -57,7 +57,7 @@ class Heads(nn.Module):
         return digit, place, self.colour(tokens), self.digits(tokens).unflatten(-1, (SLOTS, 11))
 
 
-def _balanced(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def balanced(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy; class 0, nothing there, weighs half of all the others together."""
     each = functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
     there = targets.flatten() > 0
@@ -105,8 +105,8 @@ def train(
         brightness = torch.from_numpy(rng.uniform(-0.2, 0.2, (BATCH, 1, 1, 1)).astype(np.float32))
         digit, place, colour, digits = logits(pixels * contrast + brightness)
         of_patch, of_colour, of_digits = (label[chosen].to(device) for label in labels)
-        loss = _balanced(digit, of_patch[..., 0]) + 0.5 * _balanced(place, of_patch[..., 1])
-        loss = loss + 0.5 * _balanced(colour, of_colour) + _balanced(digits, of_digits)
+        loss = balanced(digit, of_patch[..., 0]) + 0.5 * balanced(place, of_patch[..., 1])
+        loss = loss + 0.5 * balanced(colour, of_colour) + balanced(digits, of_digits)
         stage.learn(loss)
         if (step + 1) % 100 == 0 or step + 1 == steps:
             with torch.inference_mode():
@@ -116,13 +116,13 @@ def train(
             stage.log(
                 step + 1,
                 loss=loss.item(),
-                patch_digit=_share(digit, of_patch[..., 0]),
-                patch_place=_share(place, of_patch[..., 1]),
-                colour=_share(colour, of_colour),
-                digit=_share(digits, of_digits),
+                patch_digit=share_right(digit, of_patch[..., 0]),
+                patch_place=share_right(place, of_patch[..., 1]),
+                colour=share_right(colour, of_colour),
+                digit=share_right(digits, of_digits),
             )
 
 
-def _share(found: torch.Tensor, wanted: torch.Tensor) -> float:
+def share_right(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Share of right ones where there is something to find."""
     return (found == wanted)[wanted > 0].float().mean().item()
