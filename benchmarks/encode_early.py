@@ -22,8 +22,6 @@ from statistics import fmean, median
 from typing import Any
 
 from vllm import AsyncEngineArgs, SamplingParams
-from vllm.usage.usage_lib import UsageContext
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from benchmarks import report
 from benchmarks.accuracy import command_line
@@ -35,6 +33,7 @@ from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.host import probe
+from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 
@@ -110,8 +109,7 @@ async def _measure(folder: Path, pair: Pair, requests: int, rounds: int) -> list
         small_args={"kv_cache_memory_bytes": pair.small_kv},
     )  # fmt: skip
     use_sgl(arguments, config)
-    usage = UsageContext.OPENAI_API_SERVER
-    engine = SGLAsyncLLM.from_vllm_config(arguments.create_engine_config(usage), usage_context=usage)
+    engine: SGLAsyncLLM = SGLAsyncLLM.from_vllm_config(arguments.create_engine_config())
     try:
         await engine.get_supported_tasks()  # which starts the guide
         orders = Orders(engine, pair)
