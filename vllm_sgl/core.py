@@ -67,12 +67,14 @@ class VisualItem:
         follow one another; None where it is encoded as a whole.
     least: visual tokens that it must keep. 1 where its placeholder has no markers that would be left without
         any: an engine cannot take an empty one.
+    rest: visual tokens behind its last tile's, which are not encoded.
     """
 
     modality: str
     visual_tokens: int
     tile_tokens: int | None = None
     least: int = 0
+    rest: int = 0
 
     @property
     def per_tile(self) -> int:
@@ -82,12 +84,12 @@ class VisualItem:
     @property
     def tiles(self) -> int:
         """How many tiles it has."""
-        return -(-self.visual_tokens // self.per_tile)
+        return -(-(self.visual_tokens - self.rest) // self.per_tile)
 
     def open_tiles(self, kept: "torch.Tensor") -> "torch.Tensor":
         """The tiles that some of its visual tokens are in: ascending int64 numbers."""
         numbers: torch.Tensor = (kept // self.per_tile).unique()
-        return numbers
+        return numbers[numbers < self.tiles]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from tests.support.images import random_image
+from tests.support.images import random_image, random_video
+from vllm_sgl.commands.explain.clip import SeenVideo
 from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
+from vllm_sgl.core import VisualItem
 from vllm_sgl.visual.layout import tiled
 
 SHAPES = {
@@ -11,8 +13,11 @@ SHAPES = {
 }  # fmt: skip
 
 
-def explanation(*shapes, importance=None, **changes):
-    """An explanation of one image per shape, at two retentions; 4 visual tokens along a tile's side."""
+def explanation(*shapes, importance=None, frames=0, **changes):
+    """An explanation of one image per shape, at two retentions; 4 visual tokens along a tile's side.
+
+    frames: of a video behind the images, 3 x 2 visual tokens each and one at its end; 0 for none.
+    """
     images, kept = [], []
     for seed, shape in enumerate(shapes):
         columns, rows = SHAPES[shape]
@@ -25,6 +30,11 @@ def explanation(*shapes, importance=None, **changes):
             )
         )  # fmt: skip
         kept.append(np.arange(0, layout.visual_tokens, 3))
+    if frames:
+        item = VisualItem("video", 6 * frames + 1, 6, rest=1)
+        scores = np.random.default_rng(9).lognormal(size=item.visual_tokens).astype(np.float32)
+        images.append(SeenVideo("clip.mp4", random_video(9, 90, 60, frames), item, 3, 2, scores))
+        kept.append(np.array([0, 1, 8, item.visual_tokens - 1]))
     fields = {
         "large": "some/large", "small": "some/small", "question": "What costs $5?",
         "query_rows": "prompt+generated", "positions": "original", "images": images,

@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from vllm.exceptions import VLLMValidationError
+from vllm.multimodal.inputs import PlaceholderRange
 
 from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain import asking
 from vllm_sgl.commands.explain.asking import OneLook
-from vllm_sgl.core import Answer, GuideResult, Reason, Report
+from vllm_sgl.core import Answer, GuideResult, Reason, Report, VisualItem
 from vllm_sgl.visual.layout import tiled
 
 
@@ -80,8 +81,15 @@ def test_a_question_that_vllm_refuses(monkeypatch):
 
 def test_tiles_that_are_not_the_engines_are_an_error():
     images = [("one.png", Image.new("RGB", (112, 112))), ("two.png", Image.new("RGB", (224, 112)))]
-    one, two = asking._seen(images, layout_of, [torch.ones(16), torch.ones(48)])
+
+    def seen(*counts):
+        places = [PlaceholderRange(offset=60 * n, length=count) for n, count in enumerate(counts)]
+        items = tuple(VisualItem("image", count) for count in counts)
+        request = SimpleNamespace(items=items, prompt={"mm_placeholders": {"image": places}})
+        return asking._seen(images, layout_of, {}, request, [torch.ones(count) for count in counts])
+
+    one, two = seen(16, 48)
     assert (one.layout.columns, len(one.layout.views)) == (1, 1)
     assert (two.layout.columns, len(two.layout.views)) == (2, 2)
     with pytest.raises(RuntimeError, match=r"two\.png: expected 48 visual tokens .* the engine reports 32"):
-        asking._seen(images, layout_of, [torch.ones(16), torch.ones(32)])
+        seen(16, 32)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from tests.explain.made_up import explanation
 from vllm_sgl.commands.explain import picture, pixels
+from vllm_sgl.commands.explain.clip import moments
 from vllm_sgl.commands.explain.explanation import PrunedAnswer, Said
 from vllm_sgl.commands.explain.sheet import fold, font, text_width
 from vllm_sgl.core import Reason
@@ -100,6 +101,42 @@ def test_every_shape_makes_a_picture(shapes, tmp_path):
     for edge in (shown[:, :40], shown[:, -40:], shown[:40], shown[-40:]):
         assert (edge == 255).all()
     assert (shown != 255).any(axis=2).mean() > 0.05
+
+
+@pytest.mark.parametrize("frames", [2, 8, 11, 32])
+def test_a_video_is_a_strip_of_its_frames(frames, tmp_path):
+    explained = explanation("square", frames=frames)
+    clip = explained.images[1]
+    layout, (width, height) = clip.layout, clip.pixels.size
+    assert layout.columns * layout.rows >= frames > layout.columns * (layout.rows - 1)
+    assert width / layout.columns == 1.5 * height / layout.rows
+    (tokens,) = (view.tokens for view in layout.views)
+    assert sorted(tokens[tokens >= 0]) == list(range(6 * frames))
+    for number in range(frames):
+        down, across = divmod(number, layout.columns)
+        frame = tokens[2 * down : 2 * down + 2, 3 * across : 3 * across + 3]
+        assert frame.flatten().tolist() == list(range(6 * number, 6 * number + 6))
+    blank = pixels.blanked(np.zeros((height, width, 3), np.uint8), tokens)
+    assert (blank == 255).mean() == pytest.approx(1 - frames / (layout.columns * layout.rows))
+    picture.draw(explained, tmp_path / "out.svg")
+    # Of the first frame two tokens are kept and of the second one.
+    assert picture._labels(clip, explained.pruned[0].kept[1])[:2] == ["2", "1"]
+    assert picture._labels(explained.images[0], explained.pruned[0].kept[0]) == []
+    assert (tmp_path / "out.svg").read_text().count(">0<") >= 2 * (frames - 2)
+    assert explained.pruned[0].open_tiles(explained.images)[1] == [0, 1]
+
+
+def test_a_videos_moments_are_spread_over_its_frames():
+    shown = moments(np.arange(12)[:, None, None, None].repeat(3, -1).astype(np.uint8), 4)
+    assert [frame.getpixel((0, 0))[0] for frame in shown] == [1, 4, 7, 10]
+
+
+def test_a_videos_tokens_in_numbers():
+    image, clip = explanation("single", frames=2).as_json()["images"]
+    assert (image["frames"], clip["frames"], clip["tiles"], clip["visual_tokens"]) == (None, 2, 2, 13)
+    assert (clip["width"], clip["height"], clip["tokens_per_tile"]) == (90, 60, 6)
+    assert clip["boxes"][4] == clip["boxes"][10] == [30, 30, 60, 60]
+    assert clip["boxes"][12] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

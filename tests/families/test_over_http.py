@@ -1,6 +1,7 @@
 """A Qwen2.5-VL pair served, as clients see it: M-RoPE, placeholders without markers, raw pixels in prompts.
 The tests run in this order; the last one kills the guide."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
@@ -10,8 +11,8 @@ import openai
 import pytest
 
 from tests.serve.asking import TOOLS, ask, request, same_report, stream, text
-from tests.support.images import QUESTIONS, random_image
-from tests.support.processing import render
+from tests.support.images import QUESTIONS, jpegs, random_image, random_video, video_file, video_url
+from tests.support.processing import render, render_video
 from tests.support.server import Server, frozen, poll
 from tools.reference import confidence, reference, select
 from tools.tiny_families import FAMILIES, build_pair
@@ -19,6 +20,11 @@ from tools.tiny_families import FAMILIES, build_pair
 #: Width and height that ``ask`` draws its images in, and visual tokens of one: 28 x 28 pixels each.
 SIZE, VISUAL = (300, 200), 11 * 7
 GUIDE_TOKENS, MOST = 32, 12
+#: Of the server's videos: as many frames are taken, and two of them have 4 x 3 visual tokens.
+FRAMES, VIDEO_SIZE = 8, (112, 84)
+VIDEO_VISUAL = FRAMES // 2 * 4 * 3
+CLIP = random_video(0, *VIDEO_SIZE, FRAMES)
+CLIP_URL = video_url(CLIP)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,8 @@ def server(pair, tmp_path_factory):
     small, large = pair
     flags = [
         f"--sgl-small={small}", "--sgl-break-even=off", "--enable-auto-tool-choice",
-        "--tool-call-parser=hermes",
+        "--tool-call-parser=hermes", '--limit-mm-per-prompt={"image": 4, "video": 2}',
+        f'--media-io-kwargs={{"video": {{"num_frames": {FRAMES}}}}}',
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
         yield running
@@ -59,7 +66,11 @@ def expect(pair):
 
     @cache
     def expected(question, seed=0):
-        ids, images = render(small, question, [random_image(seed, *SIZE)])
+        """About an image, or the clip where the seed is None."""
+        if seed is None:
+            ids, images = render_video(small, question, jpegs(CLIP), fps=1)
+        else:
+            ids, images = render(small, question, [random_image(seed, *SIZE)])
         answer = small.generate(ids, images, GUIDE_TOKENS)
         consistency = small.consistency(ids, images, answer.tokens)
         # Where an exit is ruled out by the request's own limit, the guide stops there too.
@@ -98,6 +109,40 @@ def test_exits_and_streams(server, expect):
         assert report["consistency"] == pytest.approx(expected.consistency, rel=2e-2, abs=1e-6)
 
 
+def test_videos(server, expect):
+    """Pruned; exits, streamed or not; and their usage."""
+    for question in QUESTIONS[:4]:
+        expected = expect(question, None)
+        completion = ask(server, question, videos=[CLIP_URL], max_tokens=MOST)
+        report = completion.sgl
+        assert (report["decision"], report["visual_tokens"]) == ("prune", VIDEO_VISUAL)
+        assert (report["kept_tokens"], report["tiles"]) == (int(0.35 * VIDEO_VISUAL), FRAMES // 2)
+        assert text(completion) == expected.pruned
+        assert completion.usage.prompt_tokens == expected.prompt_tokens
+        options = {"videos": [CLIP_URL], "sgl": {"exit_threshold": 0}, "max_tokens": GUIDE_TOKENS}
+        exited = ask(server, question, **options)
+        *_, last = chunks = stream(server, question, stream_options={"include_usage": True}, **options)
+        streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert exited.sgl["decision"] == "exit"
+        assert text(exited) == streamed == expected.small
+        assert exited.usage.completion_tokens == last.usage.completion_tokens
+        assert exited.sgl["consistency"] == pytest.approx(expected.consistency, rel=2e-2, abs=1e-6)
+
+
+def test_a_video_file_and_what_vllm_makes_of_it(server, tmp_path):
+    """Of 12 frames the server's own flags take 8; the request may ask for fewer."""
+    file = video_file(tmp_path / "clip.mp4", random_video(1, *VIDEO_SIZE, 12), fps=4)
+    url = "data:video/mp4;base64," + base64.b64encode(file.read_bytes()).decode()
+    for extra, frames in (({}, FRAMES), ({"media_io_kwargs": {"video": {"num_frames": 4}}}, 4)):
+        report = ask(server, "Who?", videos=[url], extra=extra).sgl
+        assert (report["decision"], report["visual_tokens"]) == ("prune", frames // 2 * 12)
+    mixed = ask(server, "Who?", 0, videos=[url, CLIP_URL]).sgl
+    assert (mixed["decision"], mixed["visual_tokens"]) == ("prune", VISUAL + 2 * VIDEO_VISUAL)
+    assert mixed["kept_tokens"] == int(0.35 * mixed["visual_tokens"])
+    with pytest.raises(openai.BadRequestError, match="At most 2 video"):
+        ask(server, "Who?", videos=[CLIP_URL] * 3)
+
+
 def test_requests_that_never_exit(server):
     for reason, options in (("n", {"n": 2, "temperature": 0.8}), ("tools", {"tools": TOOLS})):
         completion = ask(server, QUESTIONS[0], 0, sgl={"exit_threshold": 0}, **options)
@@ -109,6 +154,8 @@ def test_bad_keys(server):
     for sgl in ({"retention": 2}, {"retain": 0.5}):
         with pytest.raises(openai.BadRequestError, match=f"sgl_{next(iter(sgl))}"):
             ask(server, QUESTIONS[0], 0, sgl=sgl)
+        with pytest.raises(openai.BadRequestError, match=f"sgl_{next(iter(sgl))}"):
+            ask(server, QUESTIONS[0], videos=[CLIP_URL], sgl=sgl)
 
 
 def test_images_that_would_keep_nothing(server):
@@ -118,11 +165,13 @@ def test_images_that_would_keep_nothing(server):
     assert ask(server, QUESTIONS[0], 0, sgl={"enabled": 0}, max_tokens=2).sgl["decision"] == "bypass"
 
 
-def test_eight_clients_ask_about_one_image(server, clients):
+@pytest.mark.parametrize("about", [{"seeds": [5]}, {"videos": [CLIP_URL]}], ids=["image", "video"])
+def test_eight_clients_ask_about_one_item(server, clients, about):
+    seeds, options = about.get("seeds", []), {k: v for k, v in about.items() if k != "seeds"}
     rounds = [{"retention": 0.35}, {"retention": 0.09}, {"retention": 0.35, "exit_threshold": 0.2}]
     asked = [(question, rounds[(turn + i) % 3]) for turn in range(2) for i, question in enumerate(QUESTIONS)]
-    alone = [ask(server, question, 5, sgl=sgl) for question, sgl in asked]
-    futures = [clients.submit(ask, server, question, 5, sgl=sgl) for question, sgl in asked]
+    alone = [ask(server, question, *seeds, sgl=sgl, **options) for question, sgl in asked]
+    futures = [clients.submit(ask, server, question, *seeds, sgl=sgl, **options) for question, sgl in asked]
     for one, other in zip(alone, (future.result() for future in futures), strict=True):
         assert text(one) == text(other)
         assert same_report(one.sgl, other.sgl)
@@ -140,6 +189,7 @@ def test_killed_guide(server, expect):
     """Answers go on without guidance, and with it once the guide is back."""
     server.small_engine().kill()
     reports = [ask(server, QUESTIONS[0], 0, max_tokens=2).sgl for _ in range(3)]
+    reports.append(ask(server, QUESTIONS[0], videos=[CLIP_URL], max_tokens=2).sgl)
     assert {report["decision"] for report in reports} == {"bypass"}
     assert server.get("/health")[0] == 200
 
@@ -148,3 +198,5 @@ def test_killed_guide(server, expect):
 
     poll(guided, timeout=180, what="a guide that was started again")
     assert text(ask(server, QUESTIONS[0], 0, max_tokens=MOST)) == expect(QUESTIONS[0]).pruned
+    about_clip = ask(server, QUESTIONS[0], videos=[CLIP_URL], max_tokens=MOST)
+    assert text(about_clip) == expect(QUESTIONS[0], None).pruned

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from tools import tiny_families, tiny_internvl
 
 @dataclass(frozen=True)
 class Family:
-    """build: makes a (small, large) pair of tiny checkpoints below a folder."""
+    """build: makes a (small, large) pair of tiny checkpoints below a folder. videos: whether it takes any."""
 
     name: str
     build: Callable[[Path], tuple[Path, Path]]
     positions: tuple[str, ...] = ("original", "packed")
+    videos: bool = True
 
 
 def _tiny(name: str, *positions: str) -> Family:
@@ -25,7 +27,7 @@ def _tiny(name: str, *positions: str) -> Family:
 
 
 FAMILIES = (
-    Family("internvl", tiny_internvl.build_pair),
+    Family("internvl", tiny_internvl.build_pair, videos=False),
     _tiny("internvl_hf", "original", "packed"),
     _tiny("llava_onevision", "original", "packed"),
     _tiny("qwen2_vl", "original"),
@@ -37,7 +39,7 @@ FAMILIES = (
 def _decoder(name: str, **changes: Any) -> Family:
     small, large = (replace(spec, **changes) for spec in tiny_internvl.DECODER_PAIRS[name])
     name = "-".join([name, *changes])
-    return Family(name, lambda folder: tiny_internvl.build_pair(folder, small, large), ("original",))
+    return Family(name, lambda folder: tiny_internvl.build_pair(folder, small, large), ("original",), False)
 
 
 #: Decoders that InternVL's chat format has beside Qwen2. With so short an original context, every prompt of a
@@ -60,6 +62,11 @@ def _cases(families: tuple[Family, ...]) -> list[Any]:
     ]
 
 
+#: Those that have videos. In InternVL's chat format a token of the decoder's vocabulary makes them possible.
+VIDEO_CASES = [
+    *_cases((Family("internvl_video", partial(tiny_internvl.build_pair, videos=True)),)),
+    *_cases(tuple(family for family in FAMILIES if family.videos)),
+]
 #: Each family with each kind of position ids that it can have.
 CASES = _cases(FAMILIES)
 #: Those whose engines are looked into; servers do not differ by decoder.

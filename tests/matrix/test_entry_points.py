@@ -10,7 +10,7 @@ from vllm import SamplingParams
 
 import vllm_sgl
 from tests.support.engines import user
-from tests.support.images import data_url, random_image
+from tests.support.images import data_url, random_image, random_video
 from tests.support.server import REQUEST_TIMEOUT, Server
 
 from .conftest import CONTEXT
@@ -23,7 +23,11 @@ URL = data_url(random_image(0, *SIZE))
 @pytest.fixture(scope="module")
 def expected(engines):
     """(answer, visual tokens, kept tokens) of the question about one image."""
-    prompt = engines.render_chat([user(QUESTION, random_image(0, *SIZE))])
+    return walked(engines, random_image(0, *SIZE))
+
+
+def walked(engines, about):
+    prompt = engines.render_chat([user(QUESTION, about)])
 
     async def walk():
         outcome = await engines.walk(prompt, max_tokens=MOST)
@@ -139,4 +143,17 @@ def test_offline(llm, expected, engines, ask):
     (output,) = ask(llm, params, engines)
     report = output.sgl
     assert (output.outputs[0].text, report.visual_tokens, report.kept_tokens) == expected
+    assert (report.decision, report.reason) == ("prune", None)
+
+
+def test_llm_chat_about_a_video(llm, engines, case):
+    clip = random_video(1, 112, 84, 6)
+    params = SamplingParams(temperature=0, max_tokens=MOST)
+    if not case[0].videos:
+        with pytest.raises(ValueError, match="video"):
+            llm.chat([user(QUESTION, clip)], params, use_tqdm=False)
+        return
+    (output,) = llm.chat([user(QUESTION, clip)], params, use_tqdm=False)
+    report = output.sgl
+    assert (output.outputs[0].text, report.visual_tokens, report.kept_tokens) == walked(engines, clip)
     assert (report.decision, report.reason) == ("prune", None)

@@ -20,9 +20,9 @@ from tests.support.prompts import END, IMG, START
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.fields import KEPT, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import visual_counts
-from vllm_sgl.visual.tiles import Tiles
+from vllm_sgl.visual.tiles import Tiles, TileSize
 
-TILES_OF_3 = Tiles(3, {"image": "pixels"}, {"image": "count"})
+TILES_OF_3 = {"image": Tiles("pixels", lambda item: TileSize(1, 1, 3), "count")}
 
 
 def item(first, count):
@@ -34,18 +34,18 @@ def item(first, count):
     return MultiModalKwargsItem({k: MultiModalFieldElem(data=d, field=f) for k, (d, f) in fields.items()})
 
 
-def make_prompt():
-    """Images of four and of two tiles, three visual tokens each, in markers; pixels number the tiles."""
-    marked = [torch.tensor([False, *[True] * count, False]) for count in (12, 6)]
+def make_prompt(first=12, second=6):
+    """Images of four and of two tiles, so many visual tokens each, in markers; pixels number the tiles."""
+    marked = [torch.tensor([False, *[True] * count, False]) for count in (first, second)]
     return {
         "type": "multimodal",
-        "prompt_token_ids": [1, START, *[IMG] * 12, END, 2, START, *[IMG] * 6, END, 3],
+        "prompt_token_ids": [1, START, *[IMG] * first, END, 2, START, *[IMG] * second, END, 3],
         "mm_kwargs": MultiModalKwargsItems({"image": [item(0, 4), item(10, 2)]}),
         "mm_hashes": {"image": ["hash-1", "hash-2"]},
         "mm_placeholders": {
             "image": [
                 PlaceholderRange(offset=offset, length=len(mask), is_embed=mask)
-                for offset, mask in zip((1, 16), marked, strict=True)
+                for offset, mask in zip((1, first + 4), marked, strict=True)
             ]
         },
     }
@@ -74,6 +74,19 @@ def test_only_open_tiles_leave():
     assert field(pruned, PLACES) == [[0, 5, 10, 12, 13], [0, 1, 4, 7]]  # places know nothing of tiles
     sent = pruned["mm_kwargs"]["image"][0]["pixels"].data
     assert sent.untyped_storage().nbytes() == 2 * 2 * 4  # a view would take all pixels along
+
+
+def test_tiles_of_several_rows_and_tokens_behind_the_last():
+    """Two rows of pixels make a tile of five tokens, and two tokens of each image need no pixels."""
+    tiles = {"image": Tiles("pixels", lambda item: TileSize(2, 1, 5), rest=2)}
+    kept = [indices(6, 9, 11), indices(6)]
+    pruned = prune_prompt(make_prompt(12, 7), kept, tiles)
+    assert pixels(pruned) == [[2, 3], []]
+    assert field(pruned, TILES) == [[1], []]
+    assert field(pruned, ROWS) == [7, 2]
+    assert field(pruned, KEPT) == [[1, 4, 6], [1]]
+    assert field(pruned, "count") == [4, 2]  # nothing that tells positions changes
+    assert field(tag_items(make_prompt(12, 7), tiles), TILES) == [[0, 1], [0]]
 
 
 def test_the_prompt_that_came_keeps_its_pixels():

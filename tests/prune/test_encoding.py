@@ -99,6 +99,16 @@ def test_features_are_let_go_when_nobody_needs_them():
     assert freed == [[], [False], [True, False], [True, True, False]]
 
 
+def test_every_item_ends_with_the_rest():
+    """Behind its tiles, or alone; the encoder gives none of it."""
+    fields = batch((1, [0, 3]), (2, []))
+    fields[ROWS] += 1
+    items = batch_items(fields, [2, 0], rest=1)
+    assert [item.rows for item in items] == [2, 0]
+    found = encoded(items, Encoder(), FeatureCache(0), 1000, torch.full((1, 2), 7.0))
+    assert [features[:, 0].tolist() for features in found] == [[0, 0, 1, 1, 7], [7]]
+
+
 def test_whole_items_are_one_tile_each():
     fields = batch((1, [0, 0, 0]), (2, [0]), tiled=False)
     items = batch_items(fields, [1, 1])

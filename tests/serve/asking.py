@@ -35,25 +35,31 @@ SCHEMA = {
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 
 
-def content(question: str, seeds: Iterable[int], size: tuple[int, int] = SIZE) -> list[dict[str, Any]]:
-    """A user turn: random images, then the question."""
+def content(
+    question: str, seeds: Iterable[int], size: tuple[int, int] = SIZE, videos: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """A user turn: videos by their addresses, random images, then the question."""
     images = [data_url(random_image(seed, *size)) for seed in seeds]
-    parts = [{"type": "image_url", "image_url": {"url": url}} for url in images]
+    parts = [
+        *({"type": "video_url", "video_url": {"url": url}} for url in videos),
+        *({"type": "image_url", "image_url": {"url": url}} for url in images),
+    ]
     return [*parts, {"type": "text", "text": question}]
 
 
 def request(
     question: str, *seeds: int, sgl: dict[str, Any] | None = None, extra: dict[str, Any] | None = None,
-    **options: Any,
+    videos: Sequence[str] = (), **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Keyword arguments for ``chat.completions.create``; greedy unless told otherwise.
 
+    seeds: of images. videos: their addresses, which come first.
     sgl: ``vllm_xargs``. extra: other fields of the body that the OpenAI client does not know.
     """
     body = dict(extra or {})
     if sgl is not None:
         body["vllm_xargs"] = {f"sgl_{name}": value for name, value in sgl.items()}
-    messages = [{"role": "user", "content": content(question, seeds)}]
+    messages = [{"role": "user", "content": content(question, seeds, videos=videos)}]
     return {"messages": messages, "temperature": 0, "max_tokens": 12, "extra_body": body, **options}
 
 

@@ -19,7 +19,7 @@ from vllm.renderers import ChatParams, renderer_from_config
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from tests.support.images import data_url, random_image
+from tests.support.images import data_url, random_image, video_url
 from tests.support.rendering import chat_prompt
 from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
@@ -36,6 +36,7 @@ from vllm_sgl.options import RequestOptions
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.visual.items import placed_items
 
 _IDS = itertools.count()
 _CHAT = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
@@ -222,19 +223,25 @@ class Engines:
 
 
 def inputs(prompt: Any) -> tuple[list[int], list[Any]]:
-    """Token ids and each image of a rendered prompt, as the family's reference takes it."""
-    return prompt["prompt_token_ids"], [_image(item) for item in prompt["mm_kwargs"]["image"]]
+    """Token ids and each image and video of a rendered prompt, as the family's reference takes it."""
+    items = [prompt["mm_kwargs"][item.modality][item.index] for item in placed_items(prompt)]
+    return prompt["prompt_token_ids"], [_image(item) for item in items]
 
 
 def _image(item: Any) -> Any:
     """Tiles alone where they are all there is to say; else every field by name."""
-    if "image_num_patches" in item:
-        (pixels,) = (item[name].data for name in ("pixel_values_flat", "pixel_values") if name in item)
+    if "image_num_patches" in item or "video_num_patches" in item:
+        (pixels,) = (element.data for name, element in item.items() if name.startswith("pixel_values"))
         return pixels
     return {name: element.data for name, element in item.items()}
 
 
-def user(text: str, *images: Any) -> dict[str, Any]:
-    """A user turn of an OpenAI conversation."""
-    parts = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
+def user(text: str, *media: Any) -> dict[str, Any]:
+    """A user turn of an OpenAI conversation about images, and videos as lists of frames."""
+    parts = [
+        {"type": "video_url", "video_url": {"url": video_url(item)}}
+        if isinstance(item, list)
+        else {"type": "image_url", "image_url": {"url": data_url(item)}}
+        for item in media
+    ]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}

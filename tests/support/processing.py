@@ -1,10 +1,11 @@
 """Prompts of any family made by transformers alone: its chat template, tokenizer and image processor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoProcessor
@@ -13,6 +14,8 @@ from tools.reference import Reference
 
 #: Fields of one image that are per image, and not flat over the patches of all.
 _PER_IMAGE = ("image_grid_thw", "image_sizes")
+#: And those of one video that are per video.
+_PER_VIDEO = ("video_grid_thw", "second_per_grid_ts")
 
 
 @cache
@@ -28,6 +31,42 @@ def process(path: Path, image: Image.Image) -> torch.Tensor | dict[str, torch.Te
     pixels = output["pixel_values"]
     # LLaVA-OneVision's has an axis over images.
     return {"pixel_values": pixels[0] if pixels.dim() == 5 else pixels, **fields} if fields else pixels
+
+
+def render_video(
+    reference: Reference, question: str, frames: Sequence[Image.Image], fps: float
+) -> tuple[list[int], list[dict[str, torch.Tensor]]]:
+    """As :func:`render`, of a one-turn chat about a video; fps: of these frames."""
+    output = video_output(reference, question, frames, fps)
+    if "pixel_values" in output:  # InternVL's
+        return output["input_ids"][0].tolist(), [output["pixel_values"]]
+    video = {name: torch.as_tensor(output[name])[0] for name in _PER_VIDEO if name in output}
+    pixels = output["pixel_values_videos"]
+    # LLaVA-OneVision's has an axis over videos.
+    video["pixel_values_videos"] = pixels[0] if pixels.dim() == 5 else pixels
+    return output["input_ids"][0].tolist(), [video]
+
+
+def video_output(
+    reference: Reference, question: str, frames: Sequence[Image.Image], fps: float
+) -> Mapping[str, torch.Tensor]:
+    """What transformers' processor makes of all of it."""
+    content = [{"type": "video"}, {"type": "text", "text": question}]
+    text = reference.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    count = len(frames)
+    about = {
+        "fps": fps,
+        "duration": count / fps,
+        "total_num_frames": count,
+        "frames_indices": [*range(count)],
+    }
+    output: Mapping[str, torch.Tensor] = processor(reference.path)(
+        text=[text], videos=[np.stack([np.asarray(frame) for frame in frames])], video_metadata=[about],
+        do_sample_frames=False, return_tensors="pt",
+    )  # fmt: skip
+    return output
 
 
 def chat_text(reference: Reference, question: str, images: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from vllm import SamplingParams
 from vllm.renderers import ChatParams
 
 from tests.support.prompts import make_prompt
-from vllm_sgl.core import Answer, GuideRequest, GuideResult, VisualItem
+from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, VisualItem
 from vllm_sgl.errors import GuideError, RequestAborted, Unguidable
 from vllm_sgl.guide import translated
 from vllm_sgl.guide.translated import Translated
@@ -101,6 +102,14 @@ async def test_the_guide_is_asked_about_its_own_prompt(guide, inner, second):
     assert await guide.confirm(asked, result, 0.05) == 0.5
     small, own, share = inner.calls[2]
     assert (small.prompt, own.answer, share) == (second.prompt, ANSWER, 0.05)
+
+
+async def test_a_video_is_not_rendered_twice(guide, inner):
+    asked = request()
+    asked = replace(asked, items=(asked.items[0], VisualItem("video", 3)))
+    with pytest.raises(Unguidable, match=Reason.UNSUPPORTED_MODALITY):
+        await guide.look(asked, 8)
+    assert inner.calls == ["start"]
 
 
 async def test_how_long_a_prompt_is_shows_in_the_small_models_tokens(guide, inner):

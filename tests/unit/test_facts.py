@@ -9,11 +9,13 @@ from tests.support.prompts import make_prompt
 from vllm_sgl.core import Facts, Reason, VisualItem
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.visual.tiles import Tiles, square_tiles
 
 CONTEXT = 64  # of the large model; the prompt has 15 tokens
 
 
-READER = FactsReader({"image": "pixel_values_flat"}, CONTEXT, tile_tokens=1)
+TILES = {"image": Tiles("pixel_values_flat", square_tiles(1))}
+READER = FactsReader({"image": "pixel_values_flat"}, CONTEXT, TILES)
 
 
 def read(prompt=None, params=None, lora=None, **asked):

@@ -8,8 +8,8 @@ from vllm import LLM, SamplingParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
 from tests.support.engines import inputs
-from tests.support.images import random_image
-from tests.support.processing import chat_text, processor, render
+from tests.support.images import random_image, random_video
+from tests.support.processing import chat_text, processor, render, render_video, video_output
 from tools.reference import reference
 from tools.tiny_families import FAMILIES, build_pair
 
@@ -62,6 +62,40 @@ def test_whole_forward_pass_of_transformers_agrees(model, request_):
         logits = model.model(**inputs, use_cache=False).logits[0, -1]
         ours = model._forward(model._prompt(ids, fields, None, "original"), [])[0][-1]
     torch.testing.assert_close(ours, logits, atol=1e-4, rtol=0)
+
+
+def logits_about_a_video(model, frames, fps):
+    """(transformers', ours) of the last token of a question about a video."""
+    asked = model, "Who?", random_video(0, 112, 84, frames), fps
+    ids, fields = render_video(*asked)
+    with torch.inference_mode():
+        theirs = model.model(**video_output(*asked), use_cache=False).logits[0, -1]
+        return theirs, model._forward(model._prompt(ids, fields, None, "original"), [])[0][-1]
+
+
+def test_whole_forward_pass_of_transformers_agrees_about_a_video(model):
+    theirs, ours = logits_about_a_video(model, 4, fps=16)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_text_after_a_long_video_is_where_the_published_model_puts_it(pair):
+    """Behind the largest position id of the video, not behind its rows and columns; with time in text between
+    a video's frames, as in Qwen3-VL, and without M-RoPE that is one and the same."""
+    model = reference(pair[0])
+    theirs, ours = logits_about_a_video(model, 12, fps=1)
+    assert torch.allclose(theirs, ours, atol=1e-4) == (type(model).__name__ != "Qwen2VL")
+    if type(model).__name__ != "Qwen2VL":
+        return
+    ids, (video,) = render_video(model, "Who?", random_video(0, 112, 84, 12), fps=1)
+    positions, after = model.positions(torch.tensor(ids), [video])
+    steps, rows, columns = (video["video_grid_thw"] // torch.tensor([1, 2, 2])).tolist()
+    apart = int(getattr(model.model.config.vision_config, "tokens_per_second", 0.5) * 2)
+    visual = (torch.tensor(ids) == model.video_token_id).nonzero().flatten()
+    first, last = int(visual[0]), int(visual[-1])
+    assert positions[:, last].tolist() == [first + (steps - 1) * apart, first + rows - 1, first + columns - 1]
+    assert (steps - 1) * apart > columns
+    assert positions[:, last + 1].tolist() == [first + (steps - 1) * apart + 1] * 3
+    assert after == first + (steps - 1) * apart + len(ids) - last
 
 
 def test_pruning_equals_hiding_the_dropped_tokens(model):

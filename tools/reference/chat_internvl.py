@@ -9,9 +9,10 @@ from .reference import Reference
 
 
 class ChatInternVL(Reference):
-    """An image is its tiles: float [tiles, 3, height, width], the thumbnail included."""
+    """An image is its tiles: float [tiles, 3, height, width], the thumbnail included; a video its frames."""
 
     least = 0
+    video_token = "<|video_pad|>"
 
     def load(self) -> PreTrainedModel:
         token = self.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")

@@ -66,16 +66,18 @@ def confidence(logprobs: torch.Tensor) -> float:
 class Reference:
     """A checkpoint run by transformers in float32. One subclass per family, in a file of its own.
 
-    An image is whatever the subclass's :meth:`features` takes: what the family's image processor makes of
-    one image.
+    An image or video is whatever the subclass's :meth:`features` takes: what the family's processor makes of
+    one. Where "images" are asked for, a prompt's videos are among them, in prompt order.
 
     Attributes:
+        video_token: what stands in a prompt for each visual token of a video; None where the config says it.
         markers: tokens that a processor puts before and after an image's visual tokens.
         least: visual tokens that an image keeps at least; an engine cannot take an empty range.
     """
 
     markers: tuple[str, str] | None = None
     least = 1
+    video_token: str | None = None
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -100,6 +102,13 @@ class Reference:
     def image_token_id(self) -> int:
         """The token that stands in a prompt for each visual token."""
         return self.model.config.image_token_id
+
+    @property
+    def video_token_id(self) -> int | None:
+        """The token that stands in a prompt for each visual token of a video; None without videos."""
+        if self.video_token is None:
+            return getattr(self.model.config, "video_token_id", None)
+        return self.tokenizer.get_vocab().get(self.video_token)
 
     def features(self, image: Image) -> list[torch.Tensor]:
         """An image's visual tokens [n, hidden] and, for DeepStack (arXiv 2406.04334), as many more of the
@@ -206,7 +215,8 @@ class Reference:
         ids = torch.tensor(token_ids)
         embeddings = self.model.get_input_embeddings()(ids)
         features = [self.features(image) for image in images]
-        visual = (ids == self.image_token_id).nonzero().flatten()
+        standing = [token for token in (self.image_token_id, self.video_token_id) if token is not None]
+        visual = torch.isin(ids, torch.tensor(standing)).nonzero().flatten()
         sizes = [len(layers[0]) for layers in features]
         assert len(visual) == sum(sizes), "placeholders and features differ"
         kept_row = torch.ones(len(ids), dtype=torch.bool)

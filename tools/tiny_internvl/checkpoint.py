@@ -97,8 +97,12 @@ def build_pair(
     directory: Path | str,
     small: TinySpec = SMALL_QWEN2,
     large: TinySpec = LARGE_QWEN2,
+    videos: bool = False,
 ) -> tuple[Path, Path]:
     """Write `small` and `large` below `directory`; return (small path, large path).
+
+    Args:
+        videos: whether the vocabulary has what makes videos possible; not for InternLM2's.
 
     Raises:
         ValueError: the two would cut the same image into different visual tokens.
@@ -109,5 +113,8 @@ def build_pair(
                 f"small and large model must tile alike: {field} is "
                 f"{getattr(small, field)} and {getattr(large, field)}"
             )
-    directory = Path(directory)
-    return build(small, directory / small.name), build(large, directory / large.name)
+    tokenizer = None
+    if videos:
+        tokenizer = tokenizers_.train(special=(*tokenizers_.SPECIAL_TOKENS, tokenizers_.VIDEO_PAD))
+    first, second = (build(spec, Path(directory) / spec.name, tokenizer) for spec in (small, large))
+    return first, second

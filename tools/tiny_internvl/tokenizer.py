@@ -9,6 +9,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 IMG_START, IMG_END, IMG_CONTEXT = "<img>", "</img>", "<IMG_CONTEXT>"
 SPECIAL_TOKENS = (PAD, IM_START, IM_END, IMG_START, IMG_END, IMG_CONTEXT)
+#: Of Qwen's vocabularies: stands for the visual tokens of videos where a vocabulary has it.
+VIDEO_PAD = "<|video_pad|>"
 
 MERGES = 128
 """Learnt merges on top of the 256 bytes."""

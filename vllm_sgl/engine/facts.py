@@ -1,6 +1,7 @@
 """Reading off an engine request what the decision and the guide need to know."""
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from vllm import SamplingParams
@@ -10,7 +11,8 @@ from vllm_sgl.core import Facts, Reason, RenderedPrompt, VisualItem
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.exits import other_parameters
 from vllm_sgl.families.base import Family
-from vllm_sgl.visual.items import modalities, placed_items
+from vllm_sgl.visual.items import Placed, modalities, placed_items
+from vllm_sgl.visual.tiles import Tiles
 
 
 class FactsReader:
@@ -19,7 +21,7 @@ class FactsReader:
     Args:
         max_model_len: the large model's context. Prompt and answer must fit it unpruned, because kept tokens
             keep their positions; a prompt that does not is left to vLLM to refuse.
-        tile_tokens: as :meth:`vllm_sgl.families.base.Family.tile_tokens`.
+        tiles: as :meth:`vllm_sgl.families.base.Family.tiles`.
         same_tokens: whether the small model's token ids are the large model's.
         exits: False where a feature of the large engine rules exits out for every request.
     """
@@ -28,13 +30,13 @@ class FactsReader:
         self,
         pixel_fields: Mapping[str, str],
         max_model_len: int,
-        tile_tokens: int | None = None,
+        tiles: Mapping[str, Tiles] | None = None,
         same_tokens: bool = True,
         exits: bool = True,
     ) -> None:
         self._pixel_fields = pixel_fields
         self._max_model_len = max_model_len
-        self._tile_tokens = tile_tokens
+        self._tiles = tiles or {}
         self._same_tokens = same_tokens
         self._exits = exits
 
@@ -42,15 +44,11 @@ class FactsReader:
     def of(
         cls, family: Family, model: ModelConfig, same_tokens: bool = True, exits: bool = True
     ) -> "FactsReader":
-        tile_tokens = family.tile_tokens(model)
-        return cls(family.pixel_fields, model.max_model_len, tile_tokens, same_tokens, exits)
+        return cls(family.pixel_fields, model.max_model_len, family.tiles(model), same_tokens, exits)
 
     def items(self, prompt: RenderedPrompt) -> tuple[VisualItem, ...]:
         """The images and videos of a prompt, in prompt order."""
-        return tuple(
-            VisualItem(item.modality, item.visual_tokens, self._tile_tokens, item.least)
-            for item in placed_items(prompt)
-        )
+        return tuple(self._item(prompt, placed) for placed in placed_items(prompt))
 
     def read(self, prompt: Any, params: SamplingParams, asked: Asked, lora: object) -> Facts:
         """Facts of one request.
@@ -79,6 +77,13 @@ class FactsReader:
             no_exit=_why_no_exit(params, asked, lora, self._same_tokens)
             or (None if self._exits else Reason.SAMPLING),
         )
+
+    def _item(self, prompt: RenderedPrompt, placed: Placed) -> VisualItem:
+        whole = VisualItem(placed.modality, placed.visual_tokens, least=placed.least)
+        tiles, item = self._tiles.get(placed.modality), prompt["mm_kwargs"][placed.modality][placed.index]
+        if tiles is None or item is None or tiles.pixels not in item:
+            return whole
+        return replace(whole, tile_tokens=tiles.size(item).tokens, rest=tiles.rest)
 
     def _why_not_ours(self, prompt: Any) -> str | None:
         if isinstance(prompt, AsyncGenerator) or not isinstance(prompt, Mapping) or "type" not in prompt:

@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm.config import ModelConfig
 
     from vllm_sgl.families.base import Family
@@ -54,13 +56,9 @@ def family_of(model: "ModelConfig") -> "Family":
     return family
 
 
-def tiles_of(model: "ModelConfig") -> "Tiles | None":
-    """How the prompts of a model carry their images' tiles; None where images are encoded as a whole."""
-    from vllm_sgl.visual.tiles import Tiles
-
-    family = family_of(model)
-    tokens = family.tile_tokens(model)
-    return None if tokens is None else Tiles(tokens, family.pixel_fields, family.count_fields)
+def tiles_of(model: "ModelConfig") -> "Mapping[str, Tiles]":
+    """How the items of a model's prompts carry their tiles, as :meth:`.base.Family.tiles`."""
+    return family_of(model).tiles(model)
 
 
 def register_variants() -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 from vllm.config import ModelConfig
 
 from vllm_sgl.visual.layout import LayoutOf
+from vllm_sgl.visual.tiles import Tiles
 
 #: Of a request that changes nothing of how the model's processor is set.
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
@@ -16,15 +17,11 @@ class Family(Protocol):
     """One per file of this folder, as ``FAMILY``; beside it the variant, a class ``SGL<Architecture>``.
 
     pixel_fields: for each modality that can be guided, the item's field that holds its pixels. An item
-        without it came as embeddings. One row per tile where ``tile_tokens`` says that tiles are encoded
-        one by one.
-    count_fields: for each of them, the field that says how many tiles there are; empty where items are
-        encoded as a whole.
+        without it came as embeddings.
     image_processor: the class whose way of cutting an image ``layout_of`` knows, in whichever implementation.
     """
 
     pixel_fields: ClassVar[Mapping[str, str]]
-    count_fields: ClassVar[Mapping[str, str]]
     image_processor: ClassVar[str]
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
@@ -39,6 +36,6 @@ class Family(Protocol):
         """
         ...
 
-    def tile_tokens(self, model: ModelConfig) -> int | None:
-        """Visual tokens of each tile, where a model encodes tiles one by one; None where it does not."""
+    def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
+        """How items carry their tiles, for each modality whose tiles a model encodes one by one."""
         ...

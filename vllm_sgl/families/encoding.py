@@ -21,7 +21,7 @@ class BatchItem:
     tiles: those that are there, in order; an item that is encoded as a whole is one tile.
     numbers: theirs among the tiles of the whole batch.
     rows: visual tokens of each of them.
-    kept: int64 [k], rows to keep of theirs; None for all.
+    kept: int64 [k], rows to keep of theirs and of the rest behind them; None for all.
     """
 
     tiles: Sequence[TileKey]
@@ -30,12 +30,13 @@ class BatchItem:
     kept: torch.Tensor | None
 
 
-def batch_items(fields: Mapping[str, Any], counts: Sequence[int]) -> list[BatchItem]:
+def batch_items(fields: Mapping[str, Any], counts: Sequence[int], rest: int = 0) -> list[BatchItem]:
     """Read a batch.
 
     Args:
         fields: values of :mod:`vllm_sgl.visual.fields` as vLLM batches them, None for those that are missing.
         counts: how many tiles of each item are there.
+        rest: visual tokens of each item behind its last tile.
 
     Raises:
         RuntimeError: where the numbers of tiles or their visual tokens do not add up.
@@ -44,7 +45,7 @@ def batch_items(fields: Mapping[str, Any], counts: Sequence[int]) -> list[BatchI
     first = 0
     for number, (name, count) in enumerate(zip(fields[ITEM], counts, strict=True)):
         tiles = range(count) if fields[TILES] is None else fields[TILES][number].tolist()
-        total = int(fields[ROWS][number])
+        total = int(fields[ROWS][number]) - rest
         if len(tiles) != count or (total % count if count else total):
             raise RuntimeError(
                 f"expected pixels of {len(tiles)} tiles with {total} visual tokens, received {count} tiles"
@@ -63,7 +64,7 @@ def batch_items(fields: Mapping[str, Any], counts: Sequence[int]) -> list[BatchI
 
 
 def encoded(
-    items: Sequence[BatchItem], encode: Encode, cache: FeatureCache, most_rows: int, empty: torch.Tensor
+    items: Sequence[BatchItem], encode: Encode, cache: FeatureCache, most_rows: int, rest: torch.Tensor
 ) -> Iterator[torch.Tensor]:
     """Features of what is there of each item, [visual tokens, hidden], in order.
 
@@ -71,7 +72,7 @@ def encoded(
 
     Args:
         most_rows: visual tokens of one call of ``encode``; a tile that has more is encoded alone.
-        empty: [0, hidden], for items of which nothing is there.
+        rest: [r, hidden], what every item has behind its last tile; possibly nothing.
 
     Raises:
         RuntimeError: where a tile has other visual tokens than expected.
@@ -91,7 +92,9 @@ def encoded(
                 held[tile] = found
                 cache.put(tile, found)
         parts = [held[tile] for tile in item.tiles]
-        yield parts[0] if len(parts) == 1 else torch.cat(parts) if parts else empty
+        if len(rest) or not parts:
+            parts.append(rest)
+        yield parts[0] if len(parts) == 1 else torch.cat(parts)
         uses.subtract(item.tiles)
         for tile in item.tiles:
             if not uses[tile]:

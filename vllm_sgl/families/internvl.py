@@ -1,18 +1,18 @@
 """InternVL in its own chat format: InternVL2, 2.5, 3 and 3.5 (``OpenGVLab/InternVL*``)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from vllm.config import ModelConfig
 from vllm.model_executor.models.internvl import InternVLChatModel
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.transformers_utils.processors.internvl import calculate_internvl_targets
 
 from vllm_sgl.families.base import NO_SETTINGS
-from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.families.tiled import PickRows
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
+from vllm_sgl.visual.tiles import Tiles
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -30,13 +30,15 @@ SEAMS = (
 _TILING = (
     "image_size", "min_dynamic_patch", "max_dynamic_patch", "dynamic_image_size", "use_thumbnail",
 )  # fmt: skip
+#: The fields that hold the pixels, and those that say how many tiles there are.
+_PIXELS = {"image": "pixel_values_flat", "video": "pixel_values_flat_video"}
+_COUNTS = {"image": "image_num_patches", "video": "video_num_patches"}
 
 
 class InternVL:
     """Images are stretched to a grid of square tiles, and followed by a thumbnail where that has several."""
 
-    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values_flat"}
-    count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
+    pixel_fields: ClassVar[Mapping[str, str]] = _PIXELS
     image_processor: ClassVar[str] = "InternVLImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
@@ -62,9 +64,8 @@ class InternVL:
 
         return layout
 
-    def tile_tokens(self, model: ModelConfig) -> int:
-        tokens: int = _processor(model).image_seq_length
-        return tokens
+    def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
+        return SGLInternVLChatModel.tiles(math.isqrt(_processor(model).image_seq_length))
 
 
 FAMILY = InternVL()
@@ -74,16 +75,8 @@ def _processor(model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS)
     return MULTIMODAL_REGISTRY.create_processor(model).info.get_hf_processor(**settings)
 
 
-class SGLInternVLChatModel(Pruned, InternVLChatModel):
+class SGLInternVLChatModel(PickRows, InternVLChatModel):
     """``InternVLChatModel`` that keeps only chosen visual tokens, at their original positions."""
 
-    def tile_counts(self, items: int, **kwargs: Any) -> list[int]:
-        counts: list[int] = kwargs["image_num_patches"].flatten().tolist()
-        return counts
-
-    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        tiles = kwargs["pixel_values_flat"]
-        # Without an index on the device, which the host would have to wait for.
-        picked = tiles if len(which) == len(tiles) else torch.stack([tiles[number] for number in which])
-        ones = torch.ones(len(which), dtype=torch.int64)
-        return {**kwargs, "pixel_values_flat": picked, "image_num_patches": ones}
+    pixel_field_of = _PIXELS
+    count_field_of = _COUNTS

@@ -1,18 +1,18 @@
 """InternVL in transformers' own format: InternVL3 and 3.5, repositories whose names end in ``-hf``."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 from vllm.config import ModelConfig
 from vllm.model_executor.models.interns1 import InternS1ForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from vllm_sgl.families.base import NO_SETTINGS
-from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.families.tiled import PickRows
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
+from vllm_sgl.visual.tiles import Tiles
 
 #: How an image becomes tiles: the image processor's attributes, and the chat format's names for them.
 _TILING = {
@@ -21,13 +21,15 @@ _TILING = {
     "max_patches": "max_dynamic_patch",
     "crop_to_patches": "dynamic_image_size",
 }
+#: The fields that hold the pixels, and those that say how many tiles there are.
+_PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
+_COUNTS = {"image": "image_num_patches", "video": "video_num_patches"}
 
 
 class InternVLHF:
     """Tiled as in InternVL's chat format; the processor is transformers'."""
 
-    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
-    count_fields: ClassVar[Mapping[str, str]] = {"image": "image_num_patches"}
+    pixel_fields: ClassVar[Mapping[str, str]] = _PIXELS
     image_processor: ClassVar[str] = "GotOcr2ImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
@@ -55,9 +57,8 @@ class InternVLHF:
 
         return layout
 
-    def tile_tokens(self, model: ModelConfig) -> int:
-        tokens: int = _processor(model)[0].image_seq_length
-        return tokens
+    def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
+        return SGLInternVLForConditionalGeneration.tiles(math.isqrt(_processor(model)[0].image_seq_length))
 
 
 FAMILY = InternVLHF()
@@ -71,16 +72,8 @@ def _processor(
     return info.get_hf_processor(), dict(info.ctx.get_merged_mm_kwargs(settings))
 
 
-class SGLInternVLForConditionalGeneration(Pruned, InternS1ForConditionalGeneration):
+class SGLInternVLForConditionalGeneration(PickRows, InternS1ForConditionalGeneration):
     """vLLM's class of this format that keeps only chosen visual tokens, at their original positions."""
 
-    def tile_counts(self, items: int, **kwargs: Any) -> list[int]:
-        counts: list[int] = kwargs["image_num_patches"].flatten().tolist()
-        return counts
-
-    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        tiles = kwargs["pixel_values"]
-        # Without an index on the device, which the host would have to wait for.
-        picked = tiles if len(which) == len(tiles) else torch.stack([tiles[number] for number in which])
-        ones = torch.ones(len(which), dtype=torch.int64)
-        return {**kwargs, "pixel_values": picked, "image_num_patches": ones}
+    pixel_field_of = _PIXELS
+    count_field_of = _COUNTS

@@ -1,4 +1,5 @@
-"""LLaVA-OneVision (``llava-hf/llava-onevision-*``): the whole image once, then its tiles as one fine grid.
+"""LLaVA-OneVision (``llava-hf/llava-onevision-*``): the whole image once, then its tiles as one fine grid;
+a video's frames one by one, each in a quarter of a tile's tokens, and one newline at the end.
 
 Where tokens lie follows the published model ("LLaVA-OneVision: Easy Visual Task Transfer", arXiv 2408.03326):
 an image is scaled to fit the best of the pinpoints, padded to it and cut into tiles; the tiles' features are
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from transformers.image_processing_utils import select_best_resolution
 from vllm.config import ModelConfig
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
@@ -20,11 +22,14 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, Spans, View
+from vllm_sgl.visual.tiles import Tiles, square_tiles
 
 #: How an image becomes tiles' pixels; the names of the image processor's attributes.
 _PIXELS = ("size", "image_mean", "image_std")
 #: How tiles become visual tokens; the names in the model's config.
 _TOKENS = ("image_grid_pinpoints", "vision_aspect_ratio", "vision_feature_select_strategy")
+#: A video's frames.
+_FRAMES = "pixel_values_videos"
 #: A grid is shrunk only where its sides exceed the largest by more than this.
 _SLACK = 1.1
 
@@ -96,8 +101,7 @@ class Anyres:
 class LlavaOnevision:
     """Newlines are visual tokens too: they are ranked and kept like any other."""
 
-    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
-    count_fields: ClassVar[Mapping[str, str]] = {}
+    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values", "video": _FRAMES}
     image_processor: ClassVar[str] = "LlavaOnevisionImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
@@ -127,8 +131,11 @@ class LlavaOnevision:
             most=int(most),
         ).layout
 
-    def tile_tokens(self, model: ModelConfig) -> None:
-        return None  # a tile's tokens are spread over the grid's rows
+    def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
+        """Frames; an image's tiles are not apart, because their tokens are spread over the grid's rows."""
+        vision = _info(model).get_hf_config().vision_config
+        cells = math.ceil(vision.image_size // vision.patch_size / 2)
+        return {"video": Tiles(_FRAMES, square_tiles(cells), rest=1)}
 
 
 FAMILY = LlavaOnevision()
@@ -141,6 +148,20 @@ def _info(model: ModelConfig) -> Any:
 class SGLLlavaOnevisionForConditionalGeneration(Pruned, LlavaOnevisionForConditionalGeneration):
     """vLLM's class that keeps only chosen visual tokens, at their original positions."""
 
-    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+    def tile_counts(self, said: Sequence[int | None], **kwargs: Any) -> list[int]:
+        return [len(frames) for frames in kwargs[_FRAMES]] if _FRAMES in kwargs else [1] * len(said)
+
+    def pick(self, which: Sequence[int], counts: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        if _FRAMES in kwargs:
+            frames = [frame for video in kwargs[_FRAMES] for frame in video]
+            return {_FRAMES: torch.stack([frames[number] for number in which])[:, None]}
         tiles, sizes = kwargs["pixel_values"], kwargs["image_sizes"]
-        return {**kwargs, "pixel_values": [tiles[item] for item in which], "image_sizes": sizes[list(which)]}
+        return {"pixel_values": [tiles[item] for item in which], "image_sizes": sizes[list(which)]}
+
+    def rest(self, **kwargs: Any) -> torch.Tensor:
+        """A video ends with one newline."""
+        return self.image_newline[None] if _FRAMES in kwargs else super().rest(**kwargs)
+
+    def encode(self, **kwargs: object) -> Sequence[torch.Tensor]:
+        # Videos of different lengths have an axis too many in vLLM 0.32, which its runner does not take.
+        return [features.flatten(0, -2) for features in super().encode(**kwargs)]

@@ -12,7 +12,7 @@ from vllm_sgl.families.encoding import batch_items, encoded
 from vllm_sgl.families.features import FeatureCache
 from vllm_sgl.host import encoder
 from vllm_sgl.kernels.gather_visual import gather_visual, warm_up
-from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, PLACES
+from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, PLACES, TILES
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -43,21 +43,33 @@ class Pruned:
         #: Whether the model places position ids in more than one dimension by itself.
         self._own_positions = hasattr(super(), "get_mrope_input_positions")
 
-    def tile_counts(self, items: int, **kwargs: Any) -> list[int]:
+    def tile_counts(self, said: Sequence[int | None], **kwargs: Any) -> list[int]:
         """How many tiles of each item of a batch are there; an item that is encoded as a whole is one.
 
         Args:
-            items: how many items the batch has. kwargs: the model's own keyword arguments.
+            said: as many as the prompt was rewritten for; None for all of them.
+            kwargs: the model's own keyword arguments.
         """
-        return [1] * items
+        return [1] * len(said)
 
-    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
+    def pick(self, which: Sequence[int], counts: Sequence[int], **kwargs: Any) -> dict[str, object]:
         """The model's own keyword arguments for some of a batch's tiles, as items of one tile each.
 
         Args:
             which: ascending numbers of tiles, counted on from item to item.
+            counts: as :meth:`tile_counts` returned them.
         """
         raise NotImplementedError
+
+    def rest(self, **kwargs: Any) -> torch.Tensor:
+        """Features [r, hidden] behind the last tile's of every item of a batch, which need no pixels; after
+        a tile, :meth:`encode` gives them too. None here.
+
+        Args:
+            kwargs: the model's own keyword arguments.
+        """
+        device = next(self.parameters()).device  # type: ignore[attr-defined]
+        return torch.empty(0, self._width, dtype=self._dtype, device=device)
 
     def encode(self, **kwargs: object) -> Sequence[torch.Tensor]:
         """Features of each item of a batch, [visual tokens, hidden] each: the model's own encoder."""
@@ -76,19 +88,21 @@ class Pruned:
             RuntimeError: where features are not those that the prompt was rewritten for.
         """
         fields = {name: kwargs.pop(name, None) for name in FIELDS}
-        device = next(self.parameters()).device  # type: ignore[attr-defined]
         if fields[ITEM] is None:  # vLLM's own images at start, or a request that is not guided
             if not self._compiled:
                 self._compiled = True
+                device = next(self.parameters()).device  # type: ignore[attr-defined]
                 warm_up(self._width, self._dtype, device)
             return self.encode(**kwargs)
-        items = batch_items(fields, self.tile_counts(len(fields[ITEM]), **kwargs))
+        said = [None] * len(fields[ITEM]) if fields[TILES] is None else [len(t) for t in fields[TILES]]
+        counts, rest = self.tile_counts(said, **kwargs), self.rest(**kwargs)
+        items = batch_items(fields, counts, len(rest))
 
         def encode(which: Sequence[int]) -> Sequence[torch.Tensor]:
-            return self.encode(**self.pick(which, **kwargs))
+            found = self.encode(**self.pick(which, counts, **kwargs))
+            return [features[: len(features) - len(rest)] for features in found] if len(rest) else found
 
-        empty = torch.empty(0, self._width, dtype=self._dtype, device=device)
-        there = encoded(items, encode, self._features, self._most_rows, empty)
+        there = encoded(items, encode, self._features, self._most_rows, rest)
         return [
             features if item.kept is None else gather_visual(features, item.kept)
             for item, features in zip(items, there, strict=True)

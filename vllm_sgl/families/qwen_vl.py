@@ -1,6 +1,7 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (``Qwen/Qwen*-VL-*``): images of any size, M-RoPE.
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (``Qwen/Qwen*-VL-*``): images of any size, videos by two frames, M-RoPE.
 
 DeepStack (Qwen3-VL) needs nothing here: its features are further columns of each visual token's own row.
+Attention in the vision encoder stays within an image or a pair of frames, so pairs can be encoded one by one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +17,18 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, grid
+from vllm_sgl.visual.tiles import Item, Tiles, TileSize
 
 #: How an image becomes patches and patches visual tokens; the names of the image processor's attributes.
 _PATCHES = ("patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std")
+#: A video's patches, and its numbers of patches along time, height and width, which positions rest on.
+_VIDEO, _VIDEO_GRID = "pixel_values_videos", "video_grid_thw"
 
 
 class QwenVL:
-    """Images are stretched to whole visual tokens, within limits on their pixels, and never cut."""
+    """Images and frames are stretched to whole visual tokens, within limits on their pixels, never cut."""
 
-    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values"}
-    count_fields: ClassVar[Mapping[str, str]] = {}
+    pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values", "video": _VIDEO}
     image_processor: ClassVar[str] = "Qwen2VLImageProcessor"
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
@@ -52,8 +55,14 @@ class QwenVL:
 
         return layout
 
-    def tile_tokens(self, model: ModelConfig) -> None:
-        return None
+    def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
+        merge: int = _info(model).get_hf_config().vision_config.spatial_merge_size
+
+        def pair(item: Item) -> TileSize:
+            _, down, across = item[_VIDEO_GRID].data.tolist()
+            return TileSize(down * across, down // merge, across // merge)
+
+        return {"video": Tiles(_VIDEO, pair)}
 
 
 FAMILY = QwenVL()
@@ -64,14 +73,23 @@ def _info(model: ModelConfig) -> Any:
 
 
 class _PickPatches(Pruned):
-    def pick(self, which: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        grids = kwargs.pop("image_grid_thw")
-        patches = kwargs.pop("pixel_values").split(grids.prod(-1).tolist())
-        return {
-            **kwargs,
-            "pixel_values": torch.cat([patches[index] for index in which]),
-            "image_grid_thw": grids[list(which)],
-        }
+    def tile_counts(self, said: Sequence[int | None], **kwargs: Any) -> list[int]:
+        if _VIDEO not in kwargs:
+            return [1] * len(said)
+        grids = kwargs[_VIDEO_GRID].tolist()
+        counts = [t if count is None else count for (t, _, _), count in zip(grids, said, strict=True)]
+        patches = sum(count * h * w for (_, h, w), count in zip(grids, counts, strict=True))
+        if patches != len(kwargs[_VIDEO]):
+            raise RuntimeError(f"expected {patches} patches of a video, received {len(kwargs[_VIDEO])}")
+        return counts
+
+    def pick(self, which: Sequence[int], counts: Sequence[int], **kwargs: Any) -> dict[str, object]:
+        pixels, grid = (_VIDEO, _VIDEO_GRID) if _VIDEO in kwargs else ("pixel_values", "image_grid_thw")
+        grids = kwargs[grid].repeat_interleave(torch.tensor(counts), 0)
+        grids[:, 0] = 1
+        patches = kwargs[pixels].split(grids.prod(-1).tolist())
+        # What else a video has, such as its seconds, is about positions.
+        return {pixels: torch.cat([patches[number] for number in which]), grid: grids[list(which)]}
 
 
 class SGLQwen2VLForConditionalGeneration(_PickPatches, Qwen2VLForConditionalGeneration):

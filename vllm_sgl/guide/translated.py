@@ -12,7 +12,7 @@ from vllm_sgl.guide.base import Guide, GuideWrapper
 from vllm_sgl.guide.vocabulary import LargeVocabulary, TranslatedAnswer, without_tokens
 from vllm_sgl.host.rendering import Conversation, conversation_of
 from vllm_sgl.host.second_rendering import SecondRenderer, left_out, own_values
-from vllm_sgl.visual.items import visual_counts
+from vllm_sgl.visual.items import images_alone, visual_counts
 
 logger = logging.getLogger("vllm.vllm_sgl.guide")
 
@@ -107,10 +107,13 @@ class Translated(GuideWrapper):
         """What the small model is asked instead.
 
         Raises:
-            Unguidable: where the conversation behind the prompt is not known.
+            Unguidable: where the conversation behind the prompt is not known, or has a video: its prompt and
+                pixels are made together, for one model.
             GuideError: where the small model's renderer fails, or sees other visual tokens.
             RequestAborted: when the request was aborted meanwhile.
         """
+        if not images_alone(request.items):
+            raise Unguidable(Reason.UNSUPPORTED_MODALITY)
         conversation = conversation_of(request.prompt)
         if conversation is None or any(item is None for of in conversation.media.values() for item in of):
             raise Unguidable(Reason.NO_CONVERSATION)

@@ -14,7 +14,10 @@ from vllm_sgl.core import Kept, RenderedPrompt
 from vllm_sgl.host.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
 from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import Placed, by_modality, embed_mask, placed_items
-from vllm_sgl.visual.tiles import Tiles
+from vllm_sgl.visual.tiles import Tiles, moved, open_tiles
+
+#: Every item is encoded as a whole.
+WHOLE: Mapping[str, Tiles] = {}
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,15 @@ class _Change:
     own: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-def tag_items(prompt: RenderedPrompt, tiles: Tiles | None = None) -> RenderedPrompt:
+def tag_items(prompt: RenderedPrompt, tiles: Mapping[str, Tiles] = WHOLE) -> RenderedPrompt:
     """The same prompt, its images and videos named, so that the model keeps and reuses their vision
     features."""
     items = placed_items(prompt)
-    everything = [_there(prompt, item, tiles, None) for item in items]
+    everything = [_there(prompt, item, tiles.get(item.modality), None) for item in items]
     return {**prompt, "mm_kwargs": _changed(prompt, items, everything)}
 
 
-def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Tiles | None = None) -> RenderedPrompt:
+def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] = WHOLE) -> RenderedPrompt:
     """The prompt with only the kept visual tokens; everything else in place and in order.
 
     The items' hashes change with the mask, so neither vLLM's prefix cache nor its encoder cache can
@@ -43,7 +46,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Tiles | None = None)
         prompt: a rendered ``MultiModalInput`` with images or videos and their pixels.
         kept: per item, in prompt order, ascending int64 indices of its kept visual tokens; may be empty where
             the placeholder has other positions too.
-        tiles: how the items carry their tiles; None where they are encoded as a whole.
+        tiles: per modality, how its items carry their tiles; without those that are encoded as a whole.
 
     Raises:
         ValueError: for indices that are no item's visual tokens, pixels that do not fit the placeholder, or
@@ -53,7 +56,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Tiles | None = None)
     stays = torch.ones(len(prompt["prompt_token_ids"]), dtype=torch.bool)
     changes = []
     for item, indices in zip(items, kept, strict=True):
-        there, place = _there(prompt, item, tiles, indices), item.place
+        there, place = _there(prompt, item, tiles.get(item.modality), indices), item.place
         inside = _stays(place, indices)
         if not inside.any():
             raise ValueError(
@@ -97,13 +100,15 @@ def _there(prompt: RenderedPrompt, item: Placed, tiles: Tiles | None, kept: torc
         return _Change({ROWS: torch.tensor(count), **({} if kept is None else {KEPT: kept})})
     own = prompt["mm_kwargs"][item.modality][item.index]
     tiles.check(item.modality, own, count)
-    every = torch.arange(count // tiles.tokens)
+    each = tiles.size(own).tokens
+    every = torch.arange((count - tiles.rest) // each)
     if kept is None:
         return _Change({ROWS: torch.tensor(count), TILES: every})
-    which = (kept // tiles.tokens).unique()
+    which = open_tiles(kept, each, len(every))
+    rows = torch.tensor(len(which) * each + tiles.rest)
     return _Change(
-        {ROWS: torch.tensor(len(which) * tiles.tokens), TILES: which, KEPT: tiles.moved(kept, which)},
-        {} if len(which) == len(every) else tiles.only(item.modality, own, which),
+        {ROWS: rows, TILES: which, KEPT: moved(kept, each, which)},
+        {} if len(which) == len(every) else tiles.only(own, which),
     )
 
 

@@ -67,6 +67,7 @@ def _tiles(seen: Sequence[Seen]) -> torch.Tensor:
     """The tile of each visual token, counted on from item to item: int64 [visual tokens], ascending."""
     parts, first = [], 0
     for one in seen:
-        parts.append(first + torch.arange(one.item.visual_tokens) // one.item.per_tile)
+        inside = torch.arange(one.item.visual_tokens) // one.item.per_tile
+        parts.append(first + inside.clamp(max=one.item.tiles - 1))  # what is behind the last tile is its part
         first += one.item.tiles
     return torch.cat(parts)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import torch
 
-from vllm_sgl.core import RenderedPrompt
+from vllm_sgl.core import RenderedPrompt, VisualItem
 from vllm_sgl.host.mm_input import PlaceholderRange
 
 #: vLLM's names of what is made of visual tokens.
@@ -48,6 +48,11 @@ def placed_items(prompt: RenderedPrompt) -> list[Placed]:
 def modalities(prompt: RenderedPrompt) -> set[str]:
     """Every modality that a prompt has at least one item of; others than visual ones too."""
     return {name for name, places in prompt["mm_placeholders"].items() if places}
+
+
+def images_alone(items: Iterable[VisualItem]) -> bool:
+    """Whether none of them is a video."""
+    return all(item.modality == "image" for item in items)
 
 
 def visual_counts(prompt: RenderedPrompt) -> tuple[int, ...]:

@@ -1,50 +1,88 @@
-"""Images that are cut into tiles, each encoded by itself: leaving out those of which nothing is kept."""
+"""Items that are encoded tile by tile: leaving out the tiles of which nothing is kept.
 
-from collections.abc import Mapping
+An image's tiles are squares that it is cut into; a video's are its frames, or the runs of frames that a model
+makes visual tokens of together.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+#: What vLLM renders of an item: fields by name, each with its ``data``.
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TileSize:
+    """What an item has of each tile. rows: of the pixels' field. down, across: visual tokens, row by row."""
+
+    rows: int
+    down: int
+    across: int
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of a tile; those of one tile follow one another."""
+        return self.down * self.across
+
+
+def square_tiles(cells: int) -> Callable[[Item], TileSize]:
+    """Tiles of as many visual tokens along each side, a row of pixels each."""
+    size = TileSize(1, cells, cells)
+    return lambda item: size
+
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a model's images carry their tiles.
+    """How a model's items of one modality carry their tiles.
 
-    tokens: visual tokens of each tile; those of one tile follow one another.
-    pixels: per modality, the item's field with one row per tile.
-    counts: per modality, the item's field that says how many tiles there are.
+    pixels: the field with equally many rows for each tile.
+    size: of an item's tiles.
+    counts: the field that says how many tiles are there, and nothing else; None where the model has none.
+    rest: visual tokens behind those of the last tile that no pixels are needed for.
     """
 
-    tokens: int
-    pixels: Mapping[str, str]
-    counts: Mapping[str, str]
+    pixels: str
+    size: Callable[[Item], TileSize]
+    counts: str | None = None
+    rest: int = 0
 
-    def check(self, modality: str, item: Mapping[str, Any], visual_tokens: int) -> None:
+    def check(self, modality: str, item: Item, visual_tokens: int) -> None:
         """Refuse an item whose pixels are not those of its placeholder.
 
         Raises:
             ValueError: naming both numbers of visual tokens.
         """
-        there = len(item[self.pixels[modality]].data) * self.tokens
+        size = self.size(item)
+        there = len(item[self.pixels].data) // size.rows * size.tokens + self.rest
         if there != visual_tokens:
             raise ValueError(
                 f"an {modality} with pixels of {there} visual tokens: expected the {visual_tokens} of its "
                 "placeholder; its features would be those of another one"
             )
 
-    def only(self, modality: str, item: Mapping[str, Any], which: torch.Tensor) -> dict[str, torch.Tensor]:
+    def only(self, item: Item, which: torch.Tensor) -> dict[str, torch.Tensor]:
         """An item's own fields, by name, as they are with some of its tiles alone.
 
         Args:
             which: ascending int64 numbers of the tiles that are left, possibly none.
         """
-        pixels, count = self.pixels[modality], self.counts[modality]
-        return {
-            pixels: item[pixels].data[which],
-            count: torch.full_like(item[count].data, len(which)),
-        }
+        apart = item[self.pixels].data.unflatten(0, (-1, self.size(item).rows))
+        own = {self.pixels: apart[which].flatten(0, 1)}
+        if self.counts is not None:
+            own[self.counts] = torch.full_like(item[self.counts].data, len(which))
+        return own
 
-    def moved(self, kept: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """Indices of kept visual tokens among those of some tiles, which hold all of them."""
-        return torch.searchsorted(which, kept // self.tokens) * self.tokens + kept % self.tokens
+
+def open_tiles(kept: torch.Tensor, tokens: int, count: int) -> torch.Tensor:
+    """The tiles, of ``count``, that some visual tokens are in: ascending int64 numbers. What is behind the
+    last one is in none."""
+    numbers: torch.Tensor = (kept // tokens).unique()
+    return numbers[numbers < count]
+
+
+def moved(kept: torch.Tensor, tokens: int, which: torch.Tensor) -> torch.Tensor:
+    """Indices of kept visual tokens among those of some tiles, which hold all of them, and of the rest."""
+    return torch.searchsorted(which, kept // tokens) * tokens + kept % tokens

@@ -1,24 +1,31 @@
 """Asking one question in every way that is to be explained, over one start of both engines."""
 
 import asyncio
+import base64
+import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from vllm import RequestOutput, SamplingParams
 from vllm.exceptions import VLLMClientError
 
 from vllm_sgl.commands.errors import UsageError
+from vllm_sgl.commands.explain.clip import SeenVideo, moments
 from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
 from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.decide import score
 from vllm_sgl.engine.offline import LLM
 from vllm_sgl.families import family_of
 from vllm_sgl.guide.base import Guide, GuideWrapper
-from vllm_sgl.host import image_file
+from vllm_sgl.host import image_file, video_file
+from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
+from vllm_sgl.visual.tiles import Tiles
 
 #: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
 #: nobody is served meanwhile, so that a slow machine may take its time.
@@ -30,22 +37,39 @@ _DEFAULTS = {
 }
 
 
-def load_image(path: Path) -> Image.Image:
-    """An RGB image, as a server would load it.
+@dataclass(frozen=True)
+class Video:
+    """frames: uint8 [frames, height, width, 3], those that vLLM takes of the file. url: the whole file."""
+
+    frames: np.ndarray
+    url: str
+
+
+def load(path: Path, of_videos: Mapping[str, Any]) -> Image.Image | Video:
+    """An RGB image or a video, as a server would load it.
+
+    Args:
+        of_videos: how vLLM is to load videos.
 
     Raises:
-        UsageError: for a file that is missing, or no image.
+        UsageError: for a file that is missing, or is neither.
     """
+    kind = mimetypes.guess_type(path)[0] or ""
+    is_video = kind.startswith("video/")
     try:
-        return image_file.load_image(path)
+        if not is_video:
+            return image_file.load_image(path)
+        frames = video_file.load_frames(path, of_videos)
+        return Video(frames, f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected an image file such as PNG or JPEG, received: {error}") from error
+        wanted = "a video file such as MP4" if is_video else "an image file such as PNG or JPEG"
+        raise UsageError(f"{path}: expected {wanted}, received: {error}") from error
 
 
 def explain(
     large: str,
     small: str,
-    images: Sequence[tuple[str, Image.Image]],
+    images: Sequence[tuple[str, Image.Image | Video]],
     question: str,
     *,
     retentions: Sequence[float],
@@ -56,7 +80,7 @@ def explain(
     """Start both engines, ask, stop them.
 
     Args:
-        images: (name, RGB image), in the order of the prompt.
+        images: (name, RGB image or video), in the order of the prompt.
         retentions: shares of visual tokens to keep, each in (0, 1).
         max_tokens: the longest answer.
         arguments: more arguments of :class:`vllm_sgl.LLM`.
@@ -94,14 +118,20 @@ def explain(
         pruned = outputs[: len(retentions)]
         decided = outputs[len(retentions)].sgl if exit_threshold is not None else None
         said = looks[0].result.answer
-        layout_of = family_of(llm.model_config).layout_of(llm.model_config)
+        family = family_of(llm.model_config)
         return Explanation(
             large=large,
             small=small,
             question=question,
             query_rows=llm.llm_engine.sgl_config.query_rows,
             positions=llm.llm_engine.sgl_config.positions,
-            images=_seen(images, layout_of, looks[0].result.importance),
+            images=_seen(
+                images,
+                family.layout_of(llm.model_config),
+                family.tiles(llm.model_config),
+                looks[0].request,
+                looks[0].result.importance,
+            ),
             small_answer=Said(said.text, len(said.token_ids), said.finish_reason == "stop"),
             large_answer=_answer(plain),
             pruned=[
@@ -126,6 +156,13 @@ class OneLook(GuideWrapper):
     def __init__(self, guide: Guide) -> None:
         super().__init__(guide)
         self._look: asyncio.Task[GuideResult] | None = None
+        self._request: GuideRequest | None = None
+
+    @property
+    def request(self) -> GuideRequest:
+        """What was looked at, after the first request."""
+        assert self._request is not None
+        return self._request
 
     @property
     def result(self) -> GuideResult:
@@ -135,12 +172,18 @@ class OneLook(GuideWrapper):
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         if self._look is None:
+            self._request = request
             self._look = asyncio.create_task(self._guide.look(request, answer_tokens))
         return await self._look
 
 
-def _conversation(images: Iterable[Image.Image], question: str) -> list[dict[str, Any]]:
-    content = [{"type": "image_pil", "image_pil": image} for image in images]
+def _conversation(images: Iterable[Image.Image | Video], question: str) -> list[dict[str, Any]]:
+    content = [
+        {"type": "video_url", "video_url": {"url": image.url}}
+        if isinstance(image, Video)
+        else {"type": "image_pil", "image_pil": image}
+        for image in images
+    ]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 
@@ -161,10 +204,25 @@ def _answer(output: RequestOutput) -> Said:
 
 
 def _seen(
-    images: Sequence[tuple[str, Image.Image]], layout_of: LayoutOf, importance: Sequence[torch.Tensor]
-) -> list[SeenImage]:
-    seen = []
-    for (name, image), scores in zip(images, importance, strict=True):
+    images: Sequence[tuple[str, Image.Image | Video]],
+    layout_of: LayoutOf,
+    tiles: Mapping[str, Tiles],
+    request: GuideRequest,
+    importance: Sequence[torch.Tensor],
+) -> list[SeenImage | SeenVideo]:
+    """In the order of the prompt, which a chat template may make another one than that of the message."""
+    pictures = ((name, image) for name, image in images if not isinstance(image, Video))
+    videos = ((name, image) for name, image in images if isinstance(image, Video))
+    seen: list[SeenImage | SeenVideo] = []
+    placed = placed_items(request.prompt)
+    for place, item, scores in zip(placed, request.items, importance, strict=True):
+        if not images_alone([item]):
+            name, video = next(videos)
+            size = tiles[item.modality].size(request.prompt["mm_kwargs"][item.modality][place.index])
+            frames = moments(video.frames, item.tiles)
+            seen.append(SeenVideo(name, frames, item, size.across, size.down, scores.numpy()))
+            continue
+        name, image = next(pictures)
         layout = layout_of(*image.size)
         if layout.visual_tokens != len(scores):
             raise RuntimeError(

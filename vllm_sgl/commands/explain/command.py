@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
     )
     add = parser.add_argument
     add("large", metavar="LARGE", help="the large model: a directory or a name")
-    add("images", metavar="IMAGE", type=Path, nargs="+", help="image files, in the order of the prompt")
+    add("images", metavar="IMAGE", type=Path, nargs="+", help="image or video files, as they are asked about")
     add("question", metavar="QUESTION")
     add("--small", required=True, metavar="SMALL", help="the small model")
     add(
@@ -128,14 +128,15 @@ def _explain(options: argparse.Namespace) -> Explanation:
     for path in options.images:
         if not path.is_file():
             raise UsageError(
-                f"{path}: no such file. Expected LARGE IMAGE... QUESTION: image files, then one question in "
-                "quotes"
+                f"{path}: no such file. Expected LARGE IMAGE... QUESTION: image or video files, then one "
+                "question in quotes"
             )
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read once, as vLLM loads
     from vllm_sgl.commands.explain import asking
 
-    images = [(str(path), asking.load_image(path)) for path in options.images]
     arguments = {"trust_remote_code": options.trust_remote_code, **options.large_args}
+    of_videos = (arguments.get("media_io_kwargs") or {}).get("video", {})
+    images = [(str(path), asking.load(path, of_videos)) for path in options.images]
     if options.small_args is not None:
         arguments["sgl_small_args"] = options.small_args
     if options.query_rows is not None:

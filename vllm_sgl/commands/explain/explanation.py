@@ -3,14 +3,17 @@
 large, small, question   as they were given
 query_rows               whose attention makes up importance, as in --query-rows
 positions                position ids of kept visual tokens: "original" or "packed"
-images                   one entry per image:
+images                   one entry per image or video:
     path, width, height  the file; its size in pixels
-    columns, rows        its grid of tiles
+    frames               of a video, the moments that its visual tokens are of (a frame, or the frames that a
+                         model sees as one); null for an image. A moment is a tile, and sizes and boxes are
+                         those of a frame
+    columns, rows        its grid of tiles; of a video, of the strip that is drawn
     thumbnail            whether a thumbnail of the whole image follows the tiles
     tokens_per_tile      visual tokens of each tile, and of the thumbnail
     tiles                how many there are, the thumbnail included; 1 where the image is not cut
     visual_tokens        of the whole image; an index counts tiles row by row, the thumbnail last, and
-                         inside each of them tokens row by row
+                         inside each of them tokens row by row; of a video, moment by moment
     boxes                what each visual token sees: [x0, y0, x1, y1] in pixels
     importance           of each visual token: attention of the small model, summed
 small_answer             {text, tokens, finished}: finished is false for an answer cut at its length limit
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from vllm_sgl.commands.explain.clip import SeenVideo
     from vllm_sgl.visual.layout import Layout
 
 
@@ -65,6 +69,14 @@ class SeenImage:
     def item(self) -> VisualItem:
         return VisualItem("image", self.layout.visual_tokens, self.layout.tile_tokens)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.size
+
+    def boxes(self) -> list[list[float]]:
+        boxes: list[list[float]] = self.layout.boxes(*self.size).tolist()
+        return boxes
+
 
 @dataclass(frozen=True)
 class PrunedAnswer:
@@ -78,10 +90,12 @@ class PrunedAnswer:
     def kept_tokens(self) -> int:
         return sum(map(len, self.kept))
 
-    def open_tiles(self, images: Sequence[SeenImage]) -> list[list[int]]:
-        """Per image, ascending numbers of the tiles that kept tokens are in."""
-        pairs = zip(images, self.kept, strict=True)
-        return [sorted({int(i) // image.item.per_tile for i in kept}) for image, kept in pairs]
+    def open_tiles(self, images: "Sequence[SeenImage | SeenVideo]") -> list[list[int]]:
+        """Per image or video, ascending numbers of the tiles that kept tokens are in."""
+        return [
+            sorted({int(i) // item.per_tile for i in kept} & set(range(item.tiles)))
+            for item, kept in zip((image.item for image in images), self.kept, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class Explanation:
     question: str
     query_rows: str
     positions: str
-    images: Sequence[SeenImage]
+    images: "Sequence[SeenImage | SeenVideo]"
     small_answer: Said
     large_answer: Said
     pruned: Sequence[PrunedAnswer]
@@ -118,25 +132,26 @@ class Explanation:
         return {name: plain.get(name, value) for name, value in vars(self).items()}
 
 
-def _image(image: SeenImage) -> dict[str, Any]:
-    width, height = image.pixels.size
+def _image(image: "SeenImage | SeenVideo") -> dict[str, Any]:
+    width, height = image.size
     layout = image.layout
     return {
         "path": image.path,
         "width": width,
         "height": height,
+        "frames": None if isinstance(image, SeenImage) else image.item.tiles,
         "columns": layout.columns,
         "rows": layout.rows,
         "thumbnail": len(layout.views) > 1,
         "tokens_per_tile": layout.tile_tokens,
         "tiles": image.item.tiles,
         "visual_tokens": layout.visual_tokens,
-        "boxes": layout.boxes(width, height).tolist(),
+        "boxes": image.boxes(),
         "importance": image.importance.tolist(),
     }
 
 
-def _pruned(pruned: PrunedAnswer, images: Sequence[SeenImage]) -> dict[str, Any]:
+def _pruned(pruned: PrunedAnswer, images: "Sequence[SeenImage | SeenVideo]") -> dict[str, Any]:
     return {
         "retention": pruned.retention,
         "kept_tokens": pruned.kept_tokens,

@@ -17,6 +17,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patheffects import withStroke
 
 from vllm_sgl.commands.explain import pixels
+from vllm_sgl.commands.explain.clip import SeenVideo
 from vllm_sgl.commands.explain.explanation import Explanation, Said, SeenImage
 from vllm_sgl.commands.explain.sheet import GREY, LINE, Sheet, fold, font, line_height, text_width
 from vllm_sgl.core import Reason
@@ -55,6 +56,7 @@ class _View:
     who: gives the answer.
     values: one array [visual tokens] per image.
     paint: from an image's pixels and its values as they lie in it to the pixels to show.
+    labels: per image, what is written on each of its tiles; nothing on those that it does not reach to.
     """
 
     heading: str
@@ -63,6 +65,7 @@ class _View:
     answer: Said
     values: Sequence[np.ndarray]
     paint: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    labels: Sequence[Sequence[str]] = ()
 
 
 def draw(explained: Explanation, path: Path) -> None:
@@ -110,11 +113,20 @@ def _views(explained: Explanation, mean: float, norm: LogNorm) -> list[_View]:
         if tiles > len(explained.images):
             note += f", {sum(map(len, opened))} of {tiles} tiles"
         fates = [_fates(*one) for one in zip(explained.images, pruned.kept, opened, strict=True)]
-        views.append(_View(heading, note, "large model", pruned.answer, fates, pixels.spotlight))
+        labels = [_labels(*one) for one in zip(explained.images, pruned.kept, strict=True)]
+        views.append(_View(heading, note, "large model", pruned.answer, fates, pixels.spotlight, labels))
     return views
 
 
-def _fates(image: SeenImage, kept: np.ndarray, opened: Sequence[int]) -> np.ndarray:
+def _labels(image: SeenImage | SeenVideo, kept: np.ndarray) -> list[str]:
+    """How many visual tokens of each of a video's moments are kept."""
+    if isinstance(image, SeenImage):
+        return []
+    counts = np.bincount(kept // image.item.per_tile, minlength=image.item.tiles)
+    return [str(count) for count in counts[: image.item.tiles]]
+
+
+def _fates(image: SeenImage | SeenVideo, kept: np.ndarray, opened: Sequence[int]) -> np.ndarray:
     """What becomes of each visual token, in the terms of :func:`pixels.spotlight`."""
     numbers = np.arange(image.layout.visual_tokens)
     fates = np.where(np.isin(numbers // image.item.per_tile, opened), pixels.DROPPED, pixels.CLOSED)
@@ -183,10 +195,15 @@ def _draw_view(
     below = sheet.text(x, y, [view.heading], _HEADING)
     sheet.text(x, below, [view.note], _NOTE, GREY)
     y += _HEAD
-    for (layout, shown), values, (width, height) in zip(images, view.values, plan.boxes, strict=True):
+    labels = view.labels or [()] * len(images)
+    for (layout, shown), values, (width, height), on in zip(
+        images, view.values, plan.boxes, labels, strict=True
+    ):
         whole, *again = layout.maps(values)
-        axes = sheet.image(x, y, width, height, view.paint(shown, whole))
+        painted = pixels.blanked(view.paint(shown, whole), layout.views[0].tokens)
+        axes = sheet.image(x, y, width, height, painted)
         _draw_borders(axes, layout)
+        _draw_labels(axes, layout, on)
         for thumbnail in again:
             across = plan.width * _THUMBNAIL * width / max(box[0] for box in plan.boxes)
             left, top = x + width + _SPLIT, y + height - across * height / width
@@ -205,6 +222,17 @@ def _draw_borders(axes: Axes, layout: Layout) -> None:
                 number / count, color="white", linewidth=0.9,
                 path_effects=[withStroke(linewidth=1.8, foreground="#00000066")],
             )  # fmt: skip
+
+
+def _draw_labels(axes: Axes, layout: Layout, labels: Sequence[str]) -> None:
+    """In the tiles' upper left corners."""
+    for number, label in enumerate(labels):
+        down, across = divmod(number, layout.columns)
+        axes.text(
+            (across + 0.05) / layout.columns, (down + 0.05) / layout.rows, label, fontproperties=_TINY,
+            color="white", verticalalignment="top", parse_math=False,
+            bbox={"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.2},
+        )  # fmt: skip
 
 
 def _draw_key(sheet: Sheet, x: float, y: float, norm: LogNorm) -> None:

@@ -59,6 +59,12 @@ def spotlight(pixels: np.ndarray, fates: np.ndarray) -> np.ndarray:
     return np.select([fate == KEPT, fate == DROPPED], [pixels, dim], stripes).astype(np.uint8)
 
 
+def blanked(pixels: np.ndarray, token_map: np.ndarray) -> np.ndarray:
+    """The same in white where no token is (-1)."""
+    nothing = spread(token_map, *pixels.shape[:2])[..., None] < 0
+    return np.where(nothing, np.uint8(255), pixels)
+
+
 def scale(importance: np.ndarray) -> tuple[float, float]:
     """Ends of a logarithmic colour scale: all but the rarest values lie between.
 
