@@ -85,6 +85,8 @@ def _every_flag(modules: frozenset[str]) -> frozenset[str]:
         with suppress(ImportError):  # told where it is run
             if (parser := parsers.of_module(module)) is not None:
                 found |= parsers.options(parser)
+    if (parser := parsers.of_module(parsers.VLLM, "bench")) is not None:  # built only where it is asked for
+        found |= parsers.options(parser)
     return frozenset(found)
 
 
