@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from PIL import Image
 
-from benchmarks.accuracy import data
 from benchmarks.crossed.__main__ import NATIVE
 from benchmarks.crossed.measure import Look
 from benchmarks.crossed.readers import InternVLReader, NativeReader
@@ -13,6 +12,7 @@ from examples.demo import LARGE
 from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, user
 from tools import sign_reading
+from vllm_sgl.commands.calibrate import data
 
 QUESTIONS, RETENTION, MAX_TOKENS = 24, 0.18, 8
 
