@@ -35,7 +35,7 @@ def test_the_shipped_pair_in_this_process(tmp_path, capfd):
     assert len(by) == COUNT * 6
     ids = sorted({question for question, _ in by})
     right = {json.loads(text)["id"]: json.loads(text)["answers"] for text in data.read_text().splitlines()}
-    # The large model reads signs, pruned or not, and better than the small one.
+    # All of them read signs.
     for way, least in (("large", 20), ("top 0.35", 20), ("tiles 0.35", 20), ("small", 16)):
         assert sum(by[id, way]["answer"] in right[id] for id in ids) >= least, way
     for id in ids:
