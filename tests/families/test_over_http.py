@@ -37,7 +37,8 @@ def server(pair, tmp_path_factory):
     small, large = pair
     flags = [
         f"--sgl-small={small}", "--sgl-break-even=off", "--enable-auto-tool-choice",
-        "--tool-call-parser=hermes", '--limit-mm-per-prompt={"image": 4, "video": 2}',
+        "--tool-call-parser=hermes", "--trust-request-mm-kwargs",
+        '--limit-mm-per-prompt={"image": 4, "video": 2}',
         f'--media-io-kwargs={{"video": {{"num_frames": {FRAMES}}}}}',
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
