@@ -9,6 +9,7 @@ status 1 where an answer was wrong, a request got a 5xx, the log has an error, o
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -96,6 +97,8 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--out", type=Path, help="write what was found as JSON")
     options = parser.parse_args()
+    # Uvicorn closes connections that were idle for 5 s, and may do so as a request comes in.
+    os.environ["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] = str(round(options.minutes * 60) + 600)
     with tempfile.TemporaryDirectory() as scratch:
         small, large = build_pair(Path(scratch))
         with Server(large, Path(scratch) / "log", [f"--sgl-small={small}", *FLAGS]) as server:
