@@ -117,6 +117,12 @@ def test_clips():
         assert figures("sgp", retention) >= figures("random", retention) + MARGIN
 
 
+def test_without_distractors_diversity_does_nearly_as_well():
+    figures = Accuracy("accuracy-signs-diverse.json")
+    for retention in RETENTIONS:
+        assert abs(figures("sgp", retention) - figures("divprune", retention)) < LOSS
+
+
 def test_crowded_scenes():
     figures = Accuracy("accuracy-crowd.json")
     for retention in RETENTIONS:
