@@ -238,6 +238,13 @@ def test_bypass_needs_no_guide_request():
     assert (outcome.report.reason, outcome.prompt) == (Reason.UNRENDERED_PROMPT, None)
 
 
+@pytest.mark.parametrize("policy", ["top", "tiles", "tiles:0.1"])
+def test_full_retention_never_prunes_whatever_the_policy(policy):
+    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5, policy=policy)
+    assert stays.prompt is None
+    assert (stays.report.kept_tokens, stays.report.encoded_tiles) == (6, 3)
+
+
 def test_full_retention_still_exits_but_never_prunes():
     exits = walk(retention=1.0, exit_threshold=0.5)
     assert exits.report.decision == "exit"
