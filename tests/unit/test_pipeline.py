@@ -239,19 +239,13 @@ def test_bypass_needs_no_guide_request():
 
 
 @pytest.mark.parametrize("policy", ["top", "tiles", "tiles:0.1"])
-def test_full_retention_never_prunes_whatever_the_policy(policy):
-    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5, policy=policy)
-    assert stays.prompt is None
-    assert (stays.report.kept_tokens, stays.report.encoded_tiles) == (6, 3)
-
-
-def test_full_retention_still_exits_but_never_prunes():
-    exits = walk(retention=1.0, exit_threshold=0.5)
+def test_full_retention_still_exits_but_never_prunes(policy):
+    exits = walk(retention=1.0, exit_threshold=0.5, policy=policy)
     assert exits.report.decision == "exit"
-    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5)
+    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5, policy=policy)
     assert stays.report.decision == "prune"
     assert stays.prompt is None  # nothing was rewritten
-    assert (stays.report.visual_tokens, stays.report.kept_tokens) == (6, 6)
+    assert (stays.report.visual_tokens, stays.report.kept_tokens, stays.report.encoded_tiles) == (6, 6, 3)
 
 
 @pytest.mark.parametrize("asked", [{}, {"exit_threshold": 0.0}], ids=["prune", "exit"])
