@@ -41,10 +41,6 @@ SETTINGS = (
     Setting(
         "R=0.35, tiles", "guided", {"sgl_retention": 0.35, "sgl_policy": "tiles:0.002", **_OFF}, "prune"
     ),
-    # A guide that knows nothing is never as sure as that, but may be once it has been asked again.
-    Setting(
-        "R=0.35, asked twice", "guided", {"sgl_retention": 0.35, "sgl_exit_threshold": 0.5}, "prune", True
-    ),
     Setting("exit", "guided", {"sgl_retention": 0.35, "sgl_exit_threshold": 0}, "exit", True),
     Setting("plain, known image", "plain", {}, known=True),
     Setting("R=0.35, known image", "guided", {"sgl_retention": 0.35, **_OFF}, "prune", known=True),
@@ -95,7 +91,7 @@ class Asking:
         first, *others = (content(next(self._numbers), PAIR.image) for _ in range(requests))
         server = self._servers[setting.side]
         asked = [first, *([[first[0], other[1]] for other in others] if setting.known else others)]
-        made = [body(one, _MAX_TOKENS, dict(setting.xargs)) for one in asked]
+        made = [body(one, _MAX_TOKENS, dict(setting.xargs), fixed_length=False) for one in asked]
         if setting.known:
             ask(server, made[:1], 1)
             made = made[1:]

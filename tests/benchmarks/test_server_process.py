@@ -87,13 +87,13 @@ def test_a_reply_that_went_another_way_is_no_figure():
         return Reply(0.1, "text", {}, sgl)
 
     plain, pruned, twice = (next(one for one in SETTINGS if one.name == name) for name in (
-        "plain", "R=0.35", "R=0.35, asked twice",
+        "plain", "R=0.35", "exit",
     ))  # fmt: skip
     check(plain, [reply(None)])
     check(pruned, [reply({"decision": "prune", "consistency": None})])
-    check(twice, [reply({"decision": "prune", "consistency": 0.1})])
+    check(twice, [reply({"decision": "exit", "consistency": 0.1})])
     for setting, sgl in [
-        (plain, {"decision": "prune"}), (pruned, {"decision": "bypass"}), (twice, {"decision": "prune"}),
+        (plain, {"decision": "prune"}), (pruned, {"decision": "bypass"}), (twice, {"decision": "exit"}),
     ]:  # fmt: skip
         with pytest.raises(BenchmarkError, match="expected decision"):
             check(setting, [reply(sgl)])

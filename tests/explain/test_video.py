@@ -10,12 +10,12 @@ from tests.support.images import random_image, random_video, video_file
 from tools.tiny_families import FAMILIES, build_pair
 from vllm_sgl import cli
 
-#: Of the file, and how many of them vLLM is told to take; two make one moment of 4 x 3 tokens.
-FRAMES, TAKEN = 12, 8
-MOMENTS, EACH = TAKEN // 2, 4 * 3
+#: Of the file: two make one moment of 4 x 3 tokens.
+FRAMES, FPS = 12, 4
+MOMENTS, EACH = FRAMES // 2, 4 * 3
 LARGE_ARGS = {
     "dtype": "float32", "max_model_len": 640, "kv_cache_memory_bytes": 64 << 20, "max_num_seqs": 8,
-    "media_io_kwargs": {"video": {"num_frames": TAKEN}},
+    "media_io_kwargs": {"video": {"fps": FPS}},  # vLLM would take two a second
 }  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def test_a_video_is_explained(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
     small, large = build_pair(FAMILIES["qwen2_5_vl"], tmp_path)
     random_image(0, 112, 84).save(tmp_path / "image.png")
-    clip = video_file(tmp_path / "clip.mp4", random_video(1, 112, 84, FRAMES), fps=4)
+    clip = video_file(tmp_path / "clip.mp4", random_video(1, 112, 84, FRAMES), FPS)
     words = ["explain", large, "--small", small, clip, tmp_path / "image.png", "Who?"]
     words += ["--retention", "0.2", "--max-tokens", "4", "--large-args", json.dumps(LARGE_ARGS)]
     assert cli.main([*map(str, words), "-o", str(tmp_path / "out.png"), "--json", "-"]) == 0

@@ -130,14 +130,14 @@ def test_videos(server, expect):
 
 
 def test_a_video_file_and_what_vllm_makes_of_it(server, tmp_path):
-    """Of 12 frames the server's own flags take 8; the request may ask for fewer."""
+    """Of four frames a second it takes two for this model; the request may ask for others."""
     file = video_file(tmp_path / "clip.mp4", random_video(1, *VIDEO_SIZE, 12), fps=4)
     url = "data:video/mp4;base64," + base64.b64encode(file.read_bytes()).decode()
-    for extra, frames in (({}, FRAMES), ({"media_io_kwargs": {"video": {"num_frames": 4}}}, 4)):
+    for extra, frames in (({}, 6), ({"media_io_kwargs": {"video": {"fps": 4}}}, 12)):
         report = ask(server, "Who?", videos=[url], extra=extra).sgl
         assert (report["decision"], report["visual_tokens"]) == ("prune", frames // 2 * 12)
     mixed = ask(server, "Who?", 0, videos=[url, CLIP_URL]).sgl
-    assert (mixed["decision"], mixed["visual_tokens"]) == ("prune", VISUAL + 2 * VIDEO_VISUAL)
+    assert (mixed["decision"], mixed["visual_tokens"]) == ("prune", VISUAL + 3 * 12 + VIDEO_VISUAL)
     assert mixed["kept_tokens"] == int(0.35 * mixed["visual_tokens"])
     with pytest.raises(openai.BadRequestError, match="At most 2 video"):
         ask(server, "Who?", videos=[CLIP_URL] * 3)

@@ -30,7 +30,8 @@ def test_answers_are_those_without_sgl(shadow_llm):
 
 
 def test_its_log_has_both_answers_and_calibrates_exits(shadow_llm, shadow_log, tmp_path):
-    params = [greedy(max_tokens=tokens) for tokens in (1, 2, 3)]
+    # Two models of random weights agree where nothing else is allowed.
+    params = [greedy(max_tokens=1), greedy(max_tokens=3), greedy(max_tokens=2, allowed_token_ids=[70])]
     asked = [(prompt(question, seed), one) for question in QUESTIONS for seed in (1, 2) for one in params]
     outputs = shadow_llm.generate(*map(list, zip(*asked, strict=True)), use_tqdm=False)
     by_id = {output.request_id: output for output in outputs}
@@ -46,7 +47,7 @@ def test_its_log_has_both_answers_and_calibrates_exits(shadow_llm, shadow_log, t
         assert line["seconds"] > line["guide_seconds"] > 0
         assert line["agrees"] == (normalise(line["answer"]) == normalise(line["small_answer"]))
         agreeing += line["agrees"]
-    assert 0 < agreeing < len(mine)
+    assert len(mine) / 3 <= agreeing < len(mine)
 
     kept = tmp_path / "log.jsonl"
     kept.write_text("".join(json.dumps(line) + "\n" for line in mine))

@@ -1,9 +1,11 @@
 """Tiles of which nothing is kept: their pixels stay behind, they are never encoded, and no answer changes."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 import torch
+from vllm.config import SchedulerConfig
 from vllm.multimodal.inputs import (
     MultiModalBatchedField,
     MultiModalFieldElem,
@@ -17,6 +19,7 @@ from tests.support.compare import assert_same_answer
 from tests.support.encoded import Encoded
 from tests.support.engines import Engines, inputs
 from tests.support.prompts import END, IMG, START
+from vllm_sgl.families.scheduling import SGLAsyncScheduler, SGLScheduler, charge_what_is_encoded
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.fields import KEPT, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import visual_counts
@@ -137,7 +140,7 @@ def engines(qwen2_pair):
 
 @pytest.fixture(scope="module")
 def uncached(qwen2_pair):
-    """Two full images are profiled; no features are kept. 1,024 visual tokens: 64 tiles."""
+    """1,024 tokens of a step: nine images of 112 are profiled. No features are kept."""
     engines = Engines(qwen2_pair, sgl={"feature_cache": 0}, max_num_seqs=32, max_num_batched_tokens=1024)
     yield engines
     engines.shutdown()
@@ -189,19 +192,58 @@ async def test_different_tiles_of_one_image_in_one_batch(uncached, monkeypatch):
     assert encoded == [4]  # 0, 3, 4, 6: tile 3 of the first, 4 of the second
 
 
-async def test_the_largest_encoder_call_under_load_is_what_was_profiled(uncached, monkeypatch):
-    """At R = 0.09 a step's budget of 1,024 visual tokens takes 24 images and more, which are 168 tiles."""
-    encoded = Encoded(monkeypatch, uncached.large)
+class Begun(list):
+    """Images that each step of an engine begins to encode, without steps that begin none."""
+
+    def __init__(self, monkeypatch, engine):
+        schedule = engine.scheduler.schedule
+
+        def watching(*args, **kwargs):
+            step = schedule(*args, **kwargs)
+            if images := sum(map(len, step.scheduled_encoder_inputs.values())):
+                self.append(images)
+            return step
+
+        monkeypatch.setattr(engine.scheduler, "schedule", watching)
+
+
+async def test_a_step_under_load_encodes_no_more_than_was_profiled(uncached, monkeypatch):
+    """At R = 0.09 a step's 1,024 tokens would hold all 24 prompts, whose images have 168 tiles."""
+    encoded, begun = Encoded(monkeypatch, uncached.large), Begun(monkeypatch, uncached.large)
     prompts = [uncached.render("Who?", (300, 200), seed=70 + number) for number in range(24)]
     kept = [torch.arange(number % 16, 112, 12) for number in range(24)]  # 10 of 112, of every tile
     await asyncio.gather(
         *(check(uncached, prompt, [indices], 2) for prompt, indices in zip(prompts, kept, strict=True))
     )
-    assert sum(encoded) == 24 * 7
     profiled = uncached.large.runner.mm_budget
     most = profiled.mm_max_items_per_batch["image"] * profiled.mm_max_toks_per_item["image"] // 16
-    assert most < 24 * 7 / 2  # one step brings more
-    assert max(encoded) == most
+    assert most == 9 * 7
+    assert begun == [9, 9, 6]
+    assert encoded == [9 * 7, 9 * 7, 6 * 7]
+
+
+async def test_a_prompt_is_begun_with_the_images_that_a_step_has_room_for(uncached, monkeypatch):
+    """Four prompts of four images with seven tiles each; the third is cut before its second image."""
+    encoded, begun = Encoded(monkeypatch, uncached.large), Begun(monkeypatch, uncached.large)
+    sizes = [(300, 200)] * 4
+    prompts = [uncached.render("Which?", *sizes, seed=100 + 4 * number) for number in range(4)]
+    kept = [torch.arange(number, 112, 12) for number in range(4)]
+    await asyncio.gather(*(check(uncached, prompt, kept, 2) for prompt in prompts))
+    assert begun == [4 + 4 + 1, 3 + 4]
+    assert encoded == [9 * 7, 7 * 7]
+
+
+def test_a_scheduler_of_the_users_stays():
+    for chosen, found in [(None, SGLScheduler), ("their.Scheduler", "their.Scheduler")]:
+        config = SimpleNamespace(scheduler_config=SchedulerConfig.default_factory(scheduler_cls=chosen))
+        charge_what_is_encoded(config)
+        assert config.scheduler_config.scheduler_cls == found
+
+
+def test_asynchronous_scheduling_stays_asynchronous():
+    config = SimpleNamespace(scheduler_config=SchedulerConfig.default_factory(async_scheduling=True))
+    charge_what_is_encoded(config)
+    assert config.scheduler_config.scheduler_cls is SGLAsyncScheduler
 
 
 async def test_the_consistency_pass_sends_open_tiles_only(engines, monkeypatch):

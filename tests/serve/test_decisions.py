@@ -23,7 +23,7 @@ from tests.serve.conftest import SMALL_CONTEXT
 
 FIELDS = {
     "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "score", "confidence",
-    "consistency", "guide_seconds",
+    "consistency", "guide_seconds", "profile",
 }  # fmt: skip
 
 
@@ -32,6 +32,7 @@ def assert_bypassed(completion, reason, visual_tokens):
         "decision": "bypass", "reason": reason, "visual_tokens": visual_tokens,
         "kept_tokens": visual_tokens, "tiles": visual_tokens // 16, "encoded_tiles": visual_tokens // 16,
         "score": None, "confidence": None, "consistency": None, "guide_seconds": None,
+        "profile": None,
     }  # fmt: skip
 
 

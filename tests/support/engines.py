@@ -29,6 +29,7 @@ from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.small import guide_over, judge, small_config
 from vllm_sgl.families import family_of, tiles_of
+from vllm_sgl.families.scheduling import charge_what_is_encoded
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.output import abort_output
 from vllm_sgl.host.renderer import keeping_pixels
@@ -131,6 +132,7 @@ class Engines:
             # Engine core and worker in this process; read while configs are made and engines built.
             patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             large_config = engine_args.create_engine_config()
+            charge_what_is_encoded(large_config)
             small = small_config(large_config, self.config)
             self.verdict = judge(large_config.model_config, small.model_config)
             model = large_config.model_config

@@ -29,6 +29,7 @@ from vllm_sgl.engine.shutdown import End, Shutdown
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
+from vllm_sgl.families.scheduling import charge_what_is_encoded
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host import cpu, renderer
 from vllm_sgl.host.async_llm import BULK, AsyncLLM, check_request
@@ -84,6 +85,7 @@ class SGLAsyncLLM(AsyncLLM):
             with interruptible_start(), renderer.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
+                charge_what_is_encoded(vllm_config)
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
@@ -94,9 +96,10 @@ class SGLAsyncLLM(AsyncLLM):
             raise
         metrics().watch(self, config.profiles)
         logger.info(
-            "SGL: the large engine keeps its settings but two: its vision encoder runs without CUDA graphs "
-            "(they would bypass the pruning), and processed images are cached in this process instead of "
-            "being sent to the engine once (a rewritten prompt needs its pixels)"
+            "SGL: the large engine keeps its settings but three: its vision encoder runs without CUDA graphs "
+            "(they would bypass the pruning), processed images are cached in this process instead of being "
+            "sent to the engine once (a rewritten prompt needs its pixels), and its scheduler (a class of "
+            "ours, which vLLM warns of) counts what is encoded of an image, not what is left of it"
         )
 
     @property

@@ -14,9 +14,7 @@ from vllm_sgl.host.second_rendering import place_of_image, processor_of
 from vllm_sgl.visual.items import embed_mask
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
-SEAMS = (
-    "vllm.multimodal.processing.processor:BaseMultiModalProcessor.info.get_hf_processor.image_processor",
-)
+SEAMS = ("vllm.multimodal.processing.context:BaseProcessingInfo.get_hf_processor",)
 
 #: Width and height of images that are counted: wide and cut into tiles, tall, and smaller than a tile.
 _SIZES = ((960, 480), (300, 700), (90, 60))
