@@ -104,6 +104,7 @@ def decisions(server: str) -> dict[str, float]:
 
 def show_decisions(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """What was decided in between."""
+    print("\nwhat the server decided:")  # whoever wrote before may have left its line open
     grown: Iterable[tuple[str, float]] = ((k, n - before.get(k, 0)) for k, n in after.items())
     for labels, count in grown:
         if count:

@@ -145,6 +145,22 @@ def test_the_cheapest_setting_that_can_be_promised(pair, questions, tmp_path, ca
     assert pair.asked == COUNT * 8  # what is new is asked
 
 
+def test_a_pair_that_does_not_pay_is_told(pair, questions, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [*LINE, "--data", questions(), "--out", out, "--no-picture"]
+    out.mkdir()
+    slow = {"guide": [9.0, 0.0], "decode": 0.0, "prefill": [[32, 0.1], [64, 0.2]], "vision": 0.0}
+    (out / "costs.json").write_text(json.dumps(slow))
+    assert run(*arguments) == 0
+    text = capsys.readouterr().out
+    assert "(seconds of both models' passes)" in text
+    assert "That is no gain: for this pair and these questions the large model alone costs less" in text
+    assert run(*arguments, "--cost", "tokens") == 0
+    text = capsys.readouterr().out
+    assert "(visual tokens that the large model is given)" in text
+    assert "no gain" not in text
+
+
 def test_a_server_is_asked_in_the_same_ways(pair, questions, tmp_path):
     out = tmp_path / "out"
     arguments = ["--base-url", "http://there/v1", "--max-loss", "5%", "--policy", "top", "--no-picture"]

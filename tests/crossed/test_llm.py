@@ -29,7 +29,7 @@ def llm(tmp_path_factory):
 def test_costs_count_what_the_guide_sees(llm):
     """Of one tile, and of all images that have more for the large model."""
     costs = llm.llm_engine.costs
-    assert costs.guide[0] > 0
+    assert costs.guidance(3 * TILE, 1) >= costs.guidance(TILE, 1) > 0
     assert costs.seen[0] == (TILE, TILE)
     assert costs.seen[-1] == (7 * TILE, 3 * TILE)
     assert costs.seen_tokens(20 * TILE) == 3 * TILE

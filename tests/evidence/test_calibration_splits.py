@@ -3,6 +3,7 @@ from what was lost per question in the committed run.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_they_are_worth_something(requests):
     made = list(splits(requests, Promise(0.05, CONFIDENCE), 50))
     assert all(split.chosen is not None for split in made)
     assert np.mean([split.cost for split in made]) < 0.25
+
+
+def test_the_page_says_what_may_be_promised(requests):
+    page = (Path(__file__).parents[2] / "docs" / "calibrating.md").read_text()
+    for level in (0.01, 0.02, 0.03, 0.05):
+        choice = choosing.choose(requests, Promise(level, CONFIDENCE), TokensCost())
+        (tested,) = (tested for tested in choice.tests if tested.setting == choice.chosen)
+        exits = requests.exits(choice.chosen.threshold).mean()
+        given = TokensCost().of(requests, choice.chosen)
+        setting = str(choice.chosen).replace("%", " %")
+        row = f"| {level:.0%} | {setting} | {tested.lost:g} of {tested.n} | {exits:.0%} | {given:.0%} |"
+        assert re.sub(r"(\d)%", r"\1 %", row) in page
 
 
 def test_a_best_guess_breaks_them_more_often(requests):

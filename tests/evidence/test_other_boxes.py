@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from benchmarks.accuracy.baselines import divprune
-from benchmarks.crossed.__main__ import NATIVE, pairs
 from benchmarks.crossed.measure import Large, Look, measure
 from benchmarks.crossed.readers import InternVLReader
 from examples.demo.shipped import LARGE, SMALL
@@ -25,8 +24,6 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 RETENTIONS = (0.35, 0.18, 0.09)
 #: Questions that are answered again. FLIPS of them may come out otherwise: another machine rounds otherwise.
 REPEATED, FLIPS = 20, 2
-#: Of the guide of another family, as the figures call it.
-NATIVE_GUIDE = "signs-native, up to 256 visual tokens"
 #: What SGP may lose against every token, and by how much it is above random frames and random tokens.
 LOSS, MARGIN = 0.05, 0.4
 
@@ -81,32 +78,6 @@ def test_the_first_questions_are_answered_as_they_were(tilings):
         before = tilings[setting.guide, setting.views, setting.retention]["right"][:REPEATED]
         now = "".join(str(int(right)) for right in measured.right)
         assert sum(one != other for one, other in zip(now, before, strict=True)) <= FLIPS, setting
-
-
-@pytest.fixture(scope="module")
-def families():
-    rows = json.loads((RESULTS / "crossed-families.json").read_text())["rows"]
-    return {(row["large"].split(",")[0], row["guide"], row["views"], row["retention"]): row for row in rows}
-
-
-@pytest.mark.parametrize("large", ["signs-large", "signs-native"])
-def test_a_guide_of_another_family(families, large):
-    guide = NATIVE_GUIDE if large == "signs-large" else "signs-small, up to 12 tiles"
-    full = families[large, None, None, 1]["accuracy"]
-    for retention in RETENTIONS:
-        row = families[large, guide, "joint", retention]
-        assert row["accuracy"] >= full - LOSS
-        assert row["accuracy"] >= families[large, None, None, retention]["accuracy"] + 0.3
-
-
-def test_across_families_the_first_questions_are_answered_as_they_were(families):
-    for large, guides in pairs("families", NATIVE):
-        found = measure(large, guides[:1], (example("test", n) for n in range(REPEATED)))
-        for setting, measured in found.items():
-            key = large.name.split(",")[0], setting.guide, setting.views, setting.retention
-            before = families[key]["right"][:REPEATED]
-            now = "".join(str(int(right)) for right in measured.right)
-            assert sum(one != other for one, other in zip(now, before, strict=True)) <= FLIPS, setting
 
 
 def test_clips():

@@ -37,7 +37,8 @@ def server(pair, tmp_path_factory):
     small, large = pair
     flags = [
         f"--sgl-small={small}", "--sgl-break-even=off", "--enable-auto-tool-choice",
-        "--tool-call-parser=hermes", '--limit-mm-per-prompt={"image": 4, "video": 2}',
+        "--tool-call-parser=hermes", "--trust-request-mm-kwargs",
+        '--limit-mm-per-prompt={"image": 4, "video": 2}',
         f'--media-io-kwargs={{"video": {{"num_frames": {FRAMES}}}}}',
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
@@ -175,7 +176,7 @@ def test_eight_clients_ask_about_one_item(server, clients, about):
     for one, other in zip(alone, (future.result() for future in futures), strict=True):
         assert text(one) == text(other)
         assert same_report(one.sgl, other.sgl)
-    assert len({text(completion) for completion in alone}) > len(QUESTIONS)
+    assert len({text(completion) for completion in alone}) > len(QUESTIONS) / 2  # masks and questions tell
 
 
 def test_client_gone_while_the_guide_looks(server, expect):

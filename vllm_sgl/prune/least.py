@@ -7,6 +7,7 @@ import torch
 
 from vllm_sgl.core import Kept, Seen
 from vllm_sgl.prune.base import Policy
+from vllm_sgl.visual.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class AtLeast:
 
     policy: Policy
 
+    @one_thread()
     def select(self, seen: Sequence[Seen], retention: float) -> Kept:
         """As :meth:`vllm_sgl.prune.base.Policy.select`. Ties stay with the lower index."""
         kept = self.policy.select(seen, retention)

@@ -14,6 +14,7 @@ from vllm_sgl.core import Kept, RenderedPrompt
 from vllm_sgl.host.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
 from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import Placed, by_modality, embed_mask, placed_items
+from vllm_sgl.visual.threads import one_thread
 from vllm_sgl.visual.tiles import Tiles, moved, open_tiles
 
 #: Every item is encoded as a whole.
@@ -36,6 +37,7 @@ def tag_items(prompt: RenderedPrompt, tiles: Mapping[str, Tiles] = WHOLE) -> Ren
     return {**prompt, "mm_kwargs": _changed(prompt, items, everything)}
 
 
+@one_thread()
 def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] = WHOLE) -> RenderedPrompt:
     """The prompt with only the kept visual tokens; everything else in place and in order.
 

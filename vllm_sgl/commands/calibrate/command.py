@@ -72,6 +72,11 @@ def add_to(commands: Any) -> None:
         "--exit-threshold", type=threshold, nargs="+", metavar="T",
         help="thresholds to try (default: 60 of the scores that occur)",
     )  # fmt: skip
+    add(
+        "--cost", choices=("seconds", "tokens"), default="seconds",
+        help="what makes a setting cheap: the seconds of both models' passes, where they are started here "
+        "(the default), or the visual tokens that the large model is given",
+    )  # fmt: skip
     add("--max-tokens", type=count, default=32, metavar="N", help="the longest answer (default: 32)")
     add("--limit", type=count, metavar="N", help="the first N questions only")
     add("--seed", type=int, default=0, help="of the split: who orders, who tests (default: 0)")

@@ -88,7 +88,8 @@ def _asked(options: argparse.Namespace, questions: list[data.Question]) -> _Seen
     wanted = ways.plan(options.policy, options.retention)
     asker.ask(questions, wanted, options.max_tokens, options.concurrency)
     requests = Requests.of(questions, wanted, asker.records, options.metric)
-    cost = TokensCost() if asker.costs is None else SecondsCost(asker.costs)
+    measured = asker.costs if options.cost == "seconds" else None
+    cost = TokensCost() if measured is None else SecondsCost(measured)
     loss = telling.LOST if questions[0].answers else telling.DISAGREEMENT
     return _Seen(requests, cost, options.exit_threshold, loss.format(options.metric), run)
 
