@@ -110,7 +110,9 @@ class Pipeline:
                 report.decision, report.kept_tokens, report.encoded_tiles = "exit", 0, 0
                 return Outcome(report, answer=result.answer)
         seen = [Seen(*pair) for pair in zip(request.items, result.importance, strict=True)]
-        kept = self._policies(options.policy).select(seen, options.retention)
+        # A retention of 1 never prunes, whatever the policy: `tiles` would leave some closed.
+        name = options.policy if options.retention < 1 else "top"
+        kept = self._policies(name).select(seen, options.retention)
         report.kept, report.kept_tokens = kept, sum(len(indices) for indices in kept)
         pairs = zip(request.items, kept, strict=True)
         report.encoded_tiles = sum(len(item.open_tiles(indices)) for item, indices in pairs)

@@ -238,13 +238,14 @@ def test_bypass_needs_no_guide_request():
     assert (outcome.report.reason, outcome.prompt) == (Reason.UNRENDERED_PROMPT, None)
 
 
-def test_full_retention_still_exits_but_never_prunes():
-    exits = walk(retention=1.0, exit_threshold=0.5)
+@pytest.mark.parametrize("policy", ["top", "tiles", "tiles:0.1"])
+def test_full_retention_still_exits_but_never_prunes(policy):
+    exits = walk(retention=1.0, exit_threshold=0.5, policy=policy)
     assert exits.report.decision == "exit"
-    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5)
+    stays = walk(FakeGuide(agreement=0.0), retention=1.0, exit_threshold=0.5, policy=policy)
     assert stays.report.decision == "prune"
     assert stays.prompt is None  # nothing was rewritten
-    assert (stays.report.visual_tokens, stays.report.kept_tokens) == (6, 6)
+    assert (stays.report.visual_tokens, stays.report.kept_tokens, stays.report.encoded_tiles) == (6, 6, 3)
 
 
 @pytest.mark.parametrize("asked", [{}, {"exit_threshold": 0.0}], ids=["prune", "exit"])
