@@ -116,7 +116,7 @@ class _Passes:
         self._engine, self._generate = engine, generate
         self._guide, self._reader, self._config = guide, reader, config
         self._images: dict[int, dict[int, float]] = {}  # guide's visual tokens -> answer tokens -> seconds
-        self._seen: dict[int, int] = {}  # visual tokens of an image -> the guide's
+        self._seen: dict[int, int] = {}  # visual tokens of an image -> the guide's, at most
         self._prefill: dict[int, float] = {}  # prompt tokens -> seconds
         self._whole: dict[int, tuple[float, int]] = {}  # visual tokens -> seconds, prompt tokens
         self._number = 0
@@ -130,7 +130,7 @@ class _Passes:
         """Visual tokens of an image of this width and height: the guide's, and the large model's."""
         request = await self._request(size, 1)
         seen, visual = self._guide.sees(request), sum(request.visual_tokens)
-        self._seen[visual] = seen
+        self._seen[visual] = max(seen, self._seen.get(visual, 0))  # shapes differ; the costly one counts
         return seen, visual
 
     async def takes(self, size: tuple[int, int]) -> bool:
