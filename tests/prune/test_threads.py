@@ -13,7 +13,9 @@ from vllm_sgl.visual.threads import one_thread
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads(monkeypatch):
+    # An engine that ran in this process has put a function there that does nothing: vLLM's CPU worker.
+    monkeypatch.setattr(torch, "set_num_threads", torch._C.set_num_threads)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
