@@ -7,6 +7,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 
 import vllm_sgl
 from tests.support.engines import user
@@ -150,7 +151,7 @@ def test_llm_chat_about_a_video(llm, engines, case):
     clip = random_video(1, 112, 84, 6)
     params = SamplingParams(temperature=0, max_tokens=MOST)
     if not case[0].videos:
-        with pytest.raises(ValueError, match="video"):
+        with pytest.raises(VLLMValidationError, match="At most 0 video"):
             llm.chat([user(QUESTION, clip)], params, use_tqdm=False)
         return
     (output,) = llm.chat([user(QUESTION, clip)], params, use_tqdm=False)

@@ -30,13 +30,12 @@ def engines(tmp_path_factory):
 def prompt(request, engines):
     frames = random_video(request.param, 300, 200, request.param)
     text = "".join(f"Frame{number}: <image>\n" for number in range(1, request.param + 1))
-    params = ChatParams(
-        chat_template_kwargs={"add_generation_prompt": True, "tokenize": False},
-        mm_processor_kwargs={"max_dynamic_patch": 1},
-    )
+    params = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
     tokens = engines.renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
     message = user(text + QUESTION, *frames)
-    _, (rendered,) = engines.renderer.render_chat([[message]], params, tokens)
+    # As a server hands a request's settings on.
+    extras = {"mm_processor_kwargs": {"max_dynamic_patch": 1}}
+    _, (rendered,) = engines.renderer.render_chat([[message]], params, tokens, prompt_extras=extras)
     assert visual_counts(rendered) == (TILE,) * request.param
     return rendered
 
