@@ -160,10 +160,9 @@ def test_a_context_inside_the_window(start, small_copy):
 @pytest.mark.parametrize(
     ("key", "value"), [("max_dynamic_patch", 4), ("use_thumbnail", False), ("downsample_ratio", 0.25)]
 )
-def test_other_tiling(start, small_copy, key, value):
+def test_another_tiling_is_no_reason_to_refuse(start, small_copy, key, value):
     edit(small_copy / "config.json", lambda config: config.update({key: value}))
-    named = "visual tokens per tile" if key == "downsample_ratio" else key
-    with pytest.raises(ValueError, match=rf"their image tiling differs .*{named}.*another --sgl-small"):
+    with pytest.raises(Started):
         start(small=small_copy)
 
 

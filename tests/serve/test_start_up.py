@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.server import COMMON_FLAGS, START_TIMEOUT, run_vllm
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.config import FLAG_PREFIX, SGLConfig, named
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def run(qwen2_pair):
 def test_help_lists_every_flag(run):
     assert run["help"].returncode == 0
     for name in SGLConfig.model_fields:
-        assert "--sgl-" + name.replace("_", "-") in run["help"].stdout
+        assert named(name, FLAG_PREFIX) in run["help"].stdout
 
 
 @pytest.mark.parametrize(
