@@ -16,11 +16,11 @@ _MODULE = "vllm.entrypoints.launchers.run_batch"
 def install(make: Callable[[Any], Any]) -> None:
     """Answer lines by ``make(run_request)``; idempotent, and nothing where this is another command.
 
-    ``run_request(serving_engine_func, request, tracker)`` is a coroutine function and runs as a task.
+    ``run_request(serving_engine_func, request, ...)`` is a coroutine function and runs as a task.
     """
     if _MODULE not in sys.modules:
         return
     from vllm.entrypoints.launchers import run_batch
 
     fix = "vllm_sgl/host/run_batch.py"
-    wrap(run_batch, "run_request", ("serving_engine_func", "request", "tracker"), fix, make)
+    wrap(run_batch, "run_request", ("serving_engine_func", "request"), fix, make)

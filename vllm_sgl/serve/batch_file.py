@@ -12,11 +12,12 @@ _FIELDS = ("tools", "functions", "tool_choice", "use_beam_search", "return_token
 def reporting(run_request: Any) -> Any:
     """vLLM's function that answers a line, with the report as ``sgl`` in the line's ``response.body``."""
 
-    async def run_request_and_report(serving_engine_func: Any, request: Any, tracker: Any) -> Any:
+    # vLLM 0.32 gives a tracker of progress too, 0.33 does not.
+    async def run_request_and_report(serving_engine_func: Any, request: Any, *others: Any) -> Any:
         about = asked.Asked()
         read_fields({name: getattr(request.body, name, None) for name in _FIELDS}, about)
         with asked.asking(about):
-            output = await run_request(serving_engine_func, request, tracker)
+            output = await run_request(serving_engine_func, request, *others)
         report = report_object(about)
         body = output.response.body if output.response is not None else None
         if body is not None and report is not None:
