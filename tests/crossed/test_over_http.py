@@ -38,19 +38,7 @@ def alone(pair):
 def walked(alone):
     """(outcome, the large model's answer or the exit's) of a conversation."""
 
-    def walk(messages, max_tokens, **sgl):
-        prompt = alone.render_chat(messages)
-
-        async def both():
-            outcome = await alone.walk(prompt, max_tokens=max_tokens, **sgl)
-            if outcome.answer is not None:
-                return outcome, outcome.answer.text
-            tokens, _ = await alone.answer_large(outcome.prompt, max_tokens)
-            return outcome, alone.renderer.get_tokenizer().decode(tokens, skip_special_tokens=True)
-
-        return asyncio.run(both())
-
-    return walk
+    return lambda *asked, **sgl: asyncio.run(alone.walk_to_the_end(*asked, **sgl))
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +83,7 @@ def test_the_log_says_how_the_pair_is_guided(server):
     assert log.count("its images are processed a second time too") == 1
 
 
-@pytest.mark.parametrize(
-    "send",
-    [
-        entry_points.chat,
-        entry_points.streamed_chat,
-        entry_points.responses,
-        entry_points.messages,
-        entry_points.batch,
-    ],
-)
+@pytest.mark.parametrize("send", entry_points.WITH_MESSAGES)
 def test_every_entry_point_with_messages_is_guided(server, walked, send):
     image = random_image(0, *entry_points.SIZE)
     outcome, answer = walked([user(entry_points.QUESTION, image)], entry_points.MOST)

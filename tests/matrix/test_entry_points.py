@@ -121,7 +121,11 @@ def batch(server):
     return one
 
 
-@pytest.mark.parametrize("ask", [chat, streamed_chat, responses, messages, batch])
+#: Every entry point that takes messages, which may show images.
+WITH_MESSAGES = [chat, streamed_chat, responses, messages, batch]
+
+
+@pytest.mark.parametrize("ask", WITH_MESSAGES)
 def test_over_http(server, expected, ask):
     text, report = ask(server)
     assert (text, report["visual_tokens"], report["kept_tokens"]) == expected

@@ -185,6 +185,16 @@ class Engines:
         request = GuideRequest(id, prompt, items, params, facts.max_tokens, options.query_rows)
         return await self.pipeline.walk(request, facts, options)
 
+    async def walk_to_the_end(
+        self, messages: list[dict[str, Any]], max_tokens: int, **xargs: Any
+    ) -> tuple[Outcome, str]:
+        """What is decided of a conversation, and the text of the large model's answer or of the exit's."""
+        outcome = await self.walk(self.render_chat(messages), max_tokens=max_tokens, **xargs)
+        if outcome.answer is not None:
+            return outcome, outcome.answer.text
+        tokens, _ = await self.answer_large(outcome.prompt, max_tokens)
+        return outcome, self.renderer.get_tokenizer().decode(tokens, skip_special_tokens=True)
+
     async def look(
         self, prompt: Any, *, max_tokens: int = 8, id: str | None = None,
         query_rows: QueryRows | None = None, **params: Any,

@@ -29,19 +29,7 @@ def alone(pair):
 def walked(alone):
     """messages -> (outcome, the large model's answer text or the exit's), by the walk in this process."""
 
-    def walk(messages, max_tokens, **sgl):
-        prompt = alone.render_chat(messages)
-
-        async def both():
-            outcome = await alone.walk(prompt, max_tokens=max_tokens, **sgl)
-            if outcome.answer is not None:
-                return outcome, outcome.answer.text
-            tokens, _ = await alone.answer_large(outcome.prompt, max_tokens)
-            return outcome, alone.renderer.get_tokenizer().decode(tokens, skip_special_tokens=True)
-
-        return asyncio.run(both())
-
-    return walk
+    return lambda *asked, **sgl: asyncio.run(alone.walk_to_the_end(*asked, **sgl))
 
 
 @pytest.fixture(scope="module")

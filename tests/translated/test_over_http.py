@@ -33,16 +33,7 @@ def test_the_log_says_how_the_pair_is_guided(server):
     assert "leaves out tools" not in log  # so does the large model's
 
 
-@pytest.mark.parametrize(
-    "send",
-    [
-        entry_points.chat,
-        entry_points.streamed_chat,
-        entry_points.responses,
-        entry_points.messages,
-        entry_points.batch,
-    ],
-)
+@pytest.mark.parametrize("send", entry_points.WITH_MESSAGES)
 def test_every_entry_point_with_messages_is_guided(server, walked, send):
     image = random_image(0, *entry_points.SIZE)
     outcome, answer = walked([user(entry_points.QUESTION, image)], entry_points.MOST)
