@@ -5,9 +5,9 @@ processes and threads (`process_layout.py`).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,16 @@ class WidenedSigns:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A guided server that is started otherwise. flags: of ``vllm serve``. small_args: of
+    ``--sgl-small-args``."""
+
+    name: str
+    flags: tuple[str, ...] = ()
+    small_args: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Pair:
     """image: width and height that give all tiles. kv: bytes. start_seconds: the most a server may take.
     break_even: ``--sgl-break-even``. images: of one request, at most."""
@@ -97,10 +107,13 @@ class Pair:
             else:
                 tiny_internvl.build(replace(model, dtype=self.dtype), folder / model.name)
 
-    def server(self, workspace: Workspace, side: Side, module: str = VLLM) -> Server:
+    def server(
+        self, workspace: Workspace, side: Side, module: str = VLLM, variant: Variant | None = None
+    ) -> Server:
         """A server of checkpoints that were written to ``workspace.work``. module: what is run; takes vLLM's
-        command line."""
+        command line. variant: what a guided one is given besides."""
         model = self.small if side == "small" else self.large
+        name = f"serve-{side}"
         flags = [
             "--trust-remote-code", f"--dtype={self.dtype}", f"--max-model-len={self.max_model_len}",
             f"--max-num-seqs={self.max_num_seqs}", *self.flags,
@@ -110,15 +123,18 @@ class Pair:
         if isinstance(model, TrueSize):
             flags.append("--load-format=dummy")
         if side == "guided":
-            small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv})
+            variant = variant or Variant("")
+            name += f"-{variant.name}" if variant.name else ""
+            small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv, **variant.small_args})
             flags += [
                 f"--sgl-small={workspace.work / self.small.name}", f"--sgl-retention={RETENTION}",
                 f"--sgl-small-args={small_args}", f"--sgl-break-even={self.break_even}",
+                *variant.flags,
             ]  # fmt: skip
         layout = LIKE_SGL if workspace.cpu and side in ("plain", "small") else DEFAULT
         flags += layout.flags
         path, seconds = workspace.work / model.name, self.start_seconds
-        return Server(workspace, f"serve-{side}", path, flags, seconds, layout.environment, module)
+        return Server(workspace, name, path, flags, seconds, layout.environment, module)
 
 
 #: InternVL2-26B with a 2B guide on one GPU of 80 GB or more. Only one side fits at a time: the large model
