@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tools.allocator import KEEP_FREED
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What an installation is built from.
 _PACKAGE = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "vllm_sgl", "kernels")
@@ -137,9 +139,6 @@ def _environment(cpu: bool, first: list[str]) -> dict[str, str]:
     }
     if cpu:  # no engine is bound to a core of its own: each may use all
         fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        # vLLM's worker asks for tcmalloc, which need not be installed. Without it glibc gives each large
-        # activation back to the kernel, and pages of the next are cleared anew: almost half of a large
-        # batch's time, and none of a small one's. So all servers keep what they free.
-        fixed |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+        fixed |= KEEP_FREED
     inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     return {**inherited, **fixed}

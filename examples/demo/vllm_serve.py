@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tools.allocator import KEEP_FREED
+
 from .start_up import StartUp
 
 START_SECONDS = 600
@@ -91,6 +93,7 @@ def flags(engine_args: Mapping[str, Any]) -> Iterator[str]:
             yield value if isinstance(value, str) else json.dumps(value)
 
 
-def environment(model: str) -> dict[str, str] | None:
+def environment(model: str) -> dict[str, str]:
     """For child processes: a model on disk needs no network."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1"} if Path(model).is_dir() else None
+    offline = {"HF_HUB_OFFLINE": "1"} if Path(model).is_dir() else {}
+    return {**KEEP_FREED, **os.environ, **offline}

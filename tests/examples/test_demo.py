@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from examples.demo import LARGE, SMALL, __main__, measuring, picture_questions, start_up, table, widened
 from examples.demo.shipped import PLAIN, SETTINGS, SHIPPED_ARGS
 from examples.demo.vllm_serve import environment, flags
+from tools.allocator import KEEP_FREED
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.options import RequestOptions
 
@@ -46,9 +48,14 @@ def test_engine_arguments_become_flags():
     ]  # fmt: skip
 
 
-def test_a_model_on_disk_needs_no_network(tmp_path):
-    assert environment(str(tmp_path))["HF_HUB_OFFLINE"] == "1"
-    assert environment("somebody/model") is None
+def test_environment_of_servers(tmp_path, monkeypatch):
+    """A model on disk needs no network; memory that is freed is kept, unless the user says otherwise."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
+    on_disk, elsewhere = environment(str(tmp_path)), environment("somebody/model")
+    assert on_disk == elsewhere | {"HF_HUB_OFFLINE": "1"}
+    assert elsewhere == {**KEEP_FREED, **os.environ}
+    assert elsewhere["MALLOC_MMAP_MAX_"] == "7"
 
 
 def test_settings_are_such_that_a_server_takes():
