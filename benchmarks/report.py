@@ -63,6 +63,8 @@ def print_environment(values: Mapping[str, Any]) -> None:
     print(f"GPU       {values['gpu'] or 'none'}")
     print(f"versions  {', '.join(f'{name} {number}' for name, number in values['versions'].items())}")
     print(f"commit    {values['commit']}   {values['utc']} UTC")
+    if "allocator" in values:
+        print(f"allocator {values['allocator']}")
 
 
 def print_table(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.allocator import KEEP_FREED
+from tools import allocator
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What an installation is built from.
@@ -85,7 +85,8 @@ class Workspace:
         )
         if self.run([sys.executable, "-c", code, str(path)], "environment.log", 120):
             raise BenchmarkError(f"the environment cannot be read:\n{self.tail('environment.log')}")
-        return json.loads(path.read_text()) | {"threads": self.environment.get("OMP_NUM_THREADS", "all")}
+        found = json.loads(path.read_text()) | {"threads": self.environment.get("OMP_NUM_THREADS", "all")}
+        return found | ({"allocator": allocator.named(self.environment)} if self.cpu else {})
 
     def run(
         self, command: Sequence[str], log: str, seconds: float, environment: dict[str, str] | None = None
@@ -139,6 +140,5 @@ def _environment(cpu: bool, first: list[str]) -> dict[str, str]:
     }
     if cpu:  # no engine is bound to a core of its own: each may use all
         fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        fixed |= KEEP_FREED
     inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    return {**inherited, **fixed}
+    return {**inherited, **fixed, **(allocator.preloaded(inherited) if cpu else {})}

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tools.allocator import KEEP_FREED
+from tools import allocator
 
 from .start_up import StartUp
 
@@ -96,4 +96,4 @@ def flags(engine_args: Mapping[str, Any]) -> Iterator[str]:
 def environment(model: str) -> dict[str, str]:
     """For child processes: a model on disk needs no network."""
     offline = {"HF_HUB_OFFLINE": "1"} if Path(model).is_dir() else {}
-    return {**KEEP_FREED, **os.environ, **offline}
+    return {**os.environ, **allocator.preloaded(os.environ), **offline}

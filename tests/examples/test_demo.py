@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,6 @@ from safetensors import safe_open
 from examples.demo import LARGE, SMALL, __main__, measuring, picture_questions, start_up, table, widened
 from examples.demo.shipped import PLAIN, SETTINGS, SHIPPED_ARGS
 from examples.demo.vllm_serve import environment, flags
-from tools.allocator import KEEP_FREED
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.options import RequestOptions
 
@@ -49,13 +47,12 @@ def test_engine_arguments_become_flags():
 
 
 def test_environment_of_servers(tmp_path, monkeypatch):
-    """A model on disk needs no network; memory that is freed is kept, unless the user says otherwise."""
+    """A model on disk needs no network; tcmalloc is preloaded where it is installed."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: f"lib{name}.so.4")
     on_disk, elsewhere = environment(str(tmp_path)), environment("somebody/model")
     assert on_disk == elsewhere | {"HF_HUB_OFFLINE": "1"}
-    assert elsewhere == {**KEEP_FREED, **os.environ}
-    assert elsewhere["MALLOC_MMAP_MAX_"] == "7"
+    assert elsewhere["LD_PRELOAD"].startswith("libtcmalloc_minimal.so.4")
 
 
 def test_settings_are_such_that_a_server_takes():
