@@ -13,7 +13,7 @@ _PRELOAD = "LD_PRELOAD"
 
 
 def preloaded(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that give a server's processes tcmalloc; none where it is not installed, or preloaded already.
+    """Variables that give a server tcmalloc; none where it is not installed, or preloaded already.
 
     Args:
         environment: that the server is to have besides.
