@@ -26,9 +26,12 @@ component times, and as a control.
   requests, so that about half exit. Readers have thresholds of their own. The measured share is reported.
 * **Ideal** is T_plain / T_sgl of the cost model (``cost.py``), whose component times are measured on plain
   servers of either model (``components.py``), batched as the same number of clients batches them: no capture,
-  no second engine, no images over HTTP. Efficiency = measured speed-up / ideal.
+  no second engine. Vision is what the loads of each model alone take beyond that (``figures.under_load``).
+  Efficiency = measured speed-up / ideal.
 * **Noise** is estimated from the run itself (``figures.py``) and stored with every figure;
   ``python -m benchmarks.compare A B`` uses it.
+
+``--again DIR`` measures nothing, and figures a written run anew.
 
 DIR gets result.json (rewritten after every load, so that a run that is cut off leaves what it had) and
 pictures: speed-up, efficiency, where time goes, and for readers accuracy over measured seconds per question.

@@ -14,6 +14,7 @@ from vllm_sgl.commands.arguments import count, share, threshold
 
 from .benchmark import Benchmark
 from .presets import PRESETS
+from .results import again
 
 #: What the command line may change of a preset.
 _CHANGES = ("rounds", "minutes", "loads", "retentions", "thresholds", "policies")
@@ -22,6 +23,9 @@ _LONGEST = 4 * 3600  # seconds until everything is given up
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    if options.again is not None:
+        again(options.again)
+        return 0
     stoppable()
     preset = PRESETS[options.preset]
     changes = {name: getattr(options, name) for name in _CHANGES}
@@ -68,6 +72,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--retentions", nargs="+", type=share, metavar="R", help="shares of visual tokens that SGL keeps")
     add("--thresholds", nargs="+", type=threshold, metavar="T", help="exits from these scores on")
     add("--policies", nargs="+", metavar="NAME", help="values of sgl_policy (default: the server's)")
+    add("--again", type=Path, metavar="DIR", help="measure nothing: figure a written run anew, in its place")
     options = parser.parse_args(arguments)
     options.loads = None
     if options.clients is not None:

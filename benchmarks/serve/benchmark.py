@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from benchmarks.serving.pair import Side, layouts, sides
 from benchmarks.serving.server import VLLM, Server, running
 from benchmarks.serving.workspace import Workspace
 
-from . import answers, curve, figures, tables
+from . import answers, figures, results
 from .bench import Bench, Run
 from .components import Samples, part_times
 from .cost import PartTimes
@@ -99,7 +99,8 @@ class Benchmark:
         return time.monotonic() - self._began > 60 * self._preset.minutes
 
     def _times(self, clients: int) -> PartTimes:
-        return part_times(self._small, self._large, self._preset.batched(clients))
+        alone = partial(part_times, self._small, self._large)
+        return figures.under_load(lambda count: alone(self._preset.batched(count)), self._runs)(clients)
 
     def _measure(self, servers: Mapping[Side, Server]) -> None:
         """Component times of those servers that have them."""
@@ -138,43 +139,29 @@ class Benchmark:
                 requests = self._preset.asked.make(self._preset.numbers(step), step.setting.sent)
                 self._runs.append(bench.load(servers[step.setting.side], step, requests, self._threshold))
                 bar.update(len(requests))
-                self._write(finished=False)
+                self._write()
 
     @property
     def _minutes(self) -> float:
         return round((time.monotonic() - self._began) / 60, 1)
 
-    def _show(self) -> None:
-        tables.show(self._runs, self._times)
-        known = max(run.cached_share for run in self._runs)
-        print(f"The prefix cache knew {known:.1%} of prompt tokens at most. {self._minutes} minutes")
-        self._write(finished=True)
-        if self._out is not None:
-            from .pictures import draw
-
-            pair = self._preset.pair
-            title = f"{pair.large.name} guided by {pair.small.name}, {self._environment['machine']}"
-            for path in draw(self._runs, self._times, self._out, title):
-                report.progress(f"written: {path}")
-
-    def _write(self, finished: bool) -> None:
-        if self._out is None:
-            return
-        if not (self._small.vision and self._large.vision):
-            return  # where servers take turns: there is nothing to set a load against yet
-        self._out.mkdir(parents=True, exist_ok=True)
-        values: dict[str, Any] = {
+    @property
+    def _about(self) -> dict[str, Any]:
+        return {
             **self._environment,
             "benchmark": "serve",
             "preset": self._name,
-            "finished": finished,
+            "pair": self._preset.pair.title,
             "minutes": self._minutes,
             "caches": _CACHES,
             "exit_threshold": self._threshold,
-            "part_times": {clients: asdict(self._times(clients)) for clients in self._preset.loads},
-            "noise": {metric: figures.noise(self._runs, metric) for metric in figures.METRICS},
-            "beside": figures.rows_beside(self._runs),
-            "curve": [point.as_dict() for point in curve.points(self._runs)],
-            "runs": [asdict(run) for run in self._runs],
         }
-        report.write_json(self._out / "result.json", values, figures.rows(self._runs, self._times))
+
+    def _show(self) -> None:
+        results.show(self._out, self._about | {"finished": True}, self._runs, self._times)
+
+    def _write(self) -> None:
+        """What there is so far."""
+        # Where servers take turns there may be nothing yet to set a load against.
+        if self._out is not None and self._small.vision and self._large.vision:
+            results.write(self._out, self._about | {"finished": False}, self._runs, self._times)

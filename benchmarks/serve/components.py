@@ -11,11 +11,14 @@ an answer ride in the steps of other requests' prompts. So, for each number of c
   and 5 % of the visual tokens; one token is generated.
 * **V**: of one image request at a time, whose tiles are a batch already: the engine's own
   ``vllm:request_prefill_time_seconds`` (first scheduled to first token) of the image request, less that of a
-  text prompt of as many tokens; not below 0.
+  text prompt of as many tokens; not below 0. Under load a batch of images costs less per image: where the
+  model alone was loaded with images, V is the rest of that load (`figures.under_load`), and the handling of
+  an image by the server's process is in it.
 
 More clients than an engine has sequences are no more than its sequences to it. Each figure is a median over
 repeats, one before the loads, and, where the servers are up together, one after each round. L and C have the
-HTTP of a text prompt in them, a few milliseconds: the ideal is that much too low.
+HTTP of a text prompt in them, and the small model's V that of an image, a few milliseconds each: the ideal is
+that much too low.
 """
 
 import json

@@ -1,5 +1,8 @@
 """From runs to figures: ratios to plain vLLM, their noise, ideal and efficiency. Pure arithmetic.
 
+**The vision encoder under load** is what a load of a model alone takes beyond its language part: a batch of
+images costs less per image than one does, and an ideal that charged one image's time would be no bound.
+
 **A ratio** divides a run by the mean of the two plain runs around it; above 1 is better than plain. A point's
 figure is the median over rounds. Plain vLLM is laid out like SGL; **beside vLLM's default layout** is a
 point's ratio over that of the run in the default layout of the same round and number of clients.
@@ -16,13 +19,13 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
 from .bench import Run
 from .cost import PartTimes
-from .settings import DEFAULT, PLAIN, Setting
+from .settings import DEFAULT, PLAIN, SMALL, Setting
 
 #: By number of clients.
 Times = Callable[[int], PartTimes]
@@ -72,6 +75,25 @@ class Point:
     def _shares(self) -> tuple[float, float, float | None]:
         exits, scored = self.mean("exit_share"), self.mean("scored_share")
         return exits or 0.0, scored or 0.0, self.mean("encoded_share")
+
+
+def under_load(times: Times, runs: Sequence[Run]) -> Times:
+    """Component times whose vision encoders are those of the loads themselves, where these were measured."""
+
+    def vision(setting: Setting, clients: int, alone: float, language: float) -> float:
+        seconds = seconds_per_request(runs, setting, clients)
+        return alone if seconds is None else max(0.0, seconds - language)
+
+    def at(clients: int) -> PartTimes:
+        parts = times(clients)
+        large, small = parts.large_language[1.0], parts.small_language
+        return replace(
+            parts,
+            large_vision=vision(PLAIN, clients, parts.large_vision, large),
+            small_vision=vision(SMALL, clients, parts.small_vision, small),
+        )
+
+    return at
 
 
 def points(runs: Sequence[Run]) -> list[Point]:

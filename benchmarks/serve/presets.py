@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from benchmarks.serving.pair import CPU, QUICK, TRUE, Pair, signs
 
-from .settings import DEFAULT, Setting, Step, steps
+from .settings import DEFAULT, SMALL, Setting, Step, steps
 from .sources import Pictures, Signs, Source
 
 
@@ -18,7 +18,8 @@ class Preset:
     without a guide. together: all servers up at once. rounds: at most. minutes: no round but the first begins
     a load later than this after the start; without effect where servers take turns. thresholds: exits from
     these scores on; None for the median of a few requests. policies: names for ``sgl_policy``, None for the
-    server's own. controls: what else is measured beside SGL."""
+    server's own. controls: what else is measured beside SGL; with the small
+    model, its encoder's time under load is known."""
 
     pair: Pair
     cpu: bool
@@ -32,7 +33,7 @@ class Preset:
     minutes: float
     thresholds: tuple[float | None, ...] = (None,)
     policies: tuple[str | None, ...] = (None,)
-    controls: tuple[Setting, ...] = ()
+    controls: tuple[Setting, ...] = (SMALL,)
 
     @property
     def guided(self) -> list[Setting]:
@@ -97,7 +98,7 @@ def _signs(shape: str) -> Preset:
 
 _RETENTIONS = (1.0, 0.35, 0.18, 0.09)
 _CONTROLS = (
-    Setting("small"), *(Setting(name, share) for name in ("random", "downsampled") for share in (0.35, 0.18))
+    SMALL, *(Setting(name, share) for name in ("random", "downsampled") for share in (0.35, 0.18))
 )  # fmt: skip
 
 PRESETS = {
@@ -119,7 +120,7 @@ PRESETS = {
     "signs-quick": Preset(
         pair=signs("26B+2B", gflop=2.5), cpu=True, asked=Signs(), loads={1: 2, 4: 6}, retentions=(1.0, 0.35),
         repeats=2, answers=4, together=True, rounds=1, minutes=2, thresholds=(0.9,),
-        controls=(Setting("small"), Setting("random", 0.35), Setting("downsampled", 0.35)),
+        controls=(SMALL, Setting("random", 0.35), Setting("downsampled", 0.35)),
     ),
     # One 80 GB device holds only one of the servers at a time.
     "gpu": Preset(

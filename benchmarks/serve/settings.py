@@ -79,7 +79,7 @@ class Setting:
         return f"R={self.retention:g}, exits {'on' if self.exits else 'off'}{own}{policy}"
 
 
-PLAIN, DEFAULT = Setting("plain"), Setting("default")
+PLAIN, DEFAULT, SMALL = Setting("plain"), Setting("default"), Setting("small")
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,11 @@ class Pair:
         """Of one image."""
         return self.large.max_visual_tokens
 
+    @property
+    def title(self) -> str:
+        """Both models, for pictures."""
+        return f"{self.large.name} guided by {self.small.name}"
+
     def kv(self, side: Side) -> int:
         """Bytes of all KV caches of a side."""
         large, small = self.large_kv, self.small_kv

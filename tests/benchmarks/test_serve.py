@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.serve import results
 from benchmarks.serve.answers import READS
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.settings import PLAIN
@@ -128,6 +129,16 @@ def test_table_and_pictures(finished):
     for name in names:
         with Image.open(finished.out / f"{name}.png") as picture:
             assert picture.width > 1000
+
+
+def test_a_written_run_can_be_figured_again(finished, tmp_path):
+    """Nothing is measured then, and the same arithmetic gives the same figures."""
+    stored = json.loads((finished.out / "result.json").read_text())
+    stored["rows"], stored["beside"], stored["noise"] = [], [], {}
+    (tmp_path / "result.json").write_text(json.dumps(stored))
+    results.again(tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text()) == finished.result
+    assert (tmp_path / "speed-up.png").stat().st_size > 10_000
 
 
 def test_a_result_is_not_worse_than_itself(finished):

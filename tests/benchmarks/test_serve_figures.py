@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.accuracy.cost import ModelCost
-from benchmarks.serve import figures, tables
+from benchmarks.serve import figures, settings, tables
 from benchmarks.serve.bench import Run
 from benchmarks.serve.components import Samples, part_times
 from benchmarks.serve.cost import PARTS
@@ -61,6 +61,23 @@ def test_cost_model():
     assert TIMES.ideal(Setting(exits=True), exit_share=0, scored_share=1) == pytest.approx(plain / 1.1)
     closed = 0.06 + 0.25 * 0.1 + 0.4
     assert TIMES.ideal(PRUNE, encoded_share=0.25) == pytest.approx(plain / closed)
+
+
+def test_the_encoder_costs_what_a_load_takes_beyond_its_language():
+    """A batch of images costs less per image than one image alone: only so the ideal is a bound."""
+    loads = [
+        run(throughput=1 / 0.95),
+        run(settings.SMALL, throughput=1 / 0.056),
+        run(group=1, throughput=1 / 0.95),
+    ]
+    parts = figures.under_load(times, loads)(4)
+    assert parts.large_vision == pytest.approx(0.95 - 0.9)
+    assert parts.small_vision == pytest.approx(0.056 - 0.05)
+    assert (parts.large_language, parts.consistency) == (TIMES.large_language, TIMES.consistency)
+    assert sum(parts.parts(PLAIN).values()) == pytest.approx(0.95)  # plain vLLM is its own ideal
+    assert figures.under_load(times, [])(4) == TIMES  # one image's, where no load was measured
+    quick = [run(throughput=10), run(settings.SMALL, throughput=100)]
+    assert figures.under_load(times, quick)(4).large_vision == 0
 
 
 def test_parts_say_where_time_goes():
