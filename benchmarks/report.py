@@ -11,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("vllm-sgl", "vllm", "torch", "triton", "transformers")
+from vllm_sgl import __version__
+
+PACKAGES = ("vllm", "torch", "triton", "transformers")
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,8 +38,8 @@ def gpu() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of those PACKAGES that are installed."""
-    found = {"python": platform.python_version()}
+    """Of Python, of what is imported of this project, and of those PACKAGES that are installed."""
+    found = {"python": platform.python_version(), "vllm-sgl": __version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)
