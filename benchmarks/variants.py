@@ -1,6 +1,6 @@
 """What a flag of an SGL server changes under load: servers that differ in it, and plain vLLM, in turns.
 
-    python -m benchmarks.variants [--variants NAME...] [--clients N...] [--rounds N] [--out FILE]
+    python -m benchmarks.variants [--variants NAME...] [--clients N...] [--requests N] [--out FILE]
 
 All servers are up at once and are asked the same questions in the same minutes, one after the other; which
 variant comes first changes from round to round. Every run stands between two of plain vLLM and is divided by
@@ -115,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     stoppable()
     preset = PRESETS[options.preset]
-    loads = {clients: preset.loads[clients] for clients in options.clients or preset.loads}
+    loads = {
+        clients: options.requests or preset.loads[clients] for clients in options.clients or preset.loads
+    }
     preset = replace(preset, loads=loads, retentions=tuple({one.retention for one in SETTINGS}))
     with tempfile.TemporaryDirectory(prefix="variants-benchmark-") as temporary:
         workspace = Workspace(preset.cpu, options.work or Path(temporary), time.monotonic() + _LONGEST)
@@ -198,6 +200,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--preset", choices=signs, default=_PRESET, help=f"pair and loads (default: {_PRESET})")
     add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="beside plain (default: all)")
     add("--clients", nargs="+", type=count, metavar="N", help="some of the preset's loads (default: all)")
+    add("--requests", type=count, metavar="N", help="of one run (default: the preset's, by clients)")
     add("--rounds", type=count, default=3, metavar="N", help="how often (default: 3)")
     add("--work", type=Path, metavar="DIR", help="keep checkpoints and logs here")
     add("--out", type=Path, metavar="FILE", default=ROOT / "benchmarks/results/variants.json",
