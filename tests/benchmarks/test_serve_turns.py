@@ -1,5 +1,6 @@
 """Where servers take turns on a device: who is started when, and what is asked of whom."""
 
+import itertools
 import json
 from contextlib import contextmanager
 from dataclasses import replace
@@ -104,6 +105,7 @@ def ran(preset, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "running", running)
+        patch.setattr(benchmark.time, "sleep", lambda seconds: events.append(("rest", "default")))
         patch.setattr(benchmark, "Bench", Bench)
         patch.setattr(benchmark, "ask", lambda *arguments: None)
         patch.setattr(Samples, "measure", measure)
@@ -126,6 +128,14 @@ def test_one_server_at_a_time_and_each_after_what_it_needs(ran, preset):
         < events.index(("check", "guided"))
         < events.index(("load", "guided"))
     )
+
+
+def test_nothing_follows_the_polling_worker_at_once(ran):
+    after = [
+        second for (event, side), second in itertools.pairwise(events) if (event, side) == ("load", "default")
+    ]
+    assert after
+    assert set(after) == {("rest", "default")}
 
 
 def test_every_step_is_measured(ran, preset):
