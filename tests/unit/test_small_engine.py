@@ -59,6 +59,14 @@ def test_what_would_undo_the_guide_is_refused(asked, words):
         checked(asked)
 
 
+@pytest.mark.parametrize("text", ["{}", "[1, 2]", "7", "no JSON"])
+def test_a_config_that_is_none_is_refused(qwen2_pair, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="no model there") as error:
+        configs((tmp_path, qwen2_pair[1]))
+    assert str(tmp_path) in str(error.value)
+
+
 def test_other_arguments_are_the_users(qwen2_pair):
     _, small = configs(qwen2_pair, {"max_model_len": 320, "max_num_seqs": 3})
     assert (small.model_config.max_model_len, small.scheduler_config.max_num_seqs) == (320, 3)

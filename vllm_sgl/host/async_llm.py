@@ -47,8 +47,9 @@ def _choosing_class(
         try:
             return from_vllm_config(engine_client(), vllm_config, *args, **kwargs)
         except refused as error:
-            # Python prints the text and ends with 1.
-            raise SystemExit(f"vllm serve: SGL cannot start: {error}") from None
+            # Python prints the text and ends with 1. One line, whatever lines a library's words have.
+            text = " ".join(str(error).split())
+            raise SystemExit(f"vllm serve: SGL cannot start: {text}") from None
 
     return from_vllm_config_or_ours
 

@@ -87,7 +87,7 @@ def _configs(small: str, trust_remote_code: bool) -> tuple[Any, Any]:
     try:
         whole = get_config(small, trust_remote_code=trust_remote_code)
         return whole, get_hf_text_config(whole)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:  # the last two: JSON, but no config
         raise ValueError(
             f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
             "can be downloaded, and --trust-remote-code where its config needs it"
