@@ -1,6 +1,7 @@
 """The small engine's configuration: what the user may change, and what vLLM then makes of it."""
 
 import logging
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from vllm.platforms import current_platform
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import small_config
+from vllm_sgl.engine.small import judge, small_config
 from vllm_sgl.families.internvl import SGLInternVLChatModel
 from vllm_sgl.host import small_args
 from vllm_sgl.host.small_args import checked, small_arguments
@@ -65,6 +66,15 @@ def test_a_config_that_is_none_is_refused(qwen2_pair, tmp_path, text):
     with pytest.raises(ValueError, match="no model there") as error:
         configs((tmp_path, qwen2_pair[1]))
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_model_without_a_tokenizer_is_named(qwen2_pair, tmp_path):
+    small = shutil.copytree(qwen2_pair[0], tmp_path / "small")
+    for file in small.glob("*token*.json"):
+        file.unlink()
+    large, made = configs((small, qwen2_pair[1]))
+    with pytest.raises(ValueError, match=rf"(?s){small}: its tokenizer .*--sgl-small"):
+        judge(large.model_config, made.model_config)
 
 
 def test_other_arguments_are_the_users(qwen2_pair):

@@ -48,7 +48,11 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
 
 
 def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
-    """Whether and how one model can guide another, by their files alone."""
+    """Whether and how one model can guide another, by their files alone.
+
+    Raises:
+        ValueError: where a model's files cannot be read.
+    """
     verdict = check_pair(_facts(large), _facts(small))
     if verdict.way != "crossed":
         return verdict
@@ -154,4 +158,10 @@ def _layout_of(model: ModelConfig, settings: Mapping[str, Any] = NO_SETTINGS) ->
 def _facts(model: ModelConfig) -> ModelFacts:
     architecture = known_architecture(model.hf_config.architectures)
     assert architecture is not None, model.hf_config.architectures
-    return read_facts(model, architecture, family_of(model).vision_facts(model))
+    try:
+        return read_facts(model, architecture, family_of(model).vision_facts(model))
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
+        raise ValueError(
+            f"{model.model}: its tokenizer or image processor cannot be read ({error}); the large model and "
+            "--sgl-small each need their own"
+        ) from error
