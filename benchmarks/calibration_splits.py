@@ -8,7 +8,8 @@ level, and no more than 1 - confidence of the promises may be. The loss of all r
 because half of the requests are a sample too: a promise that holds for all may look broken on one half.
 
 ``--keep FILE`` writes the table of requests with machine, versions and commit, as
-benchmarks/results/calibration-signs.json has them.
+benchmarks/results/calibration-signs.json has them. Of a file that has its own already they stay, and
+``splits_made`` says with what the splits were worked out.
 """
 
 import argparse
@@ -91,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.print_table(rows)
     if options.keep is not None:
         environment = report.environment()
-        options.keep.write_text(json.dumps({**environment, **found, "splits": rows}) + "\n")
+        kept = {**environment, **found, "splits": rows, "splits_made": environment}
+        options.keep.write_text(json.dumps(kept) + "\n")
         report.progress(f"written: {options.keep}")
 
 

@@ -1,18 +1,27 @@
 """Choosing: the promise holds as often as it says, whatever is chosen; and it is worth something."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.calibrate.made_up import RETENTIONS, draw, true_loss
-from vllm_sgl.commands.calibrate import choosing
+from vllm_sgl.commands.calibrate import choosing, sequence
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import SecondsCost, TokensCost
-from vllm_sgl.commands.calibrate.requests import Requests, Setting
+from vllm_sgl.commands.calibrate.requests import Pruned, Requests, Setting
 from vllm_sgl.decide.break_even import Costs
 
 THRESHOLDS = tuple(np.linspace(0.3, 0.99, 24))
+
+
+def unlucky(rng, n):
+    """Pruning to half loses nothing. Exits lose three in a hundred, whatever their score."""
+    made = draw(rng, n)
+    none = Pruned(np.zeros(n), made.visual_tokens * 0.5, made.tiles)
+    lost = (rng.random(n) < 0.03).astype(float)
+    return replace(made, small_loss=lost, pruned={**made.pruned, ("top", 0.5): none})
 
 
 def choice(rng, n, promise, whole=True):
@@ -46,21 +55,59 @@ def test_a_best_guess_would_break_the_promise():
     broken = 0
     for _ in range(200):
         made = draw(rng, 400)
-        small = [s for s in choosing.grid(made, THRESHOLDS) if made.losses(s).mean() <= 0.03]
+        small = [s for s in sequence.grid(made, THRESHOLDS) if made.losses(s).mean() <= 0.03]
         guess = min(small, key=lambda setting: TokensCost().of(made, setting))
         broken += true_loss(guess.retention, guess.threshold) > 0.03
     assert broken / 200 > 0.4
 
 
-def test_the_mildest_setting_is_tested_first_and_each_is_cheaper_than_those_before():
-    made = draw(np.random.default_rng(1), 300)
+def test_the_fewest_exits_come_first_then_pruning_and_each_is_cheaper_than_those_before():
+    made = unlucky(np.random.default_rng(1), 300)
+    made = replace(made, small_loss=(made.score < 0.5) * 1.0)
     cost = TokensCost()
-    sequence = choosing.order(made, cost, THRESHOLDS)
-    costs = [cost.of(made, setting) for setting in sequence]
+    found = sequence.order(made, cost, THRESHOLDS)
+    costs = [cost.of(made, setting) for setting in found]
     assert costs == sorted(costs, reverse=True)
     assert len(set(costs)) == len(costs)
-    assert made.losses(sequence[0]).sum() == 0
-    assert sequence[-1] == Setting("top", 0.2, THRESHOLDS[0])
+    assert made.losses(found[0]).sum() == 0
+    assert found[0].retention == 1
+    assert 0 < made.exits(found[0].threshold).mean() < 0.02
+    assert found[1] == Setting("top", 0.5, None)
+    assert found[-1] == Setting("top", 0.2, THRESHOLDS[0])
+
+
+def test_without_pruning_exits_come_from_the_mildest_on():
+    """As in a shadow server's log."""
+    made = draw(np.random.default_rng(1), 300)
+    exits = replace(made, pruned={("top", 1.0): made.pruned["top", 1.0]})
+    found = [setting.threshold for setting in sequence.order(exits, TokensCost(), THRESHOLDS)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == THRESHOLDS[-1]
+
+
+def test_exits_that_fail_do_not_keep_what_prunes_from_its_test():
+    """Among sixty thresholds some lost nothing by luck; they must not end the sequence before pruning."""
+    rng = np.random.default_rng(11)
+    found = [choosing.choose(unlucky(rng, 400), Promise(0.02, 0.9), TokensCost()) for _ in range(30)]
+    assert all(one.chosen is not None for one in found)
+    assert sum(one.chosen.retention <= 0.5 for one in found) >= 28
+
+
+def test_pruning_that_fails_leaves_a_promise_of_exits():
+    """Pruning to half loses five in a hundred; the requests that order often miss it."""
+    rng = np.random.default_rng(12)
+    missed = 0
+    for _ in range(30):
+        made = draw(rng, 200)
+        lossy = {r: replace(made.pruned["top", r], loss=(rng.random(200) < 0.05) * 1.0) for r in RETENTIONS}
+        made = replace(made, pruned={**made.pruned, **{("top", r): lossy[r] for r in RETENTIONS}})
+        found = choosing.choose(made, Promise(0.03, 0.9), TokensCost())
+        if found.tests[1].setting.retention < 1 and not found.tests[1].passed:
+            missed += 1
+            assert found.chosen is not None
+            assert found.chosen.retention == 1
+            assert made.exits(found.chosen.threshold).any()
+    assert missed > 0
 
 
 def test_the_cheapest_of_those_that_passed_is_chosen():
@@ -106,7 +153,7 @@ def test_the_fewest_requests_in_all():
 def test_thresholds_are_scores_rounded_down():
     """So that the request whose score it is exits as well."""
     made = draw(np.random.default_rng(4), 500)
-    found = choosing.scores(made)
+    found = sequence.scores(made)
     assert len(found) == 60
     assert found == sorted(found, reverse=True)
     assert all(round(score, 4) == score for score in found)
@@ -177,5 +224,5 @@ def test_requests_survive_json():
     assert len(again) == 3
     assert again.score == pytest.approx(some.score, abs=1e-6)
     assert again.pruned.keys() == made.pruned.keys()
-    for setting in choosing.grid(made, [0.5]):
+    for setting in sequence.grid(made, [0.5]):
         assert again.losses(setting) == pytest.approx(some.losses(setting))

@@ -2,10 +2,9 @@
 
 Every setting is a hypothesis, "its mean loss is above the level". Some of the requests only put settings in
 an order; the others test them in that order, each at the full error rate, until the first one that cannot be
-rejected: fixed sequence testing, with the sequence learnt from a split of the data. It is restricted to
-settings that no other one beats in both loss and cost ("Efficiently Controlling Multiple Risks with Pareto
-Testing", arXiv 2210.07913). The order does not depend on the requests that test. So with probability
-1 - error every setting that passes has a mean loss of at most the level, whichever is taken afterwards.
+rejected: fixed sequence testing, with the order (:mod:`vllm_sgl.commands.calibrate.sequence`) learnt from a
+split of the data. The order does not depend on the requests that test. So with probability 1 - error every
+setting that passes has a mean loss of at most the level, whichever is taken afterwards.
 """
 
 import math
@@ -15,14 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_sgl.commands.calibrate import risk
+from vllm_sgl.commands.calibrate import risk, sequence
 from vllm_sgl.commands.calibrate.cost import Cost
 from vllm_sgl.commands.calibrate.requests import Requests, Setting
 
 #: Share of the requests that put the settings in an order.
 ORDERING = 1 / 3
-#: Thresholds that are tried, at most, where none are given.
-_THRESHOLDS = 60
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ def choose(
         seed: of the split.
     """
     ordering, testing = split(len(requests), seed)
-    sequence = order(requests.some(ordering), cost, thresholds)
-    tests = tuple(tried(requests.some(testing), sequence, promise))
+    settings = sequence.order(requests.some(ordering), cost, thresholds)
+    tests = tuple(tried(requests.some(testing), settings, promise))
     passed = [one.setting for one in tests if one.passed]
     chosen = min(passed, key=lambda setting: cost.of(requests, setting), default=None)
     return Choice(tests, chosen, len(ordering), len(testing))
@@ -104,52 +101,10 @@ def _ordering(n: int) -> int:
     return math.floor(n * ORDERING)
 
 
-def grid(requests: Requests, thresholds: Sequence[float] | None) -> list[Setting]:
-    """Every setting there is to test; what the large model alone does is none."""
-    if thresholds is None:
-        thresholds = scores(requests)
-    return [
-        Setting(policy, retention, threshold)
-        for policy, retention in requests.pruned
-        for threshold in (None, *thresholds)
-        if retention < 1 or threshold is not None
-    ]
-
-
-def scores(requests: Requests) -> list[float]:
-    """Thresholds at evenly spaced ranks of the scores, highest first, in four digits."""
-    found = np.unique(requests.score[~np.isnan(requests.score)])
-    if len(found) > _THRESHOLDS:
-        found = found[np.linspace(0, len(found) - 1, _THRESHOLDS).round().astype(int)]
-    return sorted({math.floor(score * 10_000) / 10_000 for score in found}, reverse=True)
-
-
-def order(requests: Requests, cost: Cost, thresholds: Sequence[float] | None) -> list[Setting]:
-    """From the mildest to the cheapest setting, each cheaper than all before it.
-
-    Few requests cannot tell the losses of mild settings apart. Among equals the one that leaves more requests
-    as they were is milder: a test that fails early ends the whole sequence.
-    """
-    n = max(1, len(requests))
-    rated = []
-    for setting in grid(requests, thresholds):
-        exits = requests.exits(setting.threshold).mean() if len(requests) else 0.0
-        changed = exits + (1 - exits) * (1 - setting.retention)
-        loss = (float(requests.losses(setting).sum()) + changed) / n
-        rated.append((loss, cost.of(requests, setting) if len(requests) else 1.0, setting))
-    sequence: list[Setting] = []
-    cheapest = math.inf
-    for _, spent, setting in sorted(rated, key=lambda one: one[:2]):
-        if spent < cheapest:
-            sequence.append(setting)
-            cheapest = spent
-    return sequence
-
-
-def tried(requests: Requests, sequence: Iterable[Setting], promise: Promise) -> Iterator[Tested]:
+def tried(requests: Requests, settings: Iterable[Setting], promise: Promise) -> Iterator[Tested]:
     """One after the other, up to the first that does not pass."""
     n = len(requests)
-    for setting in sequence:
+    for setting in settings:
         lost = float(requests.losses(setting).sum())
         value = risk.p_value(lost, n, promise.max_loss, requests.whole)
         passed = value <= promise.error

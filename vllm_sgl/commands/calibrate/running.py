@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from vllm_sgl.commands.calibrate import asking, choosing, data, shadow, telling, ways
+from vllm_sgl.commands.calibrate import asking, choosing, data, sequence, shadow, telling, ways
 from vllm_sgl.commands.calibrate.asking import Asker
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import Cost, SecondsCost, TokensCost
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _logged(options: argparse.Namespace) -> _Seen:
     log = shadow.read(options.log)
-    wanted = options.exit_threshold or choosing.scores(log.requests)
+    wanted = options.exit_threshold or sequence.scores(log.requests)
     thresholds = [one for one in wanted if one >= log.lowest]
     if wanted and not thresholds:
         raise UsageError(
