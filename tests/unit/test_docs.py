@@ -129,6 +129,36 @@ def test_quoted_messages_are_printed_by_the_code():
         assert any(pattern.search(text) for text in known), message
 
 
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("commands/calibrate/*.py", "UsageError"),
+        ("engine/request_log.py", "ValueError"),
+        ("serve/profiles.py", "ValueError"),
+    ],
+)
+def test_errors_that_users_meet_are_on_the_page(where, error):
+    """Every text that is raised there, but those that only say in front of another one where it was. Rows
+    that would stand for any error do not count."""
+    telling = [message for message in messages() if len(re.findall(r"\w+", message)) > 2]
+    patterns = [re.compile(".*".join(map(re.escape, one.split("..."))), re.DOTALL) for one in telling]
+    raised = [text for file in (ROOT / "vllm_sgl").glob(where) for text in raises(file, error)]
+    assert raised
+    for text in raised:
+        assert any(pattern.search(text) for pattern in patterns), text
+
+
+def raises(file: Path, error: str) -> Iterator[str]:
+    """Texts of this error that a file raises, with a gap where a value is put in."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            text = node.exc.args[0]
+            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+            said = "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in parts)
+            if ast.unparse(node.exc.func) == error and re.search(r"\w{3}", said):
+                yield said
+
+
 def test_there_are_messages():
     assert len(messages()) > 15
 
