@@ -172,8 +172,7 @@ BAD = [
 def test_a_bad_header_is_a_400_that_names_it(server, header, value, said):
     before = server.metrics().total("sgl:requests_total")
     for path in PATHS[:-1]:
-        # vLLM starts a stream of the Responses API before its engine sees the request.
-        for stream in (False,) if path == "/v1/responses" else (False, True):
+        for stream in (False, True):
             body = body_for(server, path, server.model, stream=stream)
             status, error = refused(server, path, body, {header: value})
             assert status == 400

@@ -24,7 +24,7 @@ from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large
 from vllm_sgl.engine.request_log import RequestLog
-from vllm_sgl.engine.requested import options_of
+from vllm_sgl.engine.requested import headers_of, options_of
 from vllm_sgl.engine.shutdown import End, Shutdown
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
@@ -228,6 +228,14 @@ class SGLAsyncLLM(AsyncLLM):
         return int(super().get_num_queued_tokens()) + self._guiding.tokens
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
+        """As ``AsyncLLM.check_admission``, which vLLM calls before a response is started: a stream of the
+        Responses API has its status when :meth:`generate` is called.
+
+        Raises:
+            VLLMValidationError: for a bad header of the client's.
+        """
+        if (about := asked.current.get()) is not None:
+            headers_of(about, self.sgl_config)
         if not admitted.get():  # before the guide, and not again after its work
             super().check_admission(n, request_id)
 

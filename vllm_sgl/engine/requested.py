@@ -21,6 +21,21 @@ def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLCo
     Raises:
         VLLMValidationError: for a bad ``sgl_*`` key or ``sgl-*`` header (a 400 over HTTP).
     """
+    headers = headers_of(about, config)
+    try:
+        options = RequestOptions.parse(about.as_written(extra_args), config, headers, about.profile)
+        check_policy(options.policy)
+    except ValueError as error:
+        raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
+    return options
+
+
+def headers_of(about: Asked, config: SGLConfig) -> Mapping[str, Any]:
+    """What the headers of a client's request set; they are known before the engine is given anything.
+
+    Raises:
+        VLLMValidationError: for a bad one (a 400 over HTTP).
+    """
     headers: Mapping[str, Any] = {}
     try:
         if about.headers:
@@ -28,9 +43,4 @@ def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLCo
             check_policy(RequestOptions.parse(None, config, headers).policy, key=HEADER_PREFIX + "policy")
     except ValueError as error:
         raise VLLMValidationError(str(error), parameter="headers") from None
-    try:
-        options = RequestOptions.parse(about.as_written(extra_args), config, headers, about.profile)
-        check_policy(options.policy)
-    except ValueError as error:
-        raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
-    return options
+    return headers
