@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
     )
     add = parser.add_argument
     add("large", metavar="LARGE", nargs="?", help="the large model: a directory or a name")
-    add("--small", metavar="SMALL", help="the small model of the same family")
+    add("--small", metavar="SMALL", help="the small model")
     add("--data", type=Path, metavar="FILE", help="JSON Lines of questions; the format is below")
     add("--base-url", metavar="URL", help="a running server to ask, such as http://localhost:8000/v1")
     add("--log", type=Path, nargs="+", metavar="FILE", help="what shadow servers logged (--sgl-shadow-log)")
