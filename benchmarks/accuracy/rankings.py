@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from tools.internvl_reference import fastv
-from tools.internvl_reference.reference import Reference, reference
 from tools.internvl_reference.tiling import Tiling
+from tools.reference import Reference, reference
 from vllm_sgl.commands.calibrate.data import Question
 from vllm_sgl.core import Answer
 from vllm_sgl.prune.base import kept_count

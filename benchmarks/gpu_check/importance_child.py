@@ -10,7 +10,7 @@ import torch
 from benchmarks.serving.load import ENDLESS
 from tests.support import rendering
 from tests.support.images import random_image
-from tools.internvl_reference.reference import Reference, select
+from tools.reference import reference, select
 
 GUIDE_TOKENS = 8
 RETENTION = 0.35
@@ -21,10 +21,10 @@ SIZES = ((112, 112), (224, 336), (448, 112), (336, 224))
 def main() -> None:
     asked = json.loads(sys.argv[1])
     found = guided(asked)
-    reference = Reference(asked["small"])
+    small = reference(Path(asked["small"]))
     errors, common, chosen = [], 0, 0
     for (tokens, pixels, answer), importance in found:
-        expected = reference.importance(tokens, pixels, answer)
+        expected = small.importance(tokens, pixels, answer)
         a, b = torch.cat(importance).double(), torch.cat(expected).double()
         errors.append(((a - b).abs().sum() / b.sum()).item())
         ours, theirs = (torch.cat(_masks(select(x, RETENTION), x)) for x in (importance, expected))

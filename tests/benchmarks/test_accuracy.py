@@ -16,8 +16,8 @@ from benchmarks.accuracy.settings import METHODS
 from tests.support.question_file import SIZES, write_questions
 from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference import fastv
-from tools.internvl_reference.reference import reference, select
 from tools.internvl_reference.tiling import Tiling
+from tools.reference import reference, select
 from vllm_sgl.commands.calibrate import data
 
 MAX_TOKENS = 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.accuracy.baselines import tome
-from tools.internvl_reference.reference import reference
+from tools.reference import reference
 
 
 def features(seed, tokens):

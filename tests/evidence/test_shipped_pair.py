@@ -15,7 +15,7 @@ from benchmarks.accuracy.settings import METHODS, Setting
 from examples.demo import EXIT_THRESHOLD, LARGE, SMALL
 from tests.support.rendering import chat_prompt, render
 from tools import sign_reading
-from tools.internvl_reference.reference import reference
+from tools.reference import reference
 from vllm_sgl.commands.calibrate import data
 
 ROOT = Path(__file__).parents[2]

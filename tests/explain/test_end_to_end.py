@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.support.images import QUESTIONS, random_image
 from tests.support.rendering import chat_prompt, render
-from tools.internvl_reference.reference import confidence, reference, select
+from tools.reference import confidence, reference, select
 from vllm_sgl import __version__
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune.top import TopImportance

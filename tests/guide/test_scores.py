@@ -6,7 +6,7 @@ import pytest
 from vllm import SamplingParams
 
 from tests.support.engines import Engines, inputs
-from tools.internvl_reference.reference import confidence
+from tools.reference import confidence
 from vllm_sgl.core import Reason
 
 REQUESTS = (

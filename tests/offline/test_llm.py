@@ -12,7 +12,7 @@ import vllm_sgl
 from tests.offline.conftest import SIZE, conversation, prompt
 from tests.support.images import QUESTIONS, random_image
 from tests.support.rendering import chat_prompt, render
-from tools.internvl_reference.reference import reference, select
+from tools.reference import reference, select
 from vllm_sgl.config import QueryRows
 
 VISUAL = 112

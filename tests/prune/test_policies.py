@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tools.internvl_reference.reference import select
+from tools.reference import select
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune import base
 from vllm_sgl.prune.base import check_policy, kept_count, policy, register_policy

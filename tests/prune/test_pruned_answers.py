@@ -8,7 +8,7 @@ import torch
 from tests.support.compare import assert_same_answer
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
-from tools.internvl_reference.reference import select
+from tools.reference import select
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.items import visual_counts
 

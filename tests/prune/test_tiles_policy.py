@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tools.internvl_reference.reference import select
+from tools.reference import select
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune.base import check_policy, kept_count, policy
 from vllm_sgl.prune.least import AtLeast

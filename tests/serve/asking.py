@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+import tools.reference as outside
 from tests.support.images import data_url, random_image
 from tests.support.rendering import chat_prompt, render
 from tests.support.server import Server
-from tools.internvl_reference import reference as outside
-from tools.internvl_reference.reference import reference
+from tools.reference import reference
 
 #: width and height; six tiles and a thumbnail.
 SIZE = (300, 200)

@@ -8,7 +8,8 @@ import torch
 from benchmarks.accuracy.cost import ModelCost
 from tests.support.engines import Engines, inputs, user
 from tests.support.rendering import chat_prompt, render
-from tools.internvl_reference.reference import Reference, reference
+from tools.reference import reference
+from tools.reference.chat_internvl import ChatInternVL
 from tools.sign_reading import widen
 from tools.sign_reading.scene import paint
 from tools.sign_reading.shapes import SHAPES
@@ -40,7 +41,7 @@ def config(path):
 
 @pytest.mark.parametrize("which", [0, 1], ids=["large", "small"])
 def test_logits_and_importance_are_the_trained_models(pair, questions, which):
-    trained, widened = reference((LARGE, SMALL)[which]), Reference(pair[which])
+    trained, widened = reference((LARGE, SMALL)[which]), ChatInternVL(pair[which])
     for images, text in questions:
         rendered = render(pair[which], chat_prompt(text, len(images)), images)
         logits = []
@@ -79,7 +80,7 @@ def test_layers_are_added_where_units_would_be_too_many(tmp_path, questions):
     assert found == [count + 2 for count in layers]
     images, text = questions[0]
     rendered = render(path, chat_prompt(text, len(images)), images)
-    both = [model.generate(*rendered, 6) for model in (reference(LARGE), Reference(path))]
+    both = [model.generate(*rendered, 6) for model in (reference(LARGE), ChatInternVL(path))]
     assert both[0].tokens == both[1].tokens
     torch.testing.assert_close(both[1].logprobs, both[0].logprobs, rtol=1e-4, atol=1e-4)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tools.internvl_reference.reference import select
+from tools.reference import select
 
 #: Relative error allowed per visual token.
 IMPORTANCE_TOLERANCE = 1e-3

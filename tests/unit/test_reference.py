@@ -9,7 +9,7 @@ import torch
 
 from tests.support.images import random_image
 from tests.support.rendering import chat_prompt, render
-from tools.internvl_reference.reference import QueryRows, Reference, confidence, reference, select
+from tools.reference import QueryRows, Reference, confidence, reference, select
 from tools.tiny_internvl import LARGE_LLAMA, SMALL_QWEN2, build
 
 # Sizes of a request's images, and its question. Tiles: 1; 7; 7 + 4; none.

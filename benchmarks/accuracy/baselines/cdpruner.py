@@ -9,7 +9,7 @@ everywhere it is diversity alone: the method "dpp", because r is a substitute he
 import torch
 from torch.nn import functional
 
-from tools.internvl_reference.reference import Reference
+from tools.reference import Reference
 
 #: Below this share of a token's own variance, what the chosen ones leave of it is rounding.
 _ROUNDING = 1e-10

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tools.internvl_reference.reference import Generated, Reference
+from tools.reference import Generated, Reference
 
 
 def shares(kept: int, tiles: int) -> list[int]:
