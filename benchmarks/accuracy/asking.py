@@ -71,6 +71,8 @@ class Ask:
         """
         self._check(reply.sgl)
         sgl = reply.sgl or {"visual_tokens": self._visual_tokens, "kept_tokens": self._visual_tokens}
+        # A method that ranks by the large model's own features has every tile encoded, whatever it keeps.
+        all_encoded = reply.sgl is None or METHODS[self.setting.method].outside
         kept = self._merged_tokens if self._merged else sgl["kept_tokens"]
         return {
             "question": self.question.id,
@@ -81,6 +83,8 @@ class Ask:
             "exited": sgl.get("decision") == "exit",
             "visual_tokens": sgl["visual_tokens"],
             "kept_tokens": kept,
+            "tiles": self._tiles,
+            "encoded_tiles": self._tiles if all_encoded else sgl.get("encoded_tiles"),
             "share": kept / sum(map(self._tokens, self._original_sizes)),
             "score": sgl.get("score"),
             "confidence": sgl.get("confidence"),
@@ -135,9 +139,13 @@ class Ask:
         return sum(map(self._tokens, self._sizes))
 
     @property
+    def _tiles(self) -> int:
+        """Of all images, thumbnails included."""
+        return self._visual_tokens // self.tiling.cells**2
+
+    @property
     def _merged_tokens(self) -> int:
-        tiles = self._visual_tokens // self.tiling.cells**2
-        return sum(tome.shares(kept_count(self.setting.retention, self._visual_tokens), tiles))
+        return sum(tome.shares(kept_count(self.setting.retention, self._visual_tokens), self._tiles))
 
     def _tokens(self, size: tuple[int, int]) -> int:
         return self.tiling.tokens(self.tiling.grid(*size))

@@ -4,9 +4,10 @@
     T_sgl   = V_S + P_S(N) + D_S + C_S + V_L + P_L(R*N) + D_L        (no exit)
     T_exit  = V_S + P_S(N) + D_S + C_S
 
-V vision encoder, P prefill, D decode, C consistency pass; L large, S small. Only matrix products count, two
-operations per multiplication. It is work, not time: on a GPU decode is bound by memory, and on any machine
-two engines have overheads of their own, so a measured speed-up is another matter
+V vision encoder, P prefill, D decode, C consistency pass; L large, S small. V_L counts the tiles that are
+encoded: not those of which nothing is kept, unless the method ranks by what the encoder makes of them. Only
+matrix products count, two operations per multiplication. It is work, not time: on a GPU decode is bound by
+memory, and on any machine two engines have overheads of their own, so a measured speed-up is another matter
 (``benchmarks.gpu_check``).
 """
 
@@ -62,8 +63,9 @@ class ModelCost:
             tokens_per_tile=visual,
         )
 
-    def vision(self, visual_tokens: int) -> float:
-        return self.tile * visual_tokens / self.tokens_per_tile
+    def tiles(self, visual_tokens: int) -> float:
+        """How many tiles have so many visual tokens."""
+        return visual_tokens / self.tokens_per_tile
 
     def prefill(self, tokens: int, logits: int = 1) -> float:
         """A causal pass over a prompt. logits: of how many of its tokens."""
@@ -75,11 +77,19 @@ class ModelCost:
         keys = steps * prompt_tokens + steps * (steps + 1) / 2
         return steps * (self.token + self.head) + self.pair * keys
 
-    def answer(self, prompt_tokens: int, visual_tokens: int, kept: int, answer_tokens: int) -> float:
-        """A whole request. prompt_tokens: unpruned. visual_tokens: through the vision encoder; kept: through
-        the decoder."""
+    def answer(
+        self, prompt_tokens: int, visual_tokens: int, kept: int, answer_tokens: int, tiles: int | None = None
+    ) -> float:
+        """A whole request.
+
+        Args:
+            prompt_tokens: unpruned.
+            visual_tokens: of the prompt. kept: through the decoder.
+            tiles: through the vision encoder; None for all of them.
+        """
         pruned = prompt_tokens - visual_tokens + kept
-        return self.vision(visual_tokens) + self.prefill(pruned) + self.decode(pruned, answer_tokens)
+        encoded = self.tiles(visual_tokens) if tiles is None else tiles
+        return self.tile * encoded + self.prefill(pruned) + self.decode(pruned, answer_tokens)
 
     def consistency(self, prompt_tokens: int, visual_tokens: int, answer_tokens: int) -> float:
         """The teacher-forced pass over the answer with few visual tokens; vision features are kept."""
@@ -102,10 +112,12 @@ class PairCost:
         return cls(ModelCost.of(large), ModelCost.of(small), BaselineCost.of(large))
 
     def large_answer(self, record: Mapping[str, Any]) -> float:
-        """V_L + P_L + D_L of an answer of the large model, pruned or not."""
+        """V_L + P_L + D_L of an answer of the large model, pruned or not. Where a record does not say how
+        many tiles were encoded, as none did before version 0.2.0, all of them count."""
         return self.large.answer(
-            record["prompt_tokens"], record["visual_tokens"], record["kept_tokens"], record["answer_tokens"]
-        )
+            record["prompt_tokens"], record["visual_tokens"], record["kept_tokens"], record["answer_tokens"],
+            record.get("encoded_tiles"),
+        )  # fmt: skip
 
     def guide(self, small: Mapping[str, Any]) -> float:
         """V_S + P_S + D_S. small: the record of the small model's own answer."""

@@ -1,6 +1,6 @@
 """From stored answers to figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,9 @@ FULL, SMALL = Setting("full"), Setting("small")
 
 @dataclass(frozen=True)
 class Row:
-    """One setting. share: mean share of visual tokens that the large model's decoder is given. cost: FLOPs
-    relative to ``full``, None where it is unknown or the method is no real one. accuracy, small_wrong: by
+    """One setting. share: mean share of visual tokens that the large model's decoder is given. encoded: mean
+    share of tiles that its vision encoder is, None where answers do not say it. cost: FLOPs relative to
+    ``full``, None where it is unknown or the method is no real one. accuracy, small_wrong: by
     name of the metric, over all questions and over those that the small model gets wrong. kinds: the chosen
     metric by the question's kind."""
 
@@ -28,6 +29,7 @@ class Row:
     n: int
     visual_tokens: float
     share: float
+    encoded: float | None
     cost: float | None
     accuracy: dict[str, Estimate]
     small_wrong: dict[str, Estimate]
@@ -100,6 +102,7 @@ class _Summariser:
             n=len(records),
             visual_tokens=_mean(record["kept_tokens"] for record in records.values()),
             share=_mean(record["share"] for record in records.values()),
+            encoded=_encoded(records.values()),
             cost=self._relative_cost(setting, records),
             accuracy={name: metrics.mean(list(worth.values())) for name, worth in by_metric.items()},
             small_wrong={
@@ -168,6 +171,11 @@ class _Summariser:
 
 def _plain_sgp(setting: Setting) -> bool:
     return setting.method == "sgp" and setting.query_rows is None and setting.exit_threshold is None
+
+
+def _encoded(records: Iterable[dict[str, Any]]) -> float | None:
+    told = [record for record in records if record.get("encoded_tiles") is not None]
+    return _mean(record["encoded_tiles"] / record["tiles"] for record in told) if told else None
 
 
 def _mean(values: Any) -> float:

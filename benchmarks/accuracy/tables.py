@@ -51,6 +51,7 @@ def _rows(summary: Summary) -> Iterator[dict[str, Any]]:
             "n": row.n,
             "visual tokens": round(row.visual_tokens, 1),
             "share %": round(100 * row.share, 1),
+            "tiles encoded %": _percent(row.encoded),
             "cost": row.cost and round(row.cost, 3),
             "accuracy": _interval(accuracy),
             "small wrong: n": wrong.n,

@@ -146,6 +146,11 @@ def test_records_say_what_was_used(records):
     assert one["downsample", None]["share"] == 16 / 112
     assert one["tome", None]["kept_tokens"] == 39
     assert one["tome", None]["share"] == 39 / 112
+    without_exits = {method: record for (method, exits), record in one.items() if exits is None}
+    tiles = {method: (record["tiles"], record["encoded_tiles"]) for method, record in without_exits.items()}
+    assert {tiles[method] for method in ("full", "fastv", "divprune", "tome")} == {(7, 7)}
+    assert (tiles["blind"], tiles["small"], tiles["downsample"]) == ((7, 1), (7, 0), (1, 1))
+    assert 3 <= tiles["sgp"][1] <= 7  # 39 tokens of 16 a tile
     assert one["small", None]["exited"] is True
     assert 0 < one["small", None]["score"] < one["small", None]["confidence"] < 1
 
@@ -157,7 +162,8 @@ def test_figures(out):
     }
     assert rows["full"]["accuracy"]["exact"]["value"] == 0.5
     assert [rows["full"]["kinds"][kind]["value"] for kind in ("code", "count")] == [0.5, 0.5]
-    assert rows["full"]["cost"] == 1
+    assert (rows["full"]["cost"], rows["full"]["encoded"]) == (1, 1)
+    assert 1 / 7 <= rows["blind"]["encoded"] < rows["sgp"]["encoded"] <= 1
     assert rows["small"]["cost"] < rows["random"]["cost"] < rows["sgp"]["cost"]
     assert rows["oracle"]["cost"] is None
     assert rows["tome"]["cost"] < rows["random"]["cost"] < rows["divprune"]["cost"] < rows["cdpruner"]["cost"]

@@ -18,8 +18,8 @@ def ask(tmp_path):
     return lambda *setting, **more: Ask(question, Setting(*setting, **more), TILING, max_tokens=16)
 
 
-def reply(decision=None, reason=None, visual=112, kept=39):
-    sgl = {"decision": decision, "reason": reason, "visual_tokens": visual, "kept_tokens": kept}
+def reply(decision=None, reason=None, visual=112, kept=39, **more):
+    sgl = {"decision": decision, "reason": reason, "visual_tokens": visual, "kept_tokens": kept, **more}
     return Reply("42", 130, 2, sgl if decision else None)
 
 
@@ -48,6 +48,23 @@ def test_a_plain_server_knows_no_counts(ask):
     record = ask("downsample", 0.35).record(reply())
     assert (record["visual_tokens"], record["kept_tokens"], record["share"]) == (16, 16, 16 / 112)
     assert (record["exited"], record["score"]) == (False, None)
+    assert (record["tiles"], record["encoded_tiles"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("method", "encoded"), [("sgp", 4), ("random", 4), ("divprune", 7), ("fastv", 7)])
+def test_closed_tiles_are_not_encoded_unless_they_are_ranked_by_their_features(ask, method, encoded):
+    record = ask(method, 0.35).record(reply("prune", tiles=7, encoded_tiles=4))
+    assert (record["tiles"], record["encoded_tiles"]) == (7, encoded)
+
+
+def test_merging_encodes_every_tile(ask):
+    """Its answer ends the request as the small model's would, with nothing encoded by the engine."""
+    record = ask("tome", 0.35).record(reply("exit", tiles=7, encoded_tiles=0))
+    assert (record["tiles"], record["encoded_tiles"], record["kept_tokens"]) == (7, 7, 39)
+
+
+def test_an_older_server_does_not_say_what_it_encoded(ask):
+    assert ask("sgp", 0.35).record(reply("prune"))["encoded_tiles"] is None
 
 
 def test_request_keys(ask):

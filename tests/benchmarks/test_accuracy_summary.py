@@ -22,6 +22,12 @@ ANSWERS = {
     Setting("random", 0.5, "original"): "yn",
     Setting("sgp", 0.5, "original", None, 0.7): "yyyn",
 }
+#: Tiles of two that are encoded for each question; who is not here does not say it, as before version 0.2.0.
+ENCODED = {
+    Setting("full"): (2, 2, 2, 2),
+    Setting("sgp", 0.5, "original", "prompt"): (1, 2, 1, 2),
+    Setting("sgp", 0.5, "packed"): (1, 1, 1, 1),
+}
 
 
 @pytest.fixture
@@ -37,6 +43,8 @@ def summary(tmp_path):
                 "share": kept / 8, "exited": setting.exit_threshold is not None and id in (0, 2),
                 **(scores if setting.method == "small" else {"score": None, "confidence": None}),
             }  # fmt: skip
+            if setting in ENCODED:
+                record |= {"tiles": 2, "encoded_tiles": ENCODED[setting][id]}
             store.add([record])
     return summarise(store, QUESTIONS, "exact", COST)
 
@@ -51,6 +59,17 @@ def test_rows(summary):
     assert (full.cost, rows[Setting("small")].cost) == (1, pytest.approx(0.1))
     assert sgp.cost == pytest.approx((2 * 100 + 8 * 10 + 32) / (2 * 100 + 12 * 10))
     assert rows[Setting("random", 0.5, "original")].n == 2
+
+
+def test_tiles_of_which_nothing_is_kept_cost_nothing(summary):
+    rows = {row.setting: row for row in summary.rows}
+    half, some, told_nothing = (
+        rows[Setting("sgp", 0.5, *more)] for more in (("packed",), ("original", "prompt"), ("original",))
+    )
+    assert (half.encoded, some.encoded, told_nothing.encoded) == (0.5, 0.75, None)
+    assert half.cost == pytest.approx((100 + 8 * 10 + 32) / (2 * 100 + 12 * 10))
+    assert some.cost == pytest.approx((1.5 * 100 + 8 * 10 + 32) / (2 * 100 + 12 * 10))
+    assert told_nothing.cost == pytest.approx((2 * 100 + 8 * 10 + 32) / (2 * 100 + 12 * 10))
 
 
 def test_exits(summary):

@@ -68,5 +68,7 @@ def test_an_answer_is_prefill_and_a_step_per_further_token():
     assert model.decode(3, answer_tokens=1) == 0
     assert model.decode(3, answer_tokens=3) == 2 * (10 + 100) + 4 + 5
     assert model.answer(10, visual_tokens=8, kept=1, answer_tokens=1) == 2000 + model.prefill(3)
+    assert model.answer(10, visual_tokens=8, kept=1, answer_tokens=1, tiles=1) == 1000 + model.prefill(3)
+    assert model.answer(10, visual_tokens=8, kept=0, answer_tokens=1, tiles=0) == model.prefill(2)
     # The passes token by token cost what one pass over all of them does, but for the logits.
     assert model.prefill(3) + model.decode(3, 3) == model.prefill(5, logits=3)
