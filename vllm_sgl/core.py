@@ -1,7 +1,7 @@
 """What passes from room to room, typed. Plain values: importable without torch and without vLLM."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -204,6 +204,10 @@ class Report:
     importance: "Sequence[torch.Tensor] | None" = field(default=None, repr=False)
     kept: "Kept | None" = field(default=None, repr=False)
     answer: "Answer | None" = field(default=None, repr=False)
+
+    def without_tensors(self) -> "Report":
+        """The same but for what only Python can use, which is nearly all of its size."""
+        return replace(self, importance=None, kept=None)
 
     def as_dict(self) -> Mapping[str, str | int | float | None]:
         """The values that go over the wire: everything but the tensors and the small model's answer."""

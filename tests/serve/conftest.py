@@ -22,7 +22,7 @@ REQUEST_LOG = "requests.jsonl"
 
 @pytest.fixture(scope="session")
 def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
-    """Set up by flags; retention 0.35, early exit off. Tests leave it as they found it."""
+    """Set up by flags; retention 0.35, early exit off; stores responses. Tests leave it as they found it."""
     small, large = qwen2_pair
     folder = tmp_path_factory.mktemp("server")
     flags = [
@@ -32,7 +32,8 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
         "--enable-mm-embeds",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
-    with Server(large, folder / "server.log", flags) as running:
+    storing = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}
+    with Server(large, folder / "server.log", flags, environment=storing) as running:
         yield running
 
 

@@ -44,6 +44,16 @@ def messages_body(server, question, seed, **options):
     return {**body, "messages": [{"role": "user", "content": parts}], **options}
 
 
+def responses_body(server, question, seed, **options):
+    url = content(question, (seed,))[0]["image_url"]["url"]
+    parts = [
+        {"type": "input_image", "image_url": url, "detail": "auto"},
+        {"type": "input_text", "text": question},
+    ]
+    body = {"model": server.model, "max_output_tokens": 12, "temperature": 0}
+    return {**body, "input": [{"role": "user", "content": parts}], **options}
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_completions(server, streamed):
     body = {"model": server.model, "prompt": "Who is it?", "max_tokens": 4, "temperature": 0}
@@ -118,18 +128,8 @@ def test_messages(server, streamed):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_responses(server, streamed):
-    question, seed = SHORT
-    parts = [
-        {
-            "type": "input_image",
-            "image_url": content(question, (seed,))[0]["image_url"]["url"],
-            "detail": "auto",
-        },
-        {"type": "input_text", "text": question},
-    ]
-    body = {"model": server.model, "max_output_tokens": 12, "temperature": 0, "stream": streamed}
-    asked = {**body, "input": [{"role": "user", "content": parts}]}
-    answer, headers = post_for_headers(server, "/v1/responses", asked)
+    body = responses_body(server, *SHORT, stream=streamed)
+    answer, headers = post_for_headers(server, "/v1/responses", body)
     carrying = [event for event in answer if "sgl" in event] if streamed else [answer]
     assert [event["sgl"]["decision"] for event in carrying] == ["prune"]
     if streamed:
@@ -138,6 +138,46 @@ def test_responses(server, streamed):
         assert headers == {}, "its first event goes out before the decision"
     else:
         assert headers == as_headers(answer["sgl"])
+
+
+def fetched(server, id):
+    """A stored response once it has an end, and our headers."""
+
+    def ended():
+        _, headers, body = server.get(f"/v1/responses/{id}")
+        answer = json.loads(body)
+        return (answer, headers) if answer["status"] not in ("queued", "in_progress") else None
+
+    answer, headers = poll(ended, REQUEST_TIMEOUT, "the end of the response")
+    assert answer["status"] == "completed"
+    return answer, {name: value for name, value in headers.items() if name.startswith("sgl-")}
+
+
+def test_a_background_response_is_fetched_with_its_report(server):
+    queued = post(server, "/v1/responses", responses_body(server, *SHORT, background=True))
+    assert queued["status"] == "queued"
+    answer, headers = fetched(server, queued["id"])
+    alone = ask(server, *SHORT)
+    assert same_report(answer["sgl"], alone.sgl)
+    assert headers == as_headers(answer["sgl"])
+    assert answer["output"][0]["content"][0]["text"] == text(alone)
+
+
+def test_a_background_stream_is_fetched_with_its_report(server):
+    body = responses_body(server, *SHORT, background=True, stream=True)
+    events = post(server, "/v1/responses", body)
+    id = events[0]["response"]["id"]
+    assert events[-1]["type"] == "response.completed"
+    assert fetched(server, id)[0]["sgl"] == events[-1]["sgl"]
+    _, headers, again = server.get(f"/v1/responses/{id}?stream=true")
+    data = [line.removeprefix("data: ") for line in again.splitlines() if line.startswith("data: ")]
+    assert [json.loads(line) for line in data] == events
+    assert headers["sgl-decision"] == events[-1]["sgl"]["decision"]
+
+
+def test_a_stored_response_keeps_its_report(server):
+    answer = post(server, "/v1/responses", responses_body(server, *SHORT))
+    assert fetched(server, answer["id"])[0]["sgl"] == answer["sgl"]
 
 
 def test_everything_else_is_untouched(server):

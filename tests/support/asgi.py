@@ -50,8 +50,9 @@ class App:
             made.report = report
 
 
-async def post(app, *body, method="POST", path="/v1/chat/completions", scope=None):
-    """Messages sent to the client; ``app.log`` has the order of both sides."""
+async def post(app, *body, method="POST", path="/v1/chat/completions", scope=None, through=None):
+    """Messages sent to the client; ``app.log`` has the order of both sides. through: a middleware over the
+    app; a new one by default."""
     asked.current.set(None)
     parts = list(body or (b"{}",))
     sent = []
@@ -64,7 +65,7 @@ async def post(app, *body, method="POST", path="/v1/chat/completions", scope=Non
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, **(scope or {})}
-    await SGLMiddleware(app)(scope, receive, send)
+    await (through or SGLMiddleware(app))(scope, receive, send)
     return sent
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,15 @@ class Server:
     def __init__(
         self, model: Path, log: Path, flags: Sequence[str] = (), *,
         common: Sequence[str] = COMMON_FLAGS, inside: Callable[[list[str]], list[str]] = list,
+        environment: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """common: flags that every server here shares. inside: wraps the command line."""
+        """common: flags that every server here shares. inside: wraps the command line. environment: on top of
+        this process's."""
         self.model = str(model)
         self.log = log
         self._flags = [*common, *flags]
         self._inside = inside
+        self._environment = environment or {}
         self._process: subprocess.Popen | None = None
         self.port = 0
 
@@ -89,7 +92,7 @@ class Server:
                 self._inside(vllm("serve", self.model, *address, *self._flags)),
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 # A command that ran in this process may have asked for less; small_engine() reads the log.
-                env={**os.environ, "VLLM_LOGGING_LEVEL": "INFO"},
+                env={**os.environ, "VLLM_LOGGING_LEVEL": "INFO", **self._environment},
             )  # fmt: skip
         try:
             poll(self._is_up, START_TIMEOUT, f"the server (log: {self.log})")

@@ -14,7 +14,8 @@ from vllm_sgl.core import Report
 
 @dataclass
 class EngineRequest:
-    """choices: how many answers it makes. report: filled in when it has been decided."""
+    """choices: how many answers it makes. report: filled in when it has been decided; without its tensors,
+    because it may stay for as long as a client may fetch the response again."""
 
     asked: "Asked" = field(repr=False)
     choices: int

@@ -147,7 +147,7 @@ class SGLAsyncLLM(AsyncLLM):
             raise UnguidedRequestError(str(error)) from error
         if made.report is None:  # the steps of a beam search are one request
             metrics().observe(outcome.report)
-        made.report = outcome.report
+        made.report = outcome.report.without_tensors()
         if outcome.answer is not None:
             output = exit_output(request_id, prompt, outcome.answer)
             output.sgl = outcome.report

@@ -2,6 +2,7 @@
 
 Added through vLLM's own ``--middleware`` hook. Nothing is parsed but requests that mention tools, beam
 search or token ids, responses to several prompts at once, and one event of a Responses or Messages stream.
+A response that is fetched again has its report, too.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from vllm_sgl.engine import asked
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.serve.reading import own_headers, read_body
 from vllm_sgl.serve.sending import Message, Reporting
+from vllm_sgl.serve.stored import Stored
 
 #: Prompts come here as tokens, and whoever made them knows whether they offer tools.
 _TOKENS = "/inference/v1/generate"
@@ -20,6 +22,7 @@ class SGLMiddleware:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._stored = Stored()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -28,7 +31,10 @@ class SGLMiddleware:
             headers = own_headers(scope.get("headers", ()))
             about = asked.Asked(seen=not scope["path"].endswith(_TOKENS), headers=headers)
             asked.current.set(about)
-            await self._app(scope, _Reading(receive, about), Reporting(send, about))
+            reporting = self._stored.noting(scope["path"], Reporting(send, about), about)
+            await self._app(scope, _Reading(receive, about), reporting)
+        elif (stored := self._stored.asked(scope["path"])) is not None:
+            await self._app(scope, receive, Reporting(send, stored))
         elif scope["path"].endswith("/health"):
             await self._app(scope, receive, _telling_health(scope, send))
         else:
