@@ -91,6 +91,15 @@ def test_never_opens_more_tiles_than_the_plain_ranking():
         assert len(few) == len(plain) or len(few) == 16 * len((few // 16).unique())
 
 
+@pytest.mark.parametrize("retention", [0.5, 0.35, 0.18, 0.09])
+@pytest.mark.parametrize("tile_tokens", [16, 256])
+def test_no_tile_is_sure_to_stay_closed(retention, tile_tokens):
+    """Why break-even counts none as closed: what opens tiles suffices for one token in each of 13."""
+    scores = -torch.arange(tile_tokens).repeat(13).float()
+    (few,) = FewTiles().select(seen(scores, tile_tokens=tile_tokens), retention)
+    assert (few // tile_tokens).unique().tolist() == list(range(13))
+
+
 @pytest.mark.parametrize(("retention", "share"), [(0.5, 0.15), (0.35, 0.12), (0.18, 0.086), (0.05, 0.05)])
 def test_the_default_follows_from_the_retention(retention, share):
     assert open_share(retention) == pytest.approx(share)

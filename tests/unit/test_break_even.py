@@ -66,6 +66,13 @@ def test_what_the_guide_sees_of_an_image_that_nobody_sent():
     assert costs.break_even(0.5, False, 32, 1000) == 99
 
 
+def test_what_closed_tiles_may_save_is_not_counted():
+    """No policy promises that any tile stays closed, however much the vision encoder takes."""
+    slow = replace(COSTS, vision=1.0)
+    assert slow.break_even(0.5, False, 32, 1000) == COSTS.break_even(0.5, False, 32, 1000)
+    assert not slow.pays(facts(112), 0.5, False, 32)
+
+
 def test_break_even_is_where_guidance_begins_to_pay():
     assert COSTS.break_even(0.5, False, 32, 1000) == 113
     assert COSTS.break_even(0.25, False, 32, 1000) == 69
