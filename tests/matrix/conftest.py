@@ -7,9 +7,7 @@ import pytest
 from tests.support.engines import Engines
 
 from .cases import CASES
-
-#: What suits the tiny checkpoints; both ways to start a pair.
-CONTEXT = 640
+from .checks import CONTEXT
 
 
 @pytest.fixture(scope="session")

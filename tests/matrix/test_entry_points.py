@@ -14,7 +14,7 @@ from tests.support.engines import user
 from tests.support.images import data_url, random_image, random_video
 from tests.support.server import REQUEST_TIMEOUT, Server
 
-from .conftest import CONTEXT
+from .checks import CONTEXT
 
 QUESTION, SIZE = "Read the number on the back of the shirt.", (300, 200)
 MOST = 8

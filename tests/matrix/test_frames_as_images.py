@@ -4,12 +4,12 @@ behind the words "Frame1: " and so on."""
 import pytest
 from vllm.renderers import ChatParams
 
-from tests.support.compare import assert_same_answer, assert_same_importance
-from tests.support.engines import Engines, inputs, user
+from tests.support.engines import Engines, user
 from tests.support.images import random_video
-from tools.reference import select
 from tools.tiny_internvl import DECODER_PAIRS, build_pair
 from vllm_sgl.visual.items import visual_counts
+
+from .checks import check_walk
 
 FRAMES = (8, 16, 32)
 QUESTION = "Read the number on the back of the shirt."
@@ -42,19 +42,11 @@ def prompt(request, engines):
 
 @pytest.mark.parametrize("retention", [0.35, 0.05])
 async def test_all_frames_are_ranked_together(engines, prompt, retention):
-    outcome = await engines.walk(prompt, sgl_retention=retention)
-    report = outcome.report
-    assert (report.decision, report.kept_tokens) == ("prune", int(retention * report.visual_tokens))
-    tokens = engines.reference.generate(*inputs(prompt), 8).tokens
-    importance = engines.reference.importance(*inputs(prompt), tokens)
-    assert_same_importance(report.importance, importance)
-    kept = select(importance, retention)
-    assert [part.tolist() for part in report.kept] == [part.tolist() for part in kept]
+    outcome = await check_walk(engines, prompt, retention)
+    report, kept = outcome.report, outcome.report.kept
     # Frames of which nothing is kept are not encoded, and their words stay.
     sent = outcome.prompt["mm_kwargs"]["image"]
     assert [len(frame["pixel_values_flat"].data) for frame in sent] == [int(len(part) > 0) for part in kept]
     assert report.encoded_tiles == sum(len(part) > 0 for part in kept) <= report.tiles
     text = engines.large_reference.tokenizer.decode(outcome.prompt["prompt_token_ids"])
     assert text.count("<img>") == len(kept)
-    answer = await engines.answer_large(outcome.prompt, 4)
-    assert_same_answer(answer, engines.large_reference.generate(*inputs(prompt), 4, keep=kept))

@@ -5,16 +5,14 @@ import asyncio
 import pytest
 import torch
 
-from tests.support.compare import assert_same_answer, assert_same_importance
-from tests.support.engines import Engines, inputs, user
+from tests.support.compare import assert_same_answer
+from tests.support.engines import user
 from tests.support.images import random_image, random_video
-from tools.reference import select
-from vllm_sgl.prune.base import kept_count
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import visual_counts
 
 from .cases import VIDEO_CASES
-from .conftest import CONTEXT
+from .checks import check_exit, check_masks_are_kept_apart, check_walk, expected, in_little_cache
 
 QUESTION = "Read the number on the back of the shirt."
 WIDTH, HEIGHT = 112, 84
@@ -37,34 +35,6 @@ def case(request):
 @pytest.fixture(scope="module")
 def prompts(engines):
     return {name: engines.render_chat([user(QUESTION, *media)]) for name, media in REQUESTS.items()}
-
-
-def expected(engines, prompt, kept, max_tokens=4):
-    return engines.large_reference.generate(
-        *inputs(prompt), max_tokens, keep=kept, positions=engines.config.positions
-    )
-
-
-def random_masks(prompt, seed, share=0.3):
-    generator = torch.Generator().manual_seed(seed)
-    masks = select([torch.rand(count, generator=generator) for count in visual_counts(prompt)], share)
-    return [mask if len(mask) else torch.tensor([0]) for mask in masks]
-
-
-async def check_walk(engines, prompt, retention):
-    """Importance, the mask that it makes, and the answer on it."""
-    outcome = await engines.walk(prompt, sgl_retention=retention)
-    report = outcome.report
-    assert (report.decision, report.reason) == ("prune", None)
-    assert report.visual_tokens == sum(visual_counts(prompt))
-    assert report.kept_tokens == kept_count(retention, report.visual_tokens)
-    tokens = engines.reference.generate(*inputs(prompt), 8).tokens
-    importance = engines.reference.importance(*inputs(prompt), tokens)
-    assert_same_importance(report.importance, importance)
-    kept = select(importance, retention, engines.reference.least)
-    assert [part.tolist() for part in report.kept] == [part.tolist() for part in kept]
-    answer = await engines.answer_large(outcome.prompt, 4)
-    assert_same_answer(answer, expected(engines, prompt, kept))
 
 
 @pytest.mark.parametrize("retention", [0.35, 0.09])
@@ -116,44 +86,15 @@ async def test_a_video_that_keeps_as_little_as_it_can(engines, prompts):
 
 
 async def test_masks_of_the_same_videos_are_kept_apart(engines):
-    """Two masks, the whole videos and the first mask again, one after the other and together."""
     # Long enough for a block of the KV cache, in every family.
-    prompt = engines.render_chat([user(QUESTION * 8, *REQUESTS["two"])])
-    masks = [random_masks(prompt, seed, share=0.8) for seed in (1, 2)]
-    asked = [*(prune_prompt(prompt, mask, engines.tiles) for mask in masks), prompt]
-    wanted = [expected(engines, prompt, mask) for mask in (*masks, None)]
-    for _ in range(2):
-        answers = [await engines.answer_large(one, 4) for one in asked]
-        together = await asyncio.gather(*(engines.answer_large(one, 4) for one in asked))
-        for one, two, answer in zip(answers, together, wanted, strict=True):
-            assert_same_answer(one, answer)
-            assert_same_answer(two, answer)
-    assert await engines.cached_tokens(asked[0]) > 0
-    one, two, _ = wanted
-    assert one.tokens != two.tokens or not torch.allclose(one.logprobs, two.logprobs, atol=2e-2)
+    await check_masks_are_kept_apart(engines, engines.render_chat([user(QUESTION * 8, *REQUESTS["two"])]))
 
 
 async def test_exits_are_scored_as_the_reference_scores_them(engines, prompts):
-    prompt = prompts["mixed"]
-    outcome = await engines.walk(prompt, max_tokens=6, sgl_exit_threshold=0.0)
-    answer = engines.reference.generate(*inputs(prompt), 6)
-    assert outcome.report.decision == "exit"
-    assert list(outcome.answer.token_ids) == answer.tokens
-    consistent = engines.reference.consistency(
-        *inputs(prompt), answer.tokens, positions=engines.config.positions
-    )
-    assert outcome.report.consistency == pytest.approx(consistent, rel=1e-2)
+    await check_exit(engines, prompts["mixed"])
 
 
 async def test_chunked_prefill_in_little_cache_agrees(case, pair):
-    """Prefill in pieces of 48 tokens, and a KV cache that holds little more than one request."""
-    engines = Engines(
-        pair, sgl={"positions": case[1]}, max_model_len=CONTEXT, enable_prefix_caching=True,
-        small_args={"max_num_batched_tokens": 48, "kv_cache_memory_bytes": 3 << 20},
-        max_num_batched_tokens=48, kv_cache_memory_bytes=6 << 20,
-    )  # fmt: skip
-    try:
+    with in_little_cache(case, pair) as engines:
         rendered = [engines.render_chat([user(QUESTION, *media)]) for media in REQUESTS.values()]
         await asyncio.gather(*(check_walk(engines, prompt, 0.35) for prompt in rendered))
-    finally:
-        engines.shutdown()
