@@ -1,9 +1,12 @@
 """Fixtures shared by every test: tiny checkpoints, and an environment that suits a small CPU machine."""
 
+import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 # Before anything imports vLLM or transformers: both read these once. Nothing here needs the network,
 # and engines that pin their threads to cores would fight over the same two.
@@ -30,6 +33,29 @@ def qwen2_pair(tmp_path_factory) -> tuple[Path, Path]:
 def llama_pair(tmp_path_factory) -> tuple[Path, Path]:
     """(small, large) checkpoint directories with Llama decoders (multi-head attention)."""
     return build_pair(tmp_path_factory.mktemp("llama"), SMALL_LLAMA, LARGE_LLAMA)
+
+
+@pytest.fixture(scope="module")
+def alone(pair: tuple[Path, Path]) -> Iterator[Any]:
+    """A module's own pair in this process, in the context that servers here have."""
+    from tests.support.engines import Engines  # loads vLLM
+
+    engines = Engines(pair, max_model_len=1024)
+    yield engines
+    engines.shutdown()
+
+
+@pytest.fixture(scope="module")
+def walked(alone: Any) -> Callable[..., tuple[Any, str]]:
+    """(messages, longest answer, ``sgl_*`` keys) -> (outcome, text of the large model's answer or the exit's)"""
+    return lambda *asked, **sgl: asyncio.run(alone.walk_to_the_end(*asked, **sgl))
+
+
+@pytest.fixture
+def clients() -> Iterator[ThreadPoolExecutor]:
+    """Eight clients at once."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
 
 
 @pytest.fixture(autouse=True)

@@ -2,43 +2,24 @@
 expected is the walk in this process, which ``test_engines.py`` holds against transformers. The last test ends
 the guide."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import openai
-import psutil
 import pytest
 
 from tests.matrix import test_entry_points as entry_points
-from tests.serve.asking import SIZE, TOOLS, ask, stream, text
-from tests.support.engines import Engines, user
+from tests.serve.asking import TOOLS, ask, text
+from tests.serve.walking import IMAGE, check_a_killed_guide, check_clients, check_exit_in_a_stream, of, turn
+from tests.support.engines import user
 from tests.support.images import QUESTIONS, random_image
-from tests.support.server import START_TIMEOUT, Server, poll
+from tests.support.server import Server
 
 from .pairs import PAIRS
 
 CROSSED = PAIRS["internvl to llava_onevision"]
-IMAGE, CONTEXT = 1, 1024
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     return CROSSED.build(tmp_path_factory.mktemp("crossed"))
-
-
-@pytest.fixture(scope="module")
-def alone(pair):
-    """The pair in this process."""
-    engines = Engines(pair, max_model_len=CONTEXT)
-    yield engines
-    engines.shutdown()
-
-
-@pytest.fixture(scope="module")
-def walked(alone):
-    """(outcome, the large model's answer or the exit's) of a conversation."""
-
-    return lambda *asked, **sgl: asyncio.run(alone.walk_to_the_end(*asked, **sgl))
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +34,6 @@ def server(pair, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def clients():
-    """Eight clients at once."""
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module")
 def exiting(walked):
     """A question that exits by itself within 40 tokens, and what comes of it."""
     for question in QUESTIONS:
@@ -67,14 +41,6 @@ def exiting(walked):
         if outcome.report.decision == "exit" and outcome.answer.finish_reason == "stop":
             return question, outcome, answer
     raise AssertionError("no question ends by itself: another seed of the small model is needed")
-
-
-def turn(question, *seeds):
-    return user(question, *(random_image(seed, *SIZE) for seed in seeds or (IMAGE,)))
-
-
-def of(report):
-    return report["decision"], report["reason"], report["kept_tokens"]
 
 
 def test_the_log_says_how_the_pair_is_guided(server):
@@ -103,14 +69,7 @@ def test_exit(server, alone, exiting):
 
 
 def test_exit_in_a_stream(server, exiting):
-    question, outcome, answer = exiting
-    usage = {"stream_options": {"include_usage": True}}
-    chunks = stream(server, question, IMAGE, sgl={"exit_threshold": 0}, max_tokens=40, **usage)
-    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
-    assert "".join(choice.delta.content or "" for choice in choices) == answer
-    assert choices[-1].finish_reason == "stop"
-    assert chunks[-1].usage.completion_tokens == len(outcome.answer.token_ids)
-    assert of(chunks[-1].sgl) == ("exit", None, 0)
+    check_exit_in_a_stream(server, *exiting)
 
 
 def test_usage_counts_the_whole_prompt(server, alone, walked):
@@ -145,42 +104,8 @@ def test_bad_keys(server):
 
 def test_eight_clients_with_different_questions(server, clients, walked):
     settings = [{"retention": 0.35}, {"retention": 0.09}, {"retention": 0.35, "exit_threshold": 0}]
-    asked = [(question, sgl) for sgl in settings for question in QUESTIONS]
-    futures = [
-        clients.submit(ask, server, question, IMAGE, sgl=sgl, max_tokens=40) for question, sgl in asked
-    ]
-    for (question, sgl), future in zip(asked, futures, strict=True):
-        own = {f"sgl_{name}": value for name, value in sgl.items()}
-        outcome, answer = walked([turn(question)], 40, **own)
-        completion = future.result()
-        assert text(completion) == answer
-        assert of(completion.sgl) == (
-            outcome.report.decision, outcome.report.reason, outcome.report.kept_tokens,
-        )  # fmt: skip
-    assert {future.result().sgl["decision"] for future in futures} == {"prune", "exit"}
+    check_clients(server, clients, walked, [(q, sgl) for sgl in settings for q in QUESTIONS], 40)
 
 
 def test_a_killed_guide_is_started_again(server, clients):
-    question = QUESTIONS[0]
-    expected, pruned = (text(ask(server, question, IMAGE, sgl=sgl)) for sgl in ({"enabled": 0}, None))
-    small = server.small_engine()
-    family = [small, *small.children(recursive=True)]
-    futures = [clients.submit(ask, server, question, IMAGE) for _ in range(24)]
-    poll(lambda: sum(future.done() for future in futures) >= 4, what="load on the server")
-    small.kill()
-    for future in futures:
-        completion = future.result()
-        bypassed = completion.sgl["decision"] == "bypass"
-        assert completion.sgl["reason"] in ({"guide_dead", "guide_failed"} if bypassed else {None})
-        assert text(completion) == (expected if bypassed else pruned)
-    after = ask(server, question, IMAGE, sgl={"exit_threshold": 0})
-    assert (after.sgl["decision"], after.sgl["reason"]) == ("bypass", "guide_dead")
-    assert text(after) == expected
-    assert not psutil.wait_procs(family, timeout=30)[1]
-    assert server.get("/health")[1]["sgl-guide"] == "down"
-
-    def guided():
-        return ask(server, question, IMAGE).sgl["decision"] == "prune"
-
-    poll(guided, START_TIMEOUT, "a guide that was started again")
-    assert text(ask(server, question, IMAGE)) == pruned
+    check_a_killed_guide(server, clients, QUESTIONS[0])

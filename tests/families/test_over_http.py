@@ -2,7 +2,6 @@
 The tests run in this order; the last one kills the guide."""
 
 import base64
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
 
@@ -43,12 +42,6 @@ def server(pair, tmp_path_factory):
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def clients():
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
 
 
 class Expected(NamedTuple):

@@ -132,13 +132,6 @@ def test_pixels_of_another_placeholder_are_refused_before_anything_is_sent(rewri
 
 
 @pytest.fixture(scope="module")
-def engines(qwen2_pair):
-    engines = Engines(qwen2_pair, enable_prefix_caching=True)
-    yield engines
-    engines.shutdown()
-
-
-@pytest.fixture(scope="module")
 def uncached(qwen2_pair):
     """1,024 tokens of a step: nine images of 112 are profiled. No features are kept."""
     engines = Engines(qwen2_pair, sgl={"feature_cache": 0}, max_num_seqs=32, max_num_batched_tokens=1024)

@@ -76,13 +76,6 @@ def test_zero_capacity_keeps_nothing():
 
 
 @pytest.fixture(scope="module")
-def engines(qwen2_pair):
-    engines = Engines(qwen2_pair, enable_prefix_caching=True)
-    yield engines
-    engines.shutdown()
-
-
-@pytest.fixture(scope="module")
 def uncached(qwen2_pair):
     engines = Engines(qwen2_pair, sgl={"feature_cache": 0})
     yield engines

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,10 +43,3 @@ def fragile_server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     flags = settings(small=str(small), retention=0.5, guide_timeout=5, break_even="off")
     with Server(large, tmp_path_factory.mktemp("fragile") / "server.log", flags) as running:
         yield running
-
-
-@pytest.fixture
-def clients() -> Iterator[ThreadPoolExecutor]:
-    """Eight clients at once."""
-    with ThreadPoolExecutor(8) as pool:
-        yield pool

@@ -1,11 +1,7 @@
-"""A server and the same pair in this process, which ``test_engines.py`` holds against transformers."""
-
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+"""A pair and its server. The pair in this process is held against transformers in ``test_engines.py``."""
 
 import pytest
 
-from tests.support.engines import Engines
 from tests.support.server import Server
 
 from .pairs import LARGE_TEMPLATE, other_tokenizer
@@ -15,21 +11,6 @@ from .pairs import LARGE_TEMPLATE, other_tokenizer
 def pair(tmp_path_factory):
     """(small, large): the small model has another tokenizer and template."""
     return other_tokenizer(tmp_path_factory.mktemp("translated"))
-
-
-@pytest.fixture(scope="module")
-def alone(pair):
-    """The pair in this process."""
-    engines = Engines(pair, max_model_len=1024)
-    yield engines
-    engines.shutdown()
-
-
-@pytest.fixture(scope="module")
-def walked(alone):
-    """messages -> (outcome, the large model's answer text or the exit's), by the walk in this process."""
-
-    return lambda *asked, **sgl: asyncio.run(alone.walk_to_the_end(*asked, **sgl))
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +25,3 @@ def server(pair, tmp_path_factory):
     ]  # fmt: skip
     with Server(large, template.with_name("server.log"), flags) as running:
         yield running
-
-
-@pytest.fixture
-def clients():
-    """Eight clients at once."""
-    with ThreadPoolExecutor(8) as pool:
-        yield pool

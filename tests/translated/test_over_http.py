@@ -2,27 +2,17 @@
 two vocabularies rule out. The last test ends the guide."""
 
 import openai
-import psutil
 import pytest
 
 from tests.matrix import test_entry_points as entry_points
-from tests.serve.asking import SIZE, TOOLS, VISUAL, ask, content, stream, text
+from tests.serve.asking import TOOLS, VISUAL, ask, content, text
+from tests.serve.walking import IMAGE, check_a_killed_guide, check_clients, check_exit_in_a_stream, of, turn
 from tests.support.engines import user
 from tests.support.images import QUESTIONS, random_image
-from tests.support.server import START_TIMEOUT, poll
 
-IMAGE = 1
 #: The small model ends its answer by itself, in other numbers of tokens than the large one would.
-SHORT = ("Is the door open?", 1)
+SHORT = ("Is the door open?", IMAGE)
 SYSTEM = {"role": "system", "content": "Answer with a single word."}
-
-
-def turn(question, seed=IMAGE):
-    return user(question, random_image(seed, *SIZE))
-
-
-def of(report):
-    return report["decision"], report["reason"], report["kept_tokens"]
 
 
 def test_the_log_says_how_the_pair_is_guided(server):
@@ -58,14 +48,8 @@ def test_exit(server, walked, alone):
 
 
 def test_exit_in_a_stream(server, walked):
-    outcome, answer = walked([turn(*SHORT)], 40, sgl_exit_threshold=0)
-    usage = {"stream_options": {"include_usage": True}}
-    chunks = stream(server, *SHORT, sgl={"exit_threshold": 0}, max_tokens=40, **usage)
-    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
-    assert "".join(choice.delta.content or "" for choice in choices) == answer
-    assert choices[-1].finish_reason == "stop"
-    assert chunks[-1].usage.completion_tokens == len(outcome.answer.token_ids)
-    assert of(chunks[-1].sgl) == ("exit", None, 0)
+    question, _ = SHORT
+    check_exit_in_a_stream(server, question, *walked([turn(question)], 40, sgl_exit_threshold=0))
 
 
 @pytest.mark.parametrize(
@@ -127,16 +111,7 @@ def test_bad_key(server):
 def test_eight_clients_with_questions_about_one_image(server, clients, walked):
     settings = [{"retention": 0.35}, {"retention": 0.09}, {"retention": 0.35, "exit_threshold": 0.2}]
     asked = [(question, settings[number % 3]) for number, question in enumerate(QUESTIONS)] * 2
-    futures = [clients.submit(ask, server, question, IMAGE, sgl=sgl) for question, sgl in asked]
-    for (question, sgl), future in zip(asked, futures, strict=True):
-        own = {f"sgl_{name}": value for name, value in sgl.items()}
-        outcome, answer = walked([turn(question)], 12, **own)
-        completion = future.result()
-        assert text(completion) == answer
-        assert of(completion.sgl) == (
-            outcome.report.decision, outcome.report.reason, outcome.report.kept_tokens,
-        )  # fmt: skip
-    assert {future.result().sgl["decision"] for future in futures} == {"prune", "exit"}
+    check_clients(server, clients, walked, asked, 12)
 
 
 def test_images_by_parts_of_several_kinds(server, walked):
@@ -153,25 +128,4 @@ def test_images_by_parts_of_several_kinds(server, walked):
 
 
 def test_a_killed_guide_is_started_again(server, clients):
-    expected, pruned = text(ask(server, *SHORT, sgl={"enabled": 0})), text(ask(server, *SHORT))
-    small = server.small_engine()
-    family = [small, *small.children(recursive=True)]
-    futures = [clients.submit(ask, server, *SHORT) for _ in range(24)]
-    poll(lambda: sum(future.done() for future in futures) >= 4, what="load on the server")
-    small.kill()
-    for future in futures:
-        completion = future.result()
-        bypassed = completion.sgl["decision"] == "bypass"
-        assert completion.sgl["reason"] in ({"guide_dead", "guide_failed"} if bypassed else {None})
-        assert text(completion) == (expected if bypassed else pruned)
-    after = ask(server, *SHORT, sgl={"exit_threshold": 0})
-    assert of(after.sgl) == ("bypass", "guide_dead", VISUAL)
-    assert text(after) == expected
-    assert not psutil.wait_procs(family, timeout=30)[1]
-    assert server.get("/health")[1]["sgl-guide"] == "down"
-
-    def guided():
-        return ask(server, *SHORT).sgl["decision"] == "prune"
-
-    poll(guided, START_TIMEOUT, "a guide that was started again")
-    assert text(ask(server, *SHORT)) == pruned
+    check_a_killed_guide(server, clients, SHORT[0])
