@@ -47,7 +47,7 @@ def alone(pair: tuple[Path, Path]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def walked(alone: Any) -> Callable[..., tuple[Any, str]]:
-    """(messages, longest answer, ``sgl_*`` keys) -> (outcome, text of the large model's answer or the exit's)"""
+    """(messages, longest answer, ``sgl_*`` keys) -> (outcome, the large model's text or the exit's)"""
     return lambda *asked, **sgl: asyncio.run(alone.walk_to_the_end(*asked, **sgl))
 
 

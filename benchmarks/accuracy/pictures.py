@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, YELLOW, save
+from benchmarks.plotting import save
+from vllm_sgl.commands.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY, YELLOW
 
 from .exits import ExitPoint
 from .metrics import Estimate

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
+from vllm_sgl.commands.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 
 from .curve import CurvePoint
 from .settings import Setting

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.plotting import BLACK, BLUE, GREEN, GREY, PINK, RC, RED, SKY, YELLOW, save
+from benchmarks.plotting import save
+from vllm_sgl.commands.plotting import BLACK, BLUE, GREEN, GREY, PINK, RC, RED, SKY, YELLOW
 
 from .bench import Run
 from .cost import PARTS

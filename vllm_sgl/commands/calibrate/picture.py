@@ -4,36 +4,21 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from vllm_sgl.commands.calibrate.requests import Setting
 from vllm_sgl.commands.calibrate.telling import Calibration
+from vllm_sgl.commands.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY
 
-#: Okabe and Ito's, which colour-blind people can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
-_GREY = "#777777"
-_RC = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-}
+_COLOURS = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK)
 
 
 def draw(calibration: Calibration, path: Path) -> None:
     """Write it."""
-    with plt.rc_context(_RC):
+    with plt.rc_context(RC):
         figure, (by_threshold, by_retention, tests) = plt.subplots(
             1, 3, figsize=(15, 4.8), layout="constrained"
         )
@@ -72,7 +57,7 @@ def _over_threshold(axis: Axes, calibration: Calibration) -> None:
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     other = axis.twinx()
-    other.plot(thresholds, exits, color=_GREY, linestyle="--", label="requests that exit")
+    other.plot(thresholds, exits, color=GREY, linestyle="--", label="requests that exit")
     other.set(ylim=(0, 1.02), ylabel="requests that exit")
     other.grid(False)
     other.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
