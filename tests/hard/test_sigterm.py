@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 
+import httpx
 import psutil
 import pytest
 
@@ -28,6 +29,9 @@ from tests.support.server import (
 
 #: Seconds from SIGTERM to the end of the server, and to the last answer.
 END_WITHIN = 5
+#: Seconds before SIGTERM in which a request may be sent and not yet be read: the connection that it comes on
+#: looks idle to the server, which closes those at once. So it is without SGL.
+UNREAD_WITHIN = 0.5
 #: Seconds from SIGTERM to the end of a server that starts: it may be importing, or loading.
 START_UP_ENDS_WITHIN = 30
 #: Seconds for what a dead server leaves behind to end, such as Python's resource tracker.
@@ -61,6 +65,14 @@ def outcomes(results: list[Result]) -> dict[str, int]:
     return dict(Counter(map(str.strip, named)))
 
 
+def answered(result: Result, terminated: float) -> bool:
+    """Whether a client heard from the server, or of its end where the server had not read the request."""
+    unread = isinstance(result.error, httpx.TransportError) and not isinstance(
+        result.error, httpx.TimeoutException
+    )
+    return result.status in (200, 500, 503) or (unread and terminated - result.sent < UNREAD_WITHIN)
+
+
 def terminate(server, within):
     """Send SIGTERM; (when, seconds until the server ended, its exit code)."""
     family = server.descendants()
@@ -89,7 +101,7 @@ def test_server_ends_and_nobody_waits(qwen2_pair, tmp_path, kind, clients, numbe
     assert seconds < END_WITHIN
     assert code == 0
     assert under_way
-    assert all(result.status in (200, 500, 503) for result in under_way)
+    assert all(answered(result, sent) for result in under_way)
     before = [result for result in load.results if result.ended < sent]
     assert all(result.status == 200 for result in before)
 
