@@ -13,7 +13,6 @@ their mean (`benchmarks/serve/figures.py`); a variant is then set against "shipp
 """
 
 import argparse
-import math
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 from tqdm import tqdm
@@ -100,10 +99,8 @@ def rows(runs: Mapping[str | None, Sequence[Run]]) -> list[dict[str, Any]]:
 
 def _to_shipped(point: Point, shipped: Point, metric: str) -> float:
     """Geometric mean over rounds: of few rounds a median is one of them."""
-    logs = [
-        math.log(one / other) for one, other in zip(point.ratios[metric], shipped.ratios[metric], strict=True)
-    ]
-    return math.exp(sum(logs) / len(logs))
+    pairs = zip(point.ratios[metric], shipped.ratios[metric], strict=True)
+    return geometric_mean(one / other for one, other in pairs)
 
 
 def _right(point: Point) -> float | None:

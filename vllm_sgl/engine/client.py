@@ -234,10 +234,11 @@ class SGLAsyncLLM(AsyncLLM):
         Raises:
             VLLMValidationError: for a bad header of the client's.
         """
+        if admitted.get():  # before the guide, and not again after its work
+            return
         if (about := asked.current.get()) is not None:
             headers_of(about, self.sgl_config)
-        if not admitted.get():  # before the guide, and not again after its work
-            super().check_admission(n, request_id)
+        super().check_admission(n, request_id)
 
     def shutdown(self, timeout: float | None = None) -> None:
         if self._ended:  # and called again by __del__, at the interpreter's end without modules
