@@ -1,8 +1,11 @@
 """What every model of true size can do: say what it is, and write a checkpoint directory without weights."""
 
+import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
+
+import torch
 
 
 class TrueSize(ABC):
@@ -17,6 +20,10 @@ class TrueSize(ABC):
     name: str
     repository: str
     billions: float
+
+    def parameters(self) -> int:
+        """How many parameters it has."""
+        return round(self.billions * 1e9)
 
     @property
     @abstractmethod
@@ -38,8 +45,14 @@ def config(size: TrueSize, dtype: str = "bfloat16") -> dict[str, Any]:
 
 
 def build(size: TrueSize, directory: Path | str, dtype: str = "bfloat16") -> Path:
-    """Write a checkpoint directory without weights (created if missing) and return its path."""
+    """Write a checkpoint directory without weights (created if missing) and return its path.
+
+    An index says how large the weights would be: who shares a device out between two engines must know.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     size.write(directory, dtype)
+    total = size.parameters() * getattr(torch, dtype).itemsize
+    index = {"metadata": {"total_size": total}, "weight_map": {}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     return directory

@@ -16,4 +16,5 @@ def warm_up(hidden: int, dtype: torch.dtype, device: torch.device) -> None:
     There is one variant for rows of ``hidden`` elements of ``dtype`` that are kept as they are.
     """
     if device.type != "cpu":
-        gather_visual(torch.zeros(1, hidden, dtype=dtype, device=device), torch.zeros(1, dtype=torch.int64))
+        first = torch.zeros(1, dtype=torch.int64, device="cpu")  # models are built under other defaults
+        gather_visual(torch.zeros(1, hidden, dtype=dtype, device=device), first)

@@ -152,6 +152,15 @@ def test_bad_keys(server):
             ask(server, QUESTIONS[0], videos=[CLIP_URL], sgl=sgl)
 
 
+@pytest.mark.parametrize("settings", [{"merge_size": 1}, {"patch_size": 7}, {"temporal_patch_size": 1}])
+def test_settings_that_the_model_does_not_share(server, settings):
+    """Plain vLLM's engine ends over such a request. Here both would, and the guide is there afterwards."""
+    for about in ({}, {"sgl": {"enabled": 0}}):
+        with pytest.raises(openai.BadRequestError, match="drop mm_processor_kwargs"):
+            ask(server, QUESTIONS[0], 0, extra={"mm_processor_kwargs": settings}, **about)
+    assert ask(server, QUESTIONS[0], 0, max_tokens=2).sgl["decision"] == "prune"
+
+
 def test_images_that_would_keep_nothing(server):
     """Joint ranking gives one of three images everything; the engine lives on all the same."""
     completion = ask(server, QUESTIONS[0], 0, 1, 2, sgl={"retention": 0.001}, max_tokens=4)

@@ -1,6 +1,6 @@
 """Compile every kernel, as its launcher calls it, for GPUs that are not there.
 
-    python tests/kernels/compile_for.py 80 90
+    python tests/kernels/compile_for.py 80 90 100
 
 Triton brings its own ptxas. A driver that only knows the GPU's kind stands in for CUDA, and a launch
 stops after compilation.
@@ -19,7 +19,7 @@ from vllm_sgl.kernels.compact_kv.kernel import compact_kv
 from vllm_sgl.kernels.gather_visual.kernel import gather_visual
 
 #: Shared memory that one program may use, bytes (CUDA C programming guide, compute capabilities).
-SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10}
+SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 
 
 class Driver:

@@ -38,3 +38,13 @@ def test_strided_features_and_poisoned_neighbours():
 def test_nothing_to_warm_up_on_a_cpu(monkeypatch):
     monkeypatch.setattr("vllm_sgl.kernels.gather_visual.gather_visual", None)  # a call would fail
     warm_up(8, torch.float32, torch.device("cpu"))
+
+
+def test_warm_up_while_a_model_is_built(monkeypatch):
+    """vLLM makes other devices the default then."""
+    asked = []
+    monkeypatch.setattr("vllm_sgl.kernels.gather_visual.gather_visual", lambda *args: asked.extend(args))
+    with torch.device("meta"):
+        warm_up(8, torch.float32, torch.device("meta"))
+    features, kept = asked
+    assert (features.shape, features.device.type, kept.device.type) == ((1, 8), "meta", "cpu")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_kernels_compile(tmp_path):
     """The interpreter takes code that the compiler does not: compile for GPUs that need not be there."""
     result = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "compile_for.py"), "80", "90"],
+        [sys.executable, str(Path(__file__).parent / "compile_for.py"), "80", "90", "100"],
         cwd=tmp_path,
         env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,

@@ -92,6 +92,18 @@ async def test_only_images_not_seen_lately_are_encoded(engines):
     assert counts == [*new, 0]
 
 
+async def test_one_name_for_images_of_two_sizes(engines):
+    """Clients may name images themselves. What is kept under a name serves images of one size alone: other
+    features than a prompt has places for would end the engine."""
+    first, other = (render(engines, [size], "Who?", seed=60) for size in ((112, 112), (300, 200)))
+    prompt = {**other, "mm_hashes": first["mm_hashes"]}
+    for one in (first, prompt):
+        kept = random_masks(one, 5)
+        answer = await engines.answer_large(prune_prompt(one, kept), 4)
+    if "image" not in engines.tiles:  # tiles are all of one size: whoever names them alike gets the first
+        assert_same_answer(answer, expected(engines, prompt, kept))
+
+
 async def test_exits_are_scored_as_the_reference_scores_them(engines, prompts):
     for prompt in prompts[:2]:
         await check_exit(engines, prompt)

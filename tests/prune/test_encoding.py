@@ -72,9 +72,25 @@ def test_a_cache_that_holds_one_tile_does_no_harm():
     for _ in range(3):
         out, _ = run(read((1, [0, 1, 2]), (2, [0]), (1, [2, 0])), cache, most_rows=4)
         assert len(out) == 3
-    cache.put((bytes([9]), 0), torch.full((2, 2), 90.0))
+    cache.put((bytes([9]), 0, 2), torch.full((2, 2), 90.0))
     out, calls = run(read((8, [0]), (9, [0])), cache)
     assert (out, calls) == ([[0], [90]], [[0]])  # held before its room is needed for another
+
+
+def test_one_name_for_items_of_two_sizes():
+    """Clients may name images themselves, and give a name again: the features of one are not the other's."""
+    sizes = [(1, 2), (1, 3)]
+    fields = batch(*((name, [0]) for name, _ in sizes), tiled=False)
+    fields[ROWS] = torch.tensor([rows for _, rows in sizes])
+    items, cache = batch_items(fields, [1, 1]), FeatureCache(1000)
+
+    def encode(which):
+        return [torch.full((sizes[number][1], 2), float(number)) for number in which]
+
+    for batched in (items, items[:1], items[1:]):
+        found = list(encoded(batched, encode, cache, 1000, EMPTY))
+        assert [len(features) for features in found] == [item.rows for item in batched]
+    assert cache.misses == 2
 
 
 def test_an_item_without_tiles_is_empty():

@@ -178,6 +178,7 @@ class Engines:
     async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
         """What the server does with a rendered prompt until it is decided; xargs are ``sgl_*`` keys."""
         params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
+        self.reader.check(prompt)
         facts = self.reader.read(prompt, params, Asked(), None)
         id = id or f"request-{next(_IDS)}"
         options = RequestOptions.parse(params.extra_args, self.config)

@@ -1,5 +1,7 @@
 """What the memory plan is told: read from made-up /sys trees and checkpoints, by vLLM's own functions."""
 
+import json
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,9 +115,15 @@ def checkpoint(path, tensors):
     return config(path)
 
 
-def config(path, dtype=torch.bfloat16, tensor_parallel=1):
+def config(path, dtype=torch.bfloat16, tensor_parallel=1, quantization=None, **hf_config):
     return SimpleNamespace(
-        model_config=SimpleNamespace(model=str(path), revision=None, dtype=dtype),
+        model_config=SimpleNamespace(
+            model=str(path),
+            revision=None,
+            dtype=dtype,
+            quantization=quantization,
+            hf_config=SimpleNamespace(**hf_config),
+        ),
         parallel_config=SimpleNamespace(tensor_parallel_size=tensor_parallel),
     )
 
@@ -138,6 +146,37 @@ def test_packed_weights_count_as_stored(tmp_path):
     }
     packed = 4 * (4096 * 512 + 32 * 512 + 1024 * 64)
     assert host.weight_bytes(checkpoint(tmp_path, tensors)) == packed + 2 * 32 * 4096 + 2 * 256 * 256 + 16
+
+
+@pytest.mark.parametrize("quantization", ["fp8", "fp8_per_block", "mxfp8", "int8_per_channel_weight_only"])
+def test_linear_layers_count_as_what_they_are_made_into_at_loading(tmp_path, quantization):
+    """Else a model that fits would be refused; embeddings, norms and convolutions stay what they are."""
+    linear = {"language_model.layers.0.attn.wo.weight": (64, 32), "vision_model.mlp.fc1.weight": (32, 64)}
+    others = {
+        "language_model.model.tok_embeddings.weight": (128, 16), "language_model.output.weight": (128, 16),
+        "language_model.model.embed_tokens.weight": (64, 16), "language_model.lm_head.weight": (64, 16),
+        "language_model.norm.weight": (16,), "vision_model.embeddings.patch_embedding.weight": (8, 3, 2, 2),
+    }  # fmt: skip
+    tensors = {name: torch.zeros(shape, dtype=torch.bfloat16) for name, shape in (linear | others).items()}
+    few, rest = (sum(prod(shape) for shape in of.values()) for of in (linear, others))
+    checkpoint(tmp_path, tensors)
+    assert host.weight_bytes(config(tmp_path)) == 2 * few + 2 * rest
+    assert host.weight_bytes(config(tmp_path, quantization=quantization)) == few + 2 * rest
+    # What a checkpoint has already quantised is stored so, and what it left alone stays.
+    stored = {"quant_method": quantization}
+    quantised = config(tmp_path, quantization=quantization, quantization_config=stored)
+    assert host.weight_bytes(quantised) == 2 * few + 2 * rest
+
+
+def test_an_index_counts_where_its_parts_are_not_there(tmp_path):
+    """Such as a checkpoint that is loaded from elsewhere, or not at all (``--load-format dummy``)."""
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 51_000}, "weight_map": {}}))
+    assert host.weight_bytes(config(tmp_path, tensor_parallel=2)) == 25_500
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {}}))
+    assert host.weight_bytes(config(tmp_path)) == 0
+    index.write_text(json.dumps({"metadata": {"total_size": 51_000}}))
+    assert host.weight_bytes(checkpoint(tmp_path, {"a": torch.zeros(8)})) == 16  # headers know better
 
 
 def test_weights_are_shared_by_workers_and_may_be_in_other_files(tmp_path):
@@ -194,6 +233,20 @@ def test_the_plan_is_written_where_vllm_reads_it(configs, machine, caplog, monke
     assert "on NUMA node 0 for both engines" in said
     assert "8.0 sequences of full length" in said
     assert "16,000 tokens" in said
+
+
+def test_weights_that_nobody_knows_are_said(configs, machine, caplog, monkeypatch):
+    machine.node(0, 24 * GIB, 12 * GIB)
+    monkeypatch.setattr("vllm_sgl.engine.sharing.logger.propagate", True)
+    large, small, settings = configs()
+    known = host.weight_bytes(small)
+    for found, said in ((0, 1), (known, 0)):
+        monkeypatch.setattr(host, "weight_bytes", lambda of, found=found: found if of is small else known)
+        caplog.clear()
+        share_memory(large, small, settings)
+        warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) == said
+        assert not said or "the small model's weights" in warnings[0]
 
 
 def test_settings_of_the_user_stand_and_are_named(configs, machine, monkeypatch):

@@ -23,11 +23,39 @@ def read(prompt=None, params=None, lora=None, **asked):
     return READER.read(prompt, params or SamplingParams(max_tokens=8), Asked(**asked), lora)
 
 
+async def streaming_input():
+    yield "part"
+
+
 def test_items():
     assert READER.items(make_prompt()) == (
         VisualItem("image", 5, 1, least=0),
         VisualItem("image", 3, 1, least=1),
     )
+
+
+@pytest.mark.parametrize(
+    ("encoded", "text"),
+    [
+        (lambda item: None, None),
+        (lambda item: 5 if item["pixel_values_flat"].data[0, 0] == 1 else 3, None),
+        (lambda item: 5, r"image 1: expected pixels of the 3 visual tokens .* would make 5 of those"),
+        (lambda item: 0, "image 0: expected pixels of the 5 visual tokens .* would make 0 .*mm_processor_kw"),
+    ],
+    ids=["as the prompt says", "right", "the second wrong", "not taken"],
+)
+def test_pixels_that_are_not_those_of_the_prompt(encoded, text):
+    reader = FactsReader({"image": "pixel_values_flat"}, CONTEXT, encoded={"image": encoded})
+    if text is None:
+        reader.check(make_prompt())
+        return
+    with pytest.raises(ValueError, match=text):
+        reader.check(make_prompt())
+
+
+@pytest.mark.parametrize("prompt", [streaming_input(), "text", {"type": "token", "prompt_token_ids": [1]}])
+def test_prompts_without_pixels_pass(prompt):
+    FactsReader({"image": "pixel_values_flat"}, CONTEXT, encoded={"image": lambda item: 0}).check(prompt)
 
 
 def test_ordinary_request():
@@ -54,10 +82,6 @@ def test_answer_is_bounded_by_the_room_that_the_unpruned_prompt_leaves(asked, mo
 def test_how_long_an_answer_is_forced_on(params, forced):
     found = read(params=SamplingParams(**{"max_tokens": 8, **params}))
     assert (found.forced_tokens, found.no_exit) == (forced, None)
-
-
-async def streaming_input():
-    yield "part"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from benchmarks.true_size import INTERNVL2
 from vllm_sgl.engine.memory import (
     CONTEXT,
     GIB,
@@ -123,6 +124,19 @@ def test_the_shipped_pair_starts_by_the_shortest_command(device, used):
     found = plan(cpu(device, used), 0.92, shipped, Engine(16 * MIB, 32768 * 1536, 32768, 256, 256 * MIB))
     assert found.large_kv >= 8 * 32768 * 1536
     assert found.warning is None
+
+
+def test_the_readmes_pair_starts_on_a_gpu_of_80_gb():
+    """With everything at its default, by an H100's own figure and the models' published sizes."""
+    engines = []
+    for name in ("2B", "26B"):
+        model, tokens = INTERNVL2[name], 32768
+        assert model.decoder.max_position_embeddings == tokens
+        sequence = model.decoder.kv_bytes(tokens)
+        engines.append(Engine(2 * model.parameters(), sequence, tokens, 1024, GIB))
+    found = plan(gpu(81559 * MIB, used=600 * MIB), 0.92, *engines)
+    assert found.small_kv >= engines[0].sequence
+    assert found.large_kv >= engines[1].sequence
 
 
 def test_users_own_kv_caches_stand():

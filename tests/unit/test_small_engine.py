@@ -49,6 +49,8 @@ def test_overrides_of_the_small_config_are_composed(qwen2_pair):
         ({"additional_config": {}}, "additional_config is set by the guide"),
         ({"async_scheduling": True}, "async_scheduling is set by the guide"),
         ({"model": "other"}, "model is set by the guide"),
+        ({"gpu_memory_utilization": 0.5}, "gpu_memory_utilization is set by the guide .*--sgl-small-memory"),
+        ({"kv_cache_dtype": "fp8"}, "expected a kv_cache_dtype of auto or float16 or bfloat16.*'fp8': drop"),
         (
             {"compilation_config": {"cudagraph_mode": "FULL"}},
             "expected a cudagraph_mode of NONE or PIECEWISE",
@@ -102,9 +104,14 @@ class OnCuda:
     def is_device_capability_family(self, family):
         return family == self.family
 
+    def has_device_capability(self, capability):
+        return self.family >= capability
 
-@pytest.mark.parametrize(("family", "backend"), [(90, None), (100, "FLASH_ATTN")])
-def test_a_backend_that_can_be_read_is_chosen_on_blackwell(qwen2_pair, monkeypatch, family, backend):
+
+@pytest.mark.parametrize(
+    ("family", "backend"), [(70, "TRITON_ATTN"), (80, None), (90, None), (100, "FLASH_ATTN"), (120, None)]
+)
+def test_a_backend_that_can_be_read_is_chosen_where_vllm_would_not(qwen2_pair, monkeypatch, family, backend):
     large, _ = configs(qwen2_pair)
     monkeypatch.setattr(small_args, "current_platform", OnCuda(family))
     arguments = small_arguments(large, SGLConfig(small=str(qwen2_pair[0])), 640)

@@ -1,6 +1,7 @@
 """Models of true size: parameter counts, visual tokens, and that transformers and vLLM take the files."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from benchmarks.true_size import (
 )
 from tests.support.images import random_image
 from tools.internvl_reference.native_checkpoint import native_config
+from vllm_sgl.host.device import weight_bytes
 
 INTERNVL = [name for name, size in MODELS.items() if isinstance(size, InternVLSize)]
 OTHERS = [name for name, size in MODELS.items() if isinstance(size, TransformersSize)]
@@ -38,6 +40,16 @@ def count(model: torch.nn.Module) -> int:
 def test_parameter_count_is_the_published_one(name):
     size = MODELS[name]
     assert size.parameters() / 1e9 == pytest.approx(size.billions, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_memory_plan_knows_the_weights_that_are_not_there(name, tmp_path):
+    """Else a guided server of dummy weights has no room for them on a GPU."""
+    path = build(MODELS[name], tmp_path, "bfloat16")
+    model = SimpleNamespace(model=str(path), revision=None)
+    parallel = SimpleNamespace(tensor_parallel_size=1)
+    found = weight_bytes(SimpleNamespace(model_config=model, parallel_config=parallel))
+    assert found / 2e9 == pytest.approx(MODELS[name].billions, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", INTERNVL)

@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.config import VllmConfig
-from vllm.exceptions import RetryableRequestError
+from vllm.exceptions import RetryableRequestError, VLLMValidationError
 from vllm.outputs import RequestOutput
 
 from vllm_sgl.config import SGLConfig
@@ -113,9 +113,13 @@ class SGLAsyncLLM(AsyncLLM):
         """As ``AsyncLLM.generate``; outputs carry a report as ``.sgl``.
 
         Raises:
-            VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args`` or a bad header of the
-                client's (a 400 over HTTP).
+            VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args``, a bad header of the
+                client's, or pixels that the model would not take (a 400 over HTTP).
         """
+        try:
+            self._reader.check(prompt)
+        except ValueError as error:
+            raise VLLMValidationError(str(error), parameter="mm_processor_kwargs") from error
         about = asked.current.get() or asked.Asked(seen=False)
         options = options_of(about, sampling_params.extra_args, self.sgl_config)
         made = about.request(sampling_params.n)

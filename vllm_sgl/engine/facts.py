@@ -12,7 +12,7 @@ from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.exits import other_parameters
 from vllm_sgl.families.base import Family
 from vllm_sgl.visual.items import Placed, modalities, placed_items
-from vllm_sgl.visual.tiles import Tiles
+from vllm_sgl.visual.tiles import Encoded, Tiles
 
 
 class FactsReader:
@@ -24,6 +24,7 @@ class FactsReader:
         tiles: as :meth:`vllm_sgl.families.base.Family.tiles`.
         same_tokens: whether the small model's token ids are the large model's.
         exits: False where a feature of the large engine rules exits out for every request.
+        encoded: as :meth:`vllm_sgl.families.base.Family.encoded`.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class FactsReader:
         tiles: Mapping[str, Tiles] | None = None,
         same_tokens: bool = True,
         exits: bool = True,
+        encoded: Mapping[str, Encoded] | None = None,
     ) -> None:
+        self._encoded = encoded or {}
         self._pixel_fields = pixel_fields
         self._max_model_len = max_model_len
         self._tiles = tiles or {}
@@ -44,11 +47,40 @@ class FactsReader:
     def of(
         cls, family: Family, model: ModelConfig, same_tokens: bool = True, exits: bool = True
     ) -> "FactsReader":
-        return cls(family.pixel_fields, model.max_model_len, family.tiles(model), same_tokens, exits)
+        tiles, encoded = family.tiles(model), family.encoded(model)
+        return cls(family.pixel_fields, model.max_model_len, tiles, same_tokens, exits, encoded)
 
     def items(self, prompt: RenderedPrompt) -> tuple[VisualItem, ...]:
         """The images and videos of a prompt, in prompt order."""
         return tuple(self._item(prompt, placed) for placed in placed_items(prompt))
+
+    def check(self, prompt: Any) -> None:
+        """Refuse pixels of which the vision encoder would not make what the prompt has places for: an engine
+        ends over them, and with it every request that it has. A request's own ``mm_processor_kwargs`` can
+        make such pixels.
+
+        Args:
+            prompt: what ``AsyncLLM.generate`` was given.
+
+        Raises:
+            ValueError: naming the item and both numbers.
+        """
+        if not isinstance(prompt, Mapping) or prompt.get("type") != "multimodal":
+            return
+        for placed in placed_items(prompt):
+            item, encoded = (
+                prompt["mm_kwargs"][placed.modality][placed.index],
+                self._encoded.get(placed.modality),
+            )
+            if item is None or encoded is None or self._pixel_fields[placed.modality] not in item:
+                continue
+            given = encoded(item)
+            if given not in (None, placed.visual_tokens):
+                raise ValueError(
+                    f"{placed.modality} {placed.index}: expected pixels of the {placed.visual_tokens} visual "
+                    f"tokens that the prompt has for it, the vision encoder would make {given} of those "
+                    "received: drop mm_processor_kwargs that change how the model takes pixels"
+                )
 
     def read(self, prompt: Any, params: SamplingParams, asked: Asked, lora: object) -> Facts:
         """Facts of one request.

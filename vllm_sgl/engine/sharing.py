@@ -30,6 +30,13 @@ def share_memory(large: VllmConfig, small: VllmConfig, config: SGLConfig) -> Pla
     found = plan(device, utilization, small_needs, large_needs, config.small_memory)
     if found.warning:
         logger.warning("SGL memory: %s", found.warning)
+    for name, needs in (("small", small_needs), ("large", large_needs)):
+        if not needs.weights:
+            logger.warning(
+                "SGL memory: how large the %s model's weights are could not be read from its checkpoint, so "
+                "nothing is set aside for them; set --sgl-small-memory if an engine then runs out of memory",
+                name,
+            )
     if device.kind == "cpu":
         small.cache_config.kv_cache_memory_bytes = found.small_kv
         large.cache_config.kv_cache_memory_bytes = found.large_kv

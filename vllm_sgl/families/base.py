@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 from vllm.config import ModelConfig
 
 from vllm_sgl.visual.layout import LayoutOf
-from vllm_sgl.visual.tiles import Tiles
+from vllm_sgl.visual.tiles import Encoded, Tiles
 
 #: Of a request that changes nothing of how the model's processor is set.
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
@@ -38,4 +38,8 @@ class Family(Protocol):
 
     def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
         """How items carry their tiles, for each modality whose tiles a model encodes one by one."""
+        ...
+
+    def encoded(self, model: ModelConfig) -> Mapping[str, Encoded]:
+        """How many visual tokens the vision encoder makes of an item, for each guided modality."""
         ...

@@ -50,12 +50,12 @@ def batch_items(fields: Mapping[str, Any], counts: Sequence[int], rest: int = 0)
             raise RuntimeError(
                 f"expected pixels of {len(tiles)} tiles with {total} visual tokens, received {count} tiles"
             )
-        key = bytes(name.tolist())
+        key, rows = bytes(name.tolist()), total // max(1, count)
         items.append(
             BatchItem(
-                tiles=[(key, tile) for tile in tiles],
+                tiles=[(key, tile, rows) for tile in tiles],
                 numbers=range(first, first + count),
-                rows=total // max(1, count),
+                rows=rows,
                 kept=None if fields[KEPT] is None else fields[KEPT][number],
             )
         )

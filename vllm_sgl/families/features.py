@@ -4,8 +4,9 @@ from collections import OrderedDict
 
 import torch
 
-#: An item's name and the number of one of its tiles; an item that is encoded as a whole has the one tile 0.
-TileKey = tuple[bytes, int]
+#: An item's name, the number of one of its tiles, and that tile's visual tokens; an item that is encoded as a
+#: whole has the one tile 0. Clients may name images themselves, and may give one name to images of two sizes.
+TileKey = tuple[bytes, int, int]
 
 
 class FeatureCache:

@@ -12,7 +12,7 @@ from vllm.transformers_utils.processors.internvl import calculate_internvl_targe
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.tiled import PickRows
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
-from vllm_sgl.visual.tiles import Tiles
+from vllm_sgl.visual.tiles import Encoded, Tiles, encoded_as
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -66,6 +66,10 @@ class InternVL:
 
     def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
         return SGLInternVLChatModel.tiles(math.isqrt(_processor(model).image_seq_length))
+
+    def encoded(self, model: ModelConfig) -> Mapping[str, Encoded]:
+        side = model.hf_config.vision_config.image_size
+        return {name: encoded_as(tiles, side, side) for name, tiles in self.tiles(model).items()}
 
 
 FAMILY = InternVL()

@@ -12,7 +12,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.tiled import PickRows
 from vllm_sgl.visual.layout import Layout, LayoutOf, tiled
-from vllm_sgl.visual.tiles import Tiles
+from vllm_sgl.visual.tiles import Encoded, Tiles, encoded_as
 
 #: How an image becomes tiles: the image processor's attributes, and the chat format's names for them.
 _TILING = {
@@ -59,6 +59,11 @@ class InternVLHF:
 
     def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
         return SGLInternVLForConditionalGeneration.tiles(math.isqrt(_processor(model)[0].image_seq_length))
+
+    def encoded(self, model: ModelConfig) -> Mapping[str, Encoded]:
+        size = model.hf_config.vision_config.image_size
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        return {name: encoded_as(tiles, *sides) for name, tiles in self.tiles(model).items()}
 
 
 FAMILY = InternVLHF()

@@ -22,7 +22,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, Spans, View
-from vllm_sgl.visual.tiles import Tiles, square_tiles
+from vllm_sgl.visual.tiles import Encoded, Item, Tiles, encoded_as, square_tiles
 
 #: How an image becomes tiles' pixels; the names of the image processor's attributes.
 _PIXELS = ("size", "image_mean", "image_std")
@@ -58,6 +58,11 @@ class Anyres:
         coarse = self._seen(np.arange(self.cells, dtype=np.float64), 1) / self.side
         base = View(np.arange(once).reshape(self.cells, self.cells), coarse, coarse)
         return Layout(once + rows * (columns + 1), (View(fine, across, down), base))
+
+    def tiles(self, width: int, height: int) -> int:
+        """How many the canvas of an image is cut into."""
+        tall, wide = select_best_resolution((height, width), list(self.pinpoints))
+        return int((tall // self.side) * (wide // self.side))
 
     def _grid(self, width: int, height: int) -> tuple[Spans, Spans]:
         """Spans of the grid's columns and of its rows, in shares of the image."""
@@ -116,6 +121,10 @@ class LlavaOnevision:
 
     def layout_of(self, model: ModelConfig, settings: Mapping[str, object] = NO_SETTINGS) -> LayoutOf:
         # What a request may set is about pixels: vLLM counts tokens by the config alone.
+        return self._anyres(model).layout
+
+    @staticmethod
+    def _anyres(model: ModelConfig) -> Anyres:
         config = _info(model).get_hf_config()
         _, anyres, most = config.vision_aspect_ratio.partition("anyres_max_")
         if not anyres:
@@ -129,13 +138,27 @@ class LlavaOnevision:
             patch=config.vision_config.patch_size,
             pinpoints=config.image_grid_pinpoints,
             most=int(most),
-        ).layout
+        )
 
     def tiles(self, model: ModelConfig) -> Mapping[str, Tiles]:
         """Frames; an image's tiles are not apart, because their tokens are spread over the grid's rows."""
         vision = _info(model).get_hf_config().vision_config
         cells = math.ceil(vision.image_size // vision.patch_size / 2)
         return {"video": Tiles(_FRAMES, square_tiles(cells), rest=1)}
+
+    def encoded(self, model: ModelConfig) -> Mapping[str, Encoded]:
+        anyres, pixels = self._anyres(model), self.pixel_fields["image"]
+        sides = anyres.side, anyres.side
+
+        def of_image(item: Item) -> int | None:
+            """The encoder's part puts together what vLLM has counted, by the same config, if all tiles are
+            there."""
+            height, width = item["image_sizes"].data.tolist()
+            tiles = item[pixels].data
+            all_there = tiles.shape[-2:] == sides and len(tiles) > anyres.tiles(width, height)
+            return None if all_there else 0
+
+        return {"image": of_image, "video": encoded_as(self.tiles(model)["video"], *sides)}
 
 
 FAMILY = LlavaOnevision()

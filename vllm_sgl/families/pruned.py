@@ -38,8 +38,8 @@ class Pruned:
         #: Hidden size and dtype of features.
         self._width = vllm_config.model_config.get_inputs_embeds_size()
         self._dtype = vllm_config.model_config.dtype
-        #: Whether the kernel that gathers features is compiled, which no request should wait for.
-        self._compiled = False
+        # Not when vLLM profiles: that can be turned off, and no request should wait for a compiler.
+        warm_up(self._width, self._dtype, torch.device(vllm_config.device_config.device_type))
         #: Whether the model places position ids in more than one dimension by itself.
         self._own_positions = hasattr(super(), "get_mrope_input_positions")
 
@@ -89,10 +89,6 @@ class Pruned:
         """
         fields = {name: kwargs.pop(name, None) for name in FIELDS}
         if fields[ITEM] is None:  # vLLM's own images at start, or a request that is not guided
-            if not self._compiled:
-                self._compiled = True
-                device = next(self.parameters()).device  # type: ignore[attr-defined]
-                warm_up(self._width, self._dtype, device)
             return self.encode(**kwargs)
         said = [None] * len(fields[ITEM]) if fields[TILES] is None else [len(t) for t in fields[TILES]]
         counts, rest = self.tile_counts(said, **kwargs), self.rest(**kwargs)

@@ -17,12 +17,15 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, grid
-from vllm_sgl.visual.tiles import Item, Tiles, TileSize
+from vllm_sgl.visual.tiles import Encoded, Item, Tiles, TileSize, encoded_as
 
 #: How an image becomes patches and patches visual tokens; the names of the image processor's attributes.
 _PATCHES = ("patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std")
 #: A video's patches, and its numbers of patches along time, height and width, which positions rest on.
 _VIDEO, _VIDEO_GRID = "pixel_values_videos", "video_grid_thw"
+_COLOURS = 3
+#: The grid of an image.
+_IMAGE_GRID = "image_grid_thw"
 
 
 class QwenVL:
@@ -64,6 +67,16 @@ class QwenVL:
 
         return {"video": Tiles(_VIDEO, pair)}
 
+    def encoded(self, model: ModelConfig) -> Mapping[str, Encoded]:
+        vision = _info(model).get_hf_config().vision_config
+        patch = _COLOURS * vision.temporal_patch_size * vision.patch_size**2
+
+        def of_image(item: Item) -> int:
+            taken = item[self.pixel_fields["image"]].data.shape[-1] == patch
+            return int(item[_IMAGE_GRID].data.prod()) // vision.spatial_merge_size**2 if taken else 0
+
+        return {"image": of_image, "video": encoded_as(self.tiles(model)["video"], patch)}
+
 
 FAMILY = QwenVL()
 
@@ -84,7 +97,7 @@ class _PickPatches(Pruned):
         return counts
 
     def pick(self, which: Sequence[int], counts: Sequence[int], **kwargs: Any) -> dict[str, object]:
-        pixels, grid = (_VIDEO, _VIDEO_GRID) if _VIDEO in kwargs else ("pixel_values", "image_grid_thw")
+        pixels, grid = (_VIDEO, _VIDEO_GRID) if _VIDEO in kwargs else ("pixel_values", _IMAGE_GRID)
         grids = kwargs[grid].repeat_interleave(torch.tensor(counts), 0)
         grids[:, 0] = 1
         patches = kwargs[pixels].split(grids.prod(-1).tolist())

@@ -76,8 +76,8 @@ def decoder_layers(runner: Any) -> list[Attention]:
         raise NotImplementedError(
             "the guide reads K from the small model's cache, which must hold plain floating-point numbers; "
             f"received kv_cache_dtype={runner.cache_config.cache_dtype!r}, stored as "
-            f"{', '.join(map(str, stored))}: use 'auto' for the small model, for example with "
-            '--sgl-small-args \'{"kv_cache_dtype": "auto"}\''
+            f"{', '.join(map(str, stored))}: use the small model's own dtype, for example with "
+            '--sgl-small-args \'{"kv_cache_dtype": "bfloat16"}\''
         )
     return layers
 

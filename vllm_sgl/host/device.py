@@ -5,18 +5,22 @@ clamped to the limit of the cgroup (``vllm.utils.cpu_resource_utils``), not the 
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from vllm.config import VllmConfig
+from vllm.config import ModelConfig, VllmConfig
 from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_safetensors_params_metadata
+from vllm.transformers_utils.repo_utils import get_hf_file_to_dict
 from vllm.utils import cpu_resource_utils as cpu
 from vllm.utils.import_utils import import_pynvml
 from vllm.utils.torch_utils import kv_cache_dtype_str_to_dtype
 from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+from vllm_sgl.host.kv_cache import stored_as
 
 #: Bytes of an element as safetensors stores it. Packed integers (AWQ and GPTQ keep eight 4-bit weights in an
 #: I32) count as what they are.
@@ -34,6 +38,15 @@ _STORED = {
 }
 #: Stored so, weights are loaded in the engine's own dtype.
 _FLOATS = ("F64", "F32", "F16", "BF16")
+#: Values of ``--quantization`` by which vLLM makes bytes of linear layers' weights while it loads them, where
+#: the checkpoint does not have them quantised.
+_TO_BYTES = (
+    "fp8", "fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "int8_per_channel_weight_only", "mxfp8",
+)  # fmt: skip
+#: Matrices that are no linear layer's: such as ``embed_tokens``, ``tok_embeddings``, ``lm_head``.
+_NOT_LINEAR = ("embed", "lm_head", "language_model.output.")
+#: Says how large all of a checkpoint is, also where its parts are not there (yet).
+_INDEX = "model.safetensors.index.json"
 #: Checkpoints without safetensors headers: the size of their files says enough.
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf")
 #: Which cores vLLM's CPU workers are bound to; worker by worker, separated by "|".
@@ -72,21 +85,24 @@ def sequence_bytes(config: VllmConfig) -> int:
         block_size=cache.block_size or 16,
         num_kv_heads=model.get_num_kv_heads(parallel),
         head_size=model.get_head_size(),
-        dtype=kv_cache_dtype_str_to_dtype(cache.cache_dtype, model),
+        dtype=kv_cache_dtype_str_to_dtype(stored_as(cache.cache_dtype, model.hf_config), model),
     )
     return layer.max_memory_usage_bytes(config) * model.get_num_layers(parallel)
 
 
 def weight_bytes(config: VllmConfig) -> int:
-    """The weights, from the checkpoint's headers or file sizes; 0 where nothing can be read of them."""
+    """The weights, from the checkpoint's headers, index or file sizes; 0 where none of them can be read."""
     model = config.model_config
     metadata = get_safetensors_params_metadata(model.model, revision=model.revision)
-    tensors = [entry for entry in metadata.values() if "shape" in entry]
-    size = sum(prod(tensor["shape"]) * _element(tensor["dtype"], model) for tensor in tensors)
-    if not tensors and Path(model.model).is_dir():
+    tensors = {name: entry for name, entry in metadata.items() if "shape" in entry}
+    size = sum(prod(tensor["shape"]) * _element(name, tensor, model) for name, tensor in tensors.items())
+    if not tensors:
+        index = get_hf_file_to_dict(_INDEX, model.model, model.revision) or {}
+        size = index.get("metadata", {}).get("total_size", 0)
+    if not size and Path(model.model).is_dir():
         files = (file for pattern in _OTHER_WEIGHTS for file in Path(model.model).glob(pattern))
         size = sum(file.stat().st_size for file in files)
-    return size // config.parallel_config.tensor_parallel_size
+    return int(size) // config.parallel_config.tensor_parallel_size
 
 
 def pinned_bytes(config: VllmConfig) -> int:
@@ -98,8 +114,14 @@ def pinned_bytes(config: VllmConfig) -> int:
     return model.mrope_num_dims * config.scheduler_config.max_num_seqs * model.max_model_len * 4
 
 
-def _element(stored: str, model: Any) -> int:
-    return model.dtype.itemsize if stored in _FLOATS else _STORED.get(stored, 1)
+def _element(name: str, tensor: Mapping[str, Any], model: ModelConfig) -> int:
+    """Bytes that an element of a checkpoint's tensor takes once it is loaded."""
+    stored = tensor["dtype"]
+    if stored not in _FLOATS:
+        return _STORED.get(stored, 1)
+    quantised = getattr(model.hf_config, "quantization_config", None)
+    linear = len(tensor["shape"]) == 2 and not any(part in name for part in _NOT_LINEAR)
+    return 1 if linear and not quantised and model.quantization in _TO_BYTES else model.dtype.itemsize
 
 
 def _memory_node() -> int:

@@ -8,6 +8,7 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
+from vllm_sgl.host.kv_cache import PLAIN
 
 logger = logging.getLogger("vllm.vllm_sgl.small_args")
 
@@ -19,8 +20,11 @@ _OURS = {
     "mm_processor_cache_gb": "the cache would hold back pixels that this engine has not seen",
     "async_scheduling": "it computes a row past the end of an answer, which must not count",
     "data_parallel_size": "there is one small engine",
+    "gpu_memory_utilization": "its share of the memory is --sgl-small-memory",
     "video_pruning_rate": "it would prune inside the vision encoder, by a rule of its own",
 }
+#: Caches that hold K as it is.
+_READABLE_CACHES = ("auto", *PLAIN.values())
 #: Modes in which a step calls attention through Python, where the guide listens.
 _READABLE_GRAPHS = ("NONE", "PIECEWISE")
 
@@ -61,15 +65,24 @@ def small_arguments(
     if not model.enforce_eager and not current_platform.is_cpu():
         # A fully captured graph replays attention without Python, and with it without the guide.
         arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
-    if current_platform.is_cuda() and current_platform.is_device_capability_family(100):
-        # vLLM's first choice on Blackwell is FlashInfer, whose K cache the guide cannot read.
-        arguments["attention_backend"] = "FLASH_ATTN"
+    if backend := _readable_backend():
+        arguments["attention_backend"] = backend
     if model.multimodal_config.limit_per_prompt:
         arguments["limit_mm_per_prompt"] = {
             name: model.multimodal_config.get_limit_per_prompt(name)
             for name in model.multimodal_config.limit_per_prompt
         }
     return arguments | checked(config.small_args)
+
+
+def _readable_backend() -> str | None:
+    """The attention backend to name where vLLM would come to FlashInfer, whose K cache the guide cannot read:
+    its first choice on Blackwell, and what is left before Ampere, which FlashAttention asks for."""
+    if not current_platform.is_cuda():
+        return None
+    if current_platform.is_device_capability_family(100):
+        return "FLASH_ATTN"
+    return None if current_platform.has_device_capability(80) else "TRITON_ATTN"
 
 
 def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +97,12 @@ def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
                 f"--sgl-small-args: {name} is set by the guide ({why}); received {small_args[name]!r}: "
                 "drop it"
             )
+    cache = small_args.get("kv_cache_dtype", "auto")
+    if cache not in _READABLE_CACHES:
+        raise ValueError(
+            f"--sgl-small-args: expected a kv_cache_dtype of {' or '.join(_READABLE_CACHES)}, because the "
+            f"guide reads K; received {cache!r}: drop it"
+        )
     graphs = small_args.get("compilation_config")
     mode = graphs.get("cudagraph_mode", "PIECEWISE") if isinstance(graphs, Mapping) else "PIECEWISE"
     if mode not in _READABLE_GRAPHS:

@@ -13,6 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host import cpu
 from vllm_sgl.host.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.kv_cache import plain, stored_as
 from vllm_sgl.host.process_name import naming_processes
 from vllm_sgl.host.small_args import small_arguments, tensor_parallel
 
@@ -50,6 +51,9 @@ def small_config(
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
+    if stored_as("auto", whole) != "auto" and (unquantised := plain(arguments["dtype"])):
+        # The guide reads K, and a model computes as well over a cache that is not quantised.
+        arguments.setdefault("kv_cache_dtype", unquantised)
     if "tensor_parallel_size" not in config.small_args:
         arguments["tensor_parallel_size"] = tensor_parallel(arguments["tensor_parallel_size"], text)
     try:

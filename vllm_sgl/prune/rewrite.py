@@ -139,16 +139,21 @@ def _changed(
     """Every item's own tensors, its name and what is new or other."""
     after = dict(prompt["mm_kwargs"])
     for modality, numbers in by_modality(items):
-        named = zip(prompt["mm_kwargs"][modality], prompt["mm_hashes"][modality], numbers, strict=True)
+        named = zip(
+            prompt["mm_kwargs"][modality], prompt["mm_hashes"][modality],
+            (changes[number] for number in numbers), strict=True,
+        )  # fmt: skip
         after[modality] = [
-            with_fields(item, {ITEM: _item_key(mm_hash), **changes[number].extra}, changes[number].own)
-            for item, mm_hash, number in named
+            with_fields(item, {ITEM: _item_key(modality, mm_hash), **change.extra}, change.own)
+            for item, mm_hash, change in named
         ]
     return MultiModalKwargsItems(after)
 
 
-def _item_key(mm_hash: str) -> torch.Tensor:
-    return torch.tensor(list(hashlib.sha256(mm_hash.encode()).digest()[:16]), dtype=torch.uint8)
+def _item_key(modality: str, mm_hash: str) -> torch.Tensor:
+    """A client may give an image and a video one name, which is their hash then."""
+    name = f"{modality}/{mm_hash}".encode()
+    return torch.tensor(list(hashlib.sha256(name).digest()[:16]), dtype=torch.uint8)
 
 
 def _pruned_hash(mm_hash: str, count: int, indices: torch.Tensor) -> str:

@@ -12,6 +12,9 @@ import torch
 
 #: What vLLM renders of an item: fields by name, each with its ``data``.
 Item = Mapping[str, Any]
+#: Visual tokens that a vision encoder makes of an item's pixels: as many as the prompt has places for where
+#: that is None, and none at all where it does not take such pixels.
+Encoded = Callable[[Item], int | None]
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,18 @@ class Tiles:
     counts: str | None = None
     rest: int = 0
 
+    def encoded(self, item: Item) -> int:
+        """Visual tokens that the model's encoder makes of an item's pixels."""
+        size = self.size(item)
+        return len(item[self.pixels].data) // size.rows * size.tokens + self.rest
+
     def check(self, modality: str, item: Item, visual_tokens: int) -> None:
         """Refuse an item whose pixels are not those of its placeholder.
 
         Raises:
             ValueError: naming both numbers of visual tokens.
         """
-        size = self.size(item)
-        there = len(item[self.pixels].data) // size.rows * size.tokens + self.rest
+        there = self.encoded(item)
         if there != visual_tokens:
             raise ValueError(
                 f"an {modality} with pixels of {there} visual tokens: expected the {visual_tokens} of its "
@@ -74,6 +81,15 @@ class Tiles:
         if self.counts is not None:
             own[self.counts] = torch.full_like(item[self.counts].data, len(which))
         return own
+
+
+def encoded_as(tiles: Tiles, *shape: int) -> Encoded:
+    """By an encoder that takes pixels whose last dimensions are these."""
+
+    def encoded(item: Item) -> int:
+        return tiles.encoded(item) if item[tiles.pixels].data.shape[-len(shape) :] == shape else 0
+
+    return encoded
 
 
 def open_tiles(kept: torch.Tensor, tokens: int, count: int) -> torch.Tensor:
