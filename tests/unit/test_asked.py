@@ -32,8 +32,8 @@ def test_nothing_was_decided():
     assert about.report is None
 
 
-def test_booleans_stand_for_the_numbers_that_vllm_made_of_them():
-    about = Asked(booleans={"sgl_retention": True, "sgl_elsewhere": True})
+def test_what_was_written_stands_for_what_vllm_made_of_it():
+    about = Asked(keys={"sgl_retention": True, "sgl_elsewhere": True})
     given = {"sgl_retention": 1, "other": 1}
     assert about.as_written(given) == {"sgl_retention": True, "other": 1}
     assert given == {"sgl_retention": 1, "other": 1}

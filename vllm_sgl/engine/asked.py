@@ -26,7 +26,8 @@ class EngineRequest:
 class Asked:
     """tools, beam_search, token_ids: what the client asked for that an engine request does not show.
     seen: whether anybody could look; where nobody did, tools may have been asked for.
-    booleans: ``sgl_*`` keys that the client gave as true or false; vLLM makes them 1 and 0 on the way.
+    keys: of its ``vllm_xargs``, those of ours and whatever looks like them, as the client wrote them: vLLM
+        makes 1 and 0 of true and false on the way.
     headers: of the HTTP request, those of ours and whatever looks like them: names and values.
     model: the model's name that it asked for, where that names a profile. profile: this one.
     requests: of the engine, in the order in which they were made, which is that of the prompts."""
@@ -35,7 +36,7 @@ class Asked:
     beam_search: bool = False
     token_ids: bool = False
     seen: bool = True
-    booleans: Mapping[str, bool] = field(default_factory=dict)
+    keys: Mapping[str, Any] = field(default_factory=dict)
     headers: Sequence[tuple[str, str]] = ()
     model: str | None = None
     profile: str | None = None
@@ -58,9 +59,9 @@ class Asked:
         return next((made.report for made in reversed(self.requests) if made.report is not None), None)
 
     def as_written(self, extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """An engine request's ``extra_args`` with the booleans that the client wrote."""
+        """An engine request's ``extra_args`` with the keys as the client wrote them."""
         extra_args = extra_args or {}
-        return {**extra_args, **{key: self.booleans[key] for key in self.booleans if key in extra_args}}
+        return {**extra_args, **{key: self.keys[key] for key in self.keys if key in extra_args}}
 
 
 #: Set per HTTP request by the middleware; tasks made for the request inherit it.
