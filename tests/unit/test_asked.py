@@ -25,6 +25,14 @@ def test_the_steps_of_a_beam_search_are_one_request():
     assert len(about.requests) == 1
 
 
+def test_prompts_are_asked_together_and_rounds_one_after_the_other():
+    prompts, rounds = Asked(), Asked()
+    for _ in range(3):
+        prompts.request(1)
+        rounds.request(1).report = ONE
+    assert (prompts.several, rounds.several) == (True, False)
+
+
 def test_nothing_was_decided():
     assert Asked().report is None
     about = Asked()

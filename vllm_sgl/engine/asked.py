@@ -30,7 +30,8 @@ class Asked:
         makes 1 and 0 of true and false on the way.
     headers: of the HTTP request, those of ours and whatever looks like them: names and values.
     model: the model's name that it asked for, where that names a profile. profile: this one.
-    requests: of the engine, in the order in which they were made, which is that of the prompts."""
+    requests: of the engine, in the order in which they were made, which is that of the prompts.
+    several: whether they are several prompts, made together. Rounds of one answer follow one another."""
 
     tools: bool = False
     beam_search: bool = False
@@ -41,10 +42,12 @@ class Asked:
     model: str | None = None
     profile: str | None = None
     requests: list[EngineRequest] = field(default_factory=list)
+    several: bool = False
 
     def request(self, choices: int) -> EngineRequest:
         """One more request of the engine. All those of a beam search are one: its steps, not its answers."""
         if not (self.beam_search and self.requests):
+            self.several |= any(made.report is None for made in self.requests)
             self.requests.append(EngineRequest(self, choices))
         return self.requests[-1]
 
