@@ -279,6 +279,13 @@ def test_bench_latency_ends_in_one_line(qwen2_pair):
     assert "Traceback" not in ended.stdout
 
 
+def test_a_server_without_an_engine_ends_in_one_line(qwen2_pair):
+    ended = run_vllm("launch", "render", str(qwen2_pair[1]), f"--sgl-small={qwen2_pair[0]}")
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[-1].startswith("vllm: --sgl-small guides a server that generates; ")
+    assert "Traceback" not in ended.stdout
+
+
 def test_throughput_of_the_asynchronous_engine_is_guided(installed, qwen2_pair):
     parser = FlexibleArgumentParser()
     throughput.add_cli_args(parser)
