@@ -3,12 +3,15 @@
 import pytest
 import torch
 from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
+from vllm.multimodal.inputs import PlaceholderRange
 from vllm.sampling_params import StructuredOutputsParams
 
 from tests.support.prompts import make_prompt
 from vllm_sgl.core import Facts, Reason, VisualItem
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.visual.fields import FIELDS
 from vllm_sgl.visual.tiles import Tiles, square_tiles
 
 CONTEXT = 64  # of the large model; the prompt has 15 tokens
@@ -21,6 +24,25 @@ READER = FactsReader({"image": "pixel_values_flat"}, CONTEXT, TILES)
 def read(prompt=None, params=None, lora=None, **asked):
     prompt = make_prompt() if prompt is None else prompt
     return READER.read(prompt, params or SamplingParams(max_tokens=8), Asked(**asked), lora)
+
+
+def test_a_prompt_whose_pixels_are_not_those_of_its_placeholder_is_refused():
+    """As one whose features came as tokens without what says which positions are visual ones."""
+    prompt = make_prompt()
+    prompt["mm_placeholders"]["image"][0] = PlaceholderRange(offset=2, length=7)
+    with pytest.raises(VLLMValidationError, match="pixels of 5 visual tokens: expected the 7 of its"):
+        read(prompt)
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_that_only_the_rewriter_sets_are_refused(name, modality):
+    """Whether the request is guided or not: the model would believe them."""
+    prompt = make_prompt(other=13)
+    given = prompt["mm_kwargs"][modality][0]
+    given[name] = given["pixel_values_flat"]
+    with pytest.raises(VLLMValidationError, match=f"received {name}, which is set here alone"):
+        read(prompt)
 
 
 def test_items():

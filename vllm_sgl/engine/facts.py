@@ -6,11 +6,13 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.config import ModelConfig
+from vllm.exceptions import VLLMValidationError
 
 from vllm_sgl.core import Facts, Reason, RenderedPrompt, VisualItem
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.exits import other_parameters
 from vllm_sgl.families.base import Family
+from vllm_sgl.visual.fields import FIELDS
 from vllm_sgl.visual.items import Placed, modalities, placed_items
 from vllm_sgl.visual.tiles import Tiles
 
@@ -56,7 +58,14 @@ class FactsReader:
         Args:
             prompt: what ``AsyncLLM.generate`` was given.
             lora: the request's adapter, None without one.
+
+        Raises:
+            VLLMValidationError: where an item's pixels are not those of its placeholder, which would end the
+                engine's process, or where it has fields that only the rewriter sets. vLLM's renderer makes no
+                such prompt; one that was rendered elsewhere and came as tokens may have lost which of its
+                positions are visual tokens.
         """
+        _refuse_own_fields(prompt)
         reason = self._why_not_ours(prompt)
         if reason not in (None, Reason.IMAGE_EMBEDDINGS) or prompt["type"] != "multimodal":
             return Facts(bypass=_first_asked(asked, params) or reason)
@@ -83,6 +92,10 @@ class FactsReader:
         tiles, item = self._tiles.get(placed.modality), prompt["mm_kwargs"][placed.modality][placed.index]
         if tiles is None or item is None or tiles.pixels not in item:
             return whole
+        try:
+            tiles.check(placed.modality, item, placed.visual_tokens)
+        except ValueError as error:
+            raise VLLMValidationError(str(error), parameter="features") from None
         return replace(whole, tile_tokens=tiles.size(item).tokens, rest=tiles.rest)
 
     def _why_not_ours(self, prompt: Any) -> str | None:
@@ -102,6 +115,18 @@ class FactsReader:
             if any(item is None or field not in item for item in prompt["mm_kwargs"][modality]):
                 return Reason.IMAGE_EMBEDDINGS
         return None
+
+
+def _refuse_own_fields(prompt: Any) -> None:
+    given = prompt.get("mm_kwargs") if isinstance(prompt, Mapping) else None
+    for items in (given or {}).values():
+        own = [name for item in items if item is not None for name in FIELDS if name in item]
+        if own:
+            raise VLLMValidationError(
+                f"features: expected what the model's processor makes, received {own[0]}, which is set here "
+                "alone: leave it out",
+                parameter="features",
+            )
 
 
 def _first_asked(asked: Asked, params: SamplingParams) -> str | None:
