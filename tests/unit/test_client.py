@@ -142,7 +142,8 @@ async def answer(engine, id="r", prompt=None, about=None, **params):
     prompt = make_prompt() if prompt is None else prompt
     with asked.asking(about):
         outputs = engine.generate(prompt, SamplingParams(**params), id)
-    final = [output async for output in outputs][-1]
+    async with asyncio.timeout(20):  # who is let in by mistake would wait for ever
+        final = [output async for output in outputs][-1]
     return final.outputs[0].text, getattr(final, "sgl", None)
 
 
