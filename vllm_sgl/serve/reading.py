@@ -35,7 +35,9 @@ def read_body(body: bytes, about: Asked) -> None:
 def read_fields(wanted: Mapping[str, Any], about: Asked) -> None:
     """The same from the fields of a request."""
     tools = wanted.get("tools") or wanted.get("functions")
-    about.tools = bool(tools) and wanted.get("tool_choice") != "none"
+    template = wanted.get("chat_template_kwargs")  # vLLM hands these to it as they are
+    shown = template.get("tools") if isinstance(template, Mapping) else None
+    about.tools = bool(shown) or (bool(tools) and wanted.get("tool_choice") != "none")
     about.beam_search = bool(wanted.get("use_beam_search"))
     about.token_ids = bool(wanted.get("return_token_ids"))
     keys = wanted.get("vllm_xargs")
