@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import ValidationInfo, field_validator
+
 from vllm_sgl.config import ALLOWED, REQUEST_PREFIX, ProfileSettings, SGLConfig, named, validated
 
 #: Every header of a request that is ours starts with this.
@@ -18,6 +20,14 @@ class RequestOptions(ProfileSettings):
     """What one request asks for: the server's settings, overridden by its profile, headers and keys."""
 
     profile: str | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_as_in_json(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.field_name
+        if isinstance(value, str) and _is_number(name) and not _is_off(name, value):
+            return _number(value)
+        return value
 
     @classmethod
     def parse(
@@ -83,30 +93,53 @@ def header_settings(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return settings
 
 
+def _is_number(field: str | None) -> bool:
+    return field is not None and RequestOptions.model_fields[field].annotation in (int, float, float | None)
+
+
+def _is_off(field: str | None, text: str) -> bool:
+    return field == "exit_threshold" and text.lower() == "off"
+
+
 def _header_value(name: str, field: str, text: str) -> Any:
     """A header's text as a key's value: a number where the setting is one."""
-    is_number = RequestOptions.model_fields[field].annotation in (int, float, float | None)
-    if not is_number or (field == "exit_threshold" and text.lower() == "off"):
+    if not _is_number(field) or _is_off(field, text):
         return text
     try:
-        if _NUMBER.fullmatch(text):
-            return json.loads(text)
+        return _number(text)
     except ValueError:
-        pass  # of more digits than Python reads
-    raise ValueError(f"{name}: expected {ALLOWED[field]}, received {text!r}")
+        raise ValueError(f"{name}: expected {ALLOWED[field]}, received {text!r}") from None
+
+
+def _number(text: str) -> int | float:
+    """
+    Raises:
+        ValueError: for anything else, and for more digits than Python reads.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("no number")
+    number: int | float = json.loads(text)
+    return number
+
+
+def own_keys(extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a request's ``vllm_xargs`` that are ours, with those that were meant to be; not checked."""
+    return {key: value for key, value in extra_args.items() if _spelled(key).startswith(REQUEST_PREFIX)}
+
+
+def _spelled(key: str) -> str:
+    return key.lower().replace("-", "_")
 
 
 def _request_keys(cls: type[RequestOptions], extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """The ``sgl_*`` keys among them, without the prefix."""
     asked = {}
-    for key, value in extra_args.items():
-        spelled = key.lower().replace("-", "_")
-        if spelled.startswith(REQUEST_PREFIX):
-            if key != spelled:
-                known = [REQUEST_PREFIX + name for name in cls.model_fields]
-                expected = spelled if spelled in known else f"one of {', '.join(known)}"
-                raise ValueError(f"{key}: unknown key, received {value!r}; expected {expected}")
-            asked[key.removeprefix(REQUEST_PREFIX)] = value
+    for key, value in own_keys(extra_args).items():
+        if key != (spelled := _spelled(key)):
+            known = [REQUEST_PREFIX + name for name in cls.model_fields]
+            expected = spelled if spelled in known else f"one of {', '.join(known)}"
+            raise ValueError(f"{key}: unknown key, received {value!r}; expected {expected}")
+        asked[key.removeprefix(REQUEST_PREFIX)] = value
     return asked
 
 

@@ -46,7 +46,7 @@ def test_fields_for_the_model():
     # Inside the placeholder the start marker is at 0, the visual tokens at 1 to 5, the end marker at 6.
     assert [x.tolist() for x in data(pruned, PLACES)] == [[0, 1, 4, 6], [2]]
     assert [int(x) for x in data(pruned, LENGTH)] == [7, 3]
-    assert [x.tolist() for x in data(pruned, "pixel_values_flat")] == [[[1.0] * 3], [[2.0] * 3]]
+    assert [x.tolist() for x in data(pruned, "pixel_values_flat")] == [[[1.0] * 3] * 5, [[2.0] * 3] * 3]
     names = data(pruned, ITEM)
     assert all(x.dtype == torch.uint8 and x.shape == (16,) for x in names)
     assert not names[0].equal(names[1])

@@ -28,7 +28,7 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
         f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-log={folder / REQUEST_LOG}",
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
         *(f"--sgl-profile={name}={json.dumps(settings)}" for name, settings in PROFILES.items()),
-        "--enable-mm-embeds",
+        "--enable-mm-embeds", "--enable-scale-out",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
     storing = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}

@@ -4,6 +4,7 @@ import openai
 import pytest
 
 from tests.serve.asking import SHORT, ask, stream
+from tests.serve.test_profiles import PATHS, body_for, refused
 
 BAD = [
     ({"foo": 1}, ("sgl_foo", "sgl_retention", "sgl_exit_threshold", "sgl_guide_tokens", "sgl_enabled")),
@@ -37,6 +38,26 @@ def test_bad_key_is_a_400(server, sgl, named, send, seeds):
     assert "sgl" not in caught.value.response.json()
     after = server.metrics()
     assert after.total("sgl:requests_total") == before.total("sgl:requests_total")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sgl_retention", 7, "sgl_retention: expected a number in (0, 1]; "),
+        ("sgl_retention", True, "sgl_retention: expected a number in (0, 1]; "),
+        ("sgl_foo", 1, "sgl_foo: unknown key, received 1; expected one of sgl_retention, "),
+        ("SGL_retention", 1, "SGL_retention: unknown key, received 1; expected sgl_retention"),
+    ],
+)  # fmt: skip
+def test_bad_key_is_a_400_on_every_endpoint_before_a_stream_begins(server, key, value, said):
+    before = server.metrics().total("sgl:requests_total")
+    for path in PATHS[:-1]:
+        for streamed in (False, True):
+            body = body_for(server, path, server.model, stream=streamed, vllm_xargs={key: value})
+            status, error = refused(server, path, body)
+            assert status == 400
+            assert error["message"].startswith(said)
+    assert server.metrics().total("sgl:requests_total") == before
 
 
 def test_server_goes_on(server):

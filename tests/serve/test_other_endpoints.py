@@ -65,6 +65,16 @@ def test_completions(server, streamed):
         assert carrying == [answer[0], answer[-1]]
 
 
+def test_scores_stay_as_they_are(server):
+    """Of several texts at once; headers tell."""
+    body = {"model": server.model, "query": "Is it?", "items": ["Yes.", "No."], "label_token_ids": [5, 6]}
+    before = counted(server)
+    answer, headers = post_for_headers(server, "/generative_scoring", body)
+    assert "sgl" not in answer
+    assert (headers["sgl-prompts"], headers["sgl-reason"]) == ("2", "no_image")
+    assert counted(server) == before + 2
+
+
 def counted(server, **labels):
     return server.metrics().total("sgl:requests_total", **labels)
 

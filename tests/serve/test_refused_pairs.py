@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from vllm import AsyncEngineArgs, EngineArgs
-from vllm.benchmarks import latency, startup, throughput
+from vllm.benchmarks import latency, mm_processor, startup, throughput
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from tests.support.server import run_vllm
@@ -263,7 +263,7 @@ def test_bad_flag(installed, flags, message):
         AsyncEngineArgs.from_cli_args(args)
 
 
-@pytest.mark.parametrize("command", [latency, throughput, startup])
+@pytest.mark.parametrize("command", [latency, throughput, startup, mm_processor])
 def test_commands_that_build_vllms_own_llm(installed, command, qwen2_pair):
     parser = FlexibleArgumentParser()
     command.add_cli_args(parser)
@@ -276,6 +276,13 @@ def test_bench_latency_ends_in_one_line(qwen2_pair):
     ended = run_vllm("bench", "latency", f"--model={qwen2_pair[1]}", f"--sgl-small={qwen2_pair[0]}")
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith("vllm: --sgl-small guides vLLM's server")
+    assert "Traceback" not in ended.stdout
+
+
+def test_a_server_without_an_engine_ends_in_one_line(qwen2_pair):
+    ended = run_vllm("launch", "render", str(qwen2_pair[1]), f"--sgl-small={qwen2_pair[0]}")
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[-1].startswith("vllm: --sgl-small guides a server that generates; ")
     assert "Traceback" not in ended.stdout
 
 

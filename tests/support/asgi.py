@@ -19,14 +19,16 @@ class App:
     """Reads its whole request, then sends chunks; notes what it saw and when each chunk went out."""
 
     def __init__(
-        self, chunks, *, content=JSON, status=200, report=REPORT, reports=None, headers=(), decides=None
-    ):
+        self, chunks, *, content=JSON, status=200, report=REPORT, reports=None, headers=(), decides=None,
+        rounds=False,
+    ):  # fmt: skip
         """reports: (number of choices, report) of each engine request; of one with `report` by default.
+        rounds: each is made when the one before it is decided, not all of them together.
         decides: the number of the chunk that it is decided before; before the response starts by default."""
         self.chunks, self.status = chunks, status
         self.reports = [(1, report)] if reports is None else reports
         self.headers = [(b"content-type", content), *headers]
-        self.log, self.decides = [], decides
+        self.log, self.decides, self.rounds = [], decides, rounds
 
     async def __call__(self, scope, receive, send):
         more = scope["type"] == "http" and scope["method"] == "POST"
@@ -34,7 +36,11 @@ class App:
             more = (await receive()).get("more_body", False)
         self.about = asked.current.get()
         if self.about is not None:
-            self.made = [self.about.request(choices) for choices, _ in self.reports]
+            self.made = []
+            for choices, _ in self.reports:
+                self.made.append(self.about.request(choices))
+                if self.rounds:
+                    self.decide()
             if self.decides is None:
                 self.decide()
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -46,7 +52,7 @@ class App:
             await send({"type": "http.response.body", "body": chunk, "more_body": more_body})
 
     def decide(self):
-        for made, (_, report) in zip(self.made, self.reports, strict=True):
+        for made, (_, report) in zip(self.made, self.reports, strict=False):
             made.report = report
 
 

@@ -25,6 +25,14 @@ def test_the_steps_of_a_beam_search_are_one_request():
     assert len(about.requests) == 1
 
 
+def test_prompts_are_asked_together_and_rounds_one_after_the_other():
+    prompts, rounds = Asked(), Asked()
+    for _ in range(3):
+        prompts.request(1)
+        rounds.request(1).report = ONE
+    assert (prompts.several, rounds.several) == (True, False)
+
+
 def test_nothing_was_decided():
     assert Asked().report is None
     about = Asked()
@@ -32,8 +40,8 @@ def test_nothing_was_decided():
     assert about.report is None
 
 
-def test_booleans_stand_for_the_numbers_that_vllm_made_of_them():
-    about = Asked(booleans={"sgl_retention": True, "sgl_elsewhere": True})
+def test_what_was_written_stands_for_what_vllm_made_of_it():
+    about = Asked(keys={"sgl_retention": True, "sgl_elsewhere": True})
     given = {"sgl_retention": 1, "other": 1}
     assert about.as_written(given) == {"sgl_retention": True, "other": 1}
     assert given == {"sgl_retention": 1, "other": 1}

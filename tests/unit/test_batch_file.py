@@ -68,10 +68,14 @@ def test_every_line_has_its_report(installed):
 
 def test_what_the_lines_ask_for_is_known_to_each_alone(installed):
     serving = Serving()
-    asking = ({}, {"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "none"}, {"use_beam_search": True})
+    asking = (
+        {}, {"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "none"}, {"use_beam_search": True},
+        {"chat_template_kwargs": {"tools": [TOOL]}},
+    )  # fmt: skip
     run(serving, *(line(max_completion_tokens=i, **body) for i, body in enumerate(asking, 1)))
     assert serving.seen == {
         1: (False, False, True), 2: (True, False, True), 3: (False, False, True), 4: (False, True, True),
+        5: (True, False, True),
     }  # fmt: skip
     assert asked.current.get() is None
 

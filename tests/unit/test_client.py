@@ -142,7 +142,8 @@ async def answer(engine, id="r", prompt=None, about=None, **params):
     prompt = make_prompt() if prompt is None else prompt
     with asked.asking(about):
         outputs = engine.generate(prompt, SamplingParams(**params), id)
-    final = [output async for output in outputs][-1]
+    async with asyncio.timeout(20):  # who is let in by mistake would wait for ever
+        final = [output async for output in outputs][-1]
     return final.outputs[0].text, getattr(final, "sgl", None)
 
 
@@ -187,9 +188,25 @@ async def test_what_only_the_large_engine_checks_is_checked_before_an_exit(engin
 
 
 async def test_a_boolean_is_refused_although_vllm_made_it_a_number(engine):
-    about = asked.Asked(booleans={"sgl_retention": True})
+    about = asked.Asked(keys={"sgl_retention": True})
     with pytest.raises(VLLMValidationError, match=r"sgl_retention: expected a number in .* received True"):
         await answer(engine, about=about, extra_args={"sgl_retention": 1})
+
+
+@pytest.mark.parametrize(
+    ("about", "named"),
+    [
+        (asked.Asked(keys={"sgl_retention": 7}), "sgl_retention"),
+        (asked.Asked(keys={"SGL_retention": 0.5}), "SGL_retention"),
+        (asked.Asked(headers=[("sgl-retention", "7")]), "sgl-retention"),
+    ],
+)
+async def test_bad_settings_are_refused_before_a_response_starts(engine, about, named):
+    """A stream of the Responses API has its status before the engine is given anything."""
+    with asked.asking(about), pytest.raises(VLLMValidationError, match=f"^{named}: "):
+        engine.check_admission()
+    with asked.asking(asked.Asked(keys={"sgl_retention": 0.5}, headers=[("sgl-retention", "0.5")])):
+        engine.check_admission()
 
 
 async def test_a_request_has_the_settings_of_its_profile_and_its_headers(engine):

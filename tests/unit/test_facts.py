@@ -3,12 +3,14 @@
 import pytest
 import torch
 from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 
 from tests.support.prompts import make_prompt
 from vllm_sgl.core import Facts, Reason, VisualItem
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.visual.fields import FIELDS
 from vllm_sgl.visual.tiles import Tiles, square_tiles
 
 CONTEXT = 64  # of the large model; the prompt has 15 tokens
@@ -25,6 +27,17 @@ def read(prompt=None, params=None, lora=None, **asked):
 
 async def streaming_input():
     yield "part"
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_that_only_the_rewriter_sets_are_refused(name, modality):
+    """Whether the request is guided or not: the model would believe them."""
+    prompt = make_prompt(other=13)
+    given = prompt["mm_kwargs"][modality][0]
+    given[name] = given["pixel_values_flat"]
+    with pytest.raises(VLLMValidationError, match=f"{modality}: .* received {name}, which is set here alone"):
+        READER.check(prompt)
 
 
 def test_items():
@@ -49,7 +62,7 @@ def test_pixels_that_are_not_those_of_the_prompt(encoded, text):
     if text is None:
         reader.check(make_prompt())
         return
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(VLLMValidationError, match=text):
         reader.check(make_prompt())
 
 

@@ -110,6 +110,9 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         ({"tools": []}, False, False),
         ({"tools": None}, False, False),
         ({"functions": [{"name": "f"}]}, True, False),
+        ({"chat_template_kwargs": {"tools": [TOOL]}, "tool_choice": "none"}, True, False),
+        ({"chat_template_kwargs": {"tools": []}}, False, False),
+        ({"chat_template_kwargs": ["tools"]}, False, False),
         ({"use_beam_search": True}, False, True),
         ({"use_beam_search": False}, False, False),
         ({"messages": [{"role": "user", "content": 'say "tools" and "use_beam_search"'}]}, False, False),
@@ -126,18 +129,43 @@ async def test_what_a_request_asks_for(body, tools, beam_search):
 
 
 @pytest.mark.parametrize(
-    ("body", "booleans"),
+    ("body", "keys"),
     [
-        (b'{"vllm_xargs": {"sgl_retention": true}}', {"sgl_retention": True}),
-        (b'{"vllm_xargs":{"sgl_enabled" :\n false,"sgl_retention":1}}', {"sgl_enabled": False}),
-        (b'{"vllm_xargs": {"sgl_retention": 0.5, "other": true}}', {}),
-        (json.dumps({"messages": 'say {"sgl_retention": true}'}).encode(), {}),
+        ({"vllm_xargs": {"sgl_retention": True}}, {"sgl_retention": True}),
+        ({"vllm_xargs": {"sgl_retention": 0.5, "SGL-policy": "top", "other": True}},
+         {"sgl_retention": 0.5, "SGL-policy": "top"}),
+        ({"messages": 'say {"vllm_xargs": {"sgl_retention": true}}'}, {}),
+        ({"messages": [{"vllm_xargs": {"sgl_retention": True}}]}, {}),
+        ({"vllm_xargs": ["sgl_retention"]}, {}),
+        ({"vllm_xargs": None}, {}),
     ],
-)
-async def test_booleans_are_noted(body, booleans):
+)  # fmt: skip
+async def test_keys_are_noted_as_they_were_written(body, keys):
+    app = App([b"{}"])
+    await post(app, json.dumps(body).encode())
+    assert app.about.keys == keys
+
+
+PLAIN = json.dumps({"tools": [TOOL], "use_beam_search": True, "vllm_xargs": {"sgl_retention": True}})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        PLAIN.replace("tools", "tool\\u0073").replace("e_b", "e\\u005Fb").replace("xargs", "x\\u0061rgs"),
+        PLAIN.replace("tools", "too\\u006cs").replace("beam", "bea\\u006D").replace("vllm", "\\u0076llm"),
+        PLAIN.encode("utf-16"), PLAIN.encode("utf-16-le"), PLAIN.encode("utf-32"), PLAIN.encode("utf-8-sig"),
+    ],
+    ids=["escapes", "other escapes", "UTF-16", "UTF-16 without a mark", "UTF-32", "UTF-8 with a mark"],
+)  # fmt: skip
+async def test_no_way_to_write_a_body_hides_what_it_asks_for(body):
+    """vLLM reads all of these."""
+    body = body if isinstance(body, bytes) else body.encode()
+    assert json.loads(body) == json.loads(PLAIN)
     app = App([b"{}"])
     await post(app, body)
-    assert app.about.booleans == booleans
+    assert (app.about.tools, app.about.beam_search) == (True, True)
+    assert app.about.keys == {"sgl_retention": True}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +177,9 @@ async def test_tokens_do_not_tell_of_tools(path, seen):
     assert app.about.seen is seen
 
 
-@pytest.mark.parametrize("body", [b'{"tools": [', b'["tools"]', b'"tools"', b'\xff"tools"'])
+@pytest.mark.parametrize(
+    "body", [b'{"tools": [', b'["tools"]', b'"tools"', b'\xff"tools"', b'{"tools":' + b"[" * 100_000]
+)
 async def test_broken_request_is_left_to_vllm(body):
     app = App([b"{}"])
     await post(app, body)

@@ -148,6 +148,18 @@ def test_an_unknown_header_is_refused_with_the_right_one(header, expected):
         options_of(Asked(headers=[(header, "1")]), {}, config())
 
 
+@pytest.mark.parametrize(
+    "text", ["1_0", " 10 ", "+10", "0x10", "010", "1e", "Infinity", "NaN", "", "9" * 5000]
+)
+@pytest.mark.parametrize("key", ["retention", "exit_threshold", "guide_tokens", "enabled"])
+def test_a_number_that_comes_as_a_text_is_written_as_in_json(key, text):
+    with pytest.raises(ValueError, match=f"^sgl_{key}: expected .* received "):
+        RequestOptions.parse({"sgl_" + key: text}, config())
+    assert RequestOptions.parse({"sgl_" + key: "1"}, config()) == RequestOptions.parse(
+        {"sgl_" + key: 1}, config()
+    )
+
+
 def test_a_header_that_comes_twice_is_refused():
     with pytest.raises(ValueError, match=r"sgl-retention: expected once, received 0.5 and '0.5'"):
         header_settings([("sgl-retention", "0.5"), ("SGL-Retention", "0.5")])

@@ -48,10 +48,18 @@ async def test_a_prompt_without_a_decision_has_no_report():
 
 @pytest.mark.parametrize("body", [b'{"output":[{"text":"choices"}]}', b'{"choices":[{"index":0}]}'])
 async def test_rounds_of_one_answer_end_with_the_report_of_the_last(body):
-    """Other formats than choices, and answers that are not one choice per prompt."""
-    sent = await post(App([body], reports=[(1, OTHER), (1, REPORT)]))
+    sent = await post(App([body], reports=[(1, OTHER), (1, REPORT)], rounds=True))
     assert bodies(sent) == [body[:-1] + SGL]
     assert headers_of(sent) == dict(HEADERS)
+
+
+@pytest.mark.parametrize("body", [b'{"data":[{"score":0.5},{"score":1}]}', b'{"choices":[{"index":0}]}'])
+async def test_without_a_choice_for_each_prompt_headers_alone_tell(body):
+    """As `/generative_scoring` answers."""
+    sent = await post(App([body], reports=[(1, OTHER), (1, OTHER)]))
+    assert [json.loads(sent) for sent in bodies(sent)] == [json.loads(body)]
+    assert headers_of(sent)[b"sgl-prompts"] == b"2"
+    assert headers_of(sent)[b"sgl-reason"] == b"no_image"
 
 
 async def test_one_prompt_with_several_choices_has_one_report():

@@ -26,24 +26,28 @@ class EngineRequest:
 class Asked:
     """tools, beam_search, token_ids: what the client asked for that an engine request does not show.
     seen: whether anybody could look; where nobody did, tools may have been asked for.
-    booleans: ``sgl_*`` keys that the client gave as true or false; vLLM makes them 1 and 0 on the way.
+    keys: of its ``vllm_xargs``, those of ours and whatever looks like them, as the client wrote them: vLLM
+        makes 1 and 0 of true and false on the way.
     headers: of the HTTP request, those of ours and whatever looks like them: names and values.
     model: the model's name that it asked for, where that names a profile. profile: this one.
-    requests: of the engine, in the order in which they were made, which is that of the prompts."""
+    requests: of the engine, in the order in which they were made, which is that of the prompts.
+    several: whether they are several prompts, made together. Rounds of one answer follow one another."""
 
     tools: bool = False
     beam_search: bool = False
     token_ids: bool = False
     seen: bool = True
-    booleans: Mapping[str, bool] = field(default_factory=dict)
+    keys: Mapping[str, Any] = field(default_factory=dict)
     headers: Sequence[tuple[str, str]] = ()
     model: str | None = None
     profile: str | None = None
     requests: list[EngineRequest] = field(default_factory=list)
+    several: bool = False
 
     def request(self, choices: int) -> EngineRequest:
         """One more request of the engine. All those of a beam search are one: its steps, not its answers."""
         if not (self.beam_search and self.requests):
+            self.several |= any(made.report is None for made in self.requests)
             self.requests.append(EngineRequest(self, choices))
         return self.requests[-1]
 
@@ -58,9 +62,9 @@ class Asked:
         return next((made.report for made in reversed(self.requests) if made.report is not None), None)
 
     def as_written(self, extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """An engine request's ``extra_args`` with the booleans that the client wrote."""
+        """An engine request's ``extra_args`` with the keys as the client wrote them."""
         extra_args = extra_args or {}
-        return {**extra_args, **{key: self.booleans[key] for key in self.booleans if key in extra_args}}
+        return {**extra_args, **{key: self.keys[key] for key in self.keys if key in extra_args}}
 
 
 #: Set per HTTP request by the middleware; tasks made for the request inherit it.

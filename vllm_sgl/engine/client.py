@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.config import VllmConfig
-from vllm.exceptions import RetryableRequestError, VLLMValidationError
+from vllm.exceptions import RetryableRequestError
 from vllm.outputs import RequestOutput
 
 from vllm_sgl.config import SGLConfig
@@ -24,7 +24,7 @@ from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import refusing, starting_large
 from vllm_sgl.engine.request_log import RequestLog
-from vllm_sgl.engine.requested import headers_of, options_of
+from vllm_sgl.engine.requested import options_of
 from vllm_sgl.engine.shutdown import End, Shutdown
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
@@ -116,10 +116,7 @@ class SGLAsyncLLM(AsyncLLM):
             VLLMValidationError: at once, for a bad ``sgl_*`` key in ``extra_args``, a bad header of the
                 client's, or pixels that the model would not take (a 400 over HTTP).
         """
-        try:
-            self._reader.check(prompt)
-        except ValueError as error:
-            raise VLLMValidationError(str(error), parameter="mm_processor_kwargs") from error
+        self._reader.check(prompt)
         about = asked.current.get() or asked.Asked(seen=False)
         options = options_of(about, sampling_params.extra_args, self.sgl_config)
         made = about.request(sampling_params.n)
@@ -236,12 +233,12 @@ class SGLAsyncLLM(AsyncLLM):
         Responses API has its status when :meth:`generate` is called.
 
         Raises:
-            VLLMValidationError: for a bad header of the client's.
+            VLLMValidationError: for a bad key or header of the client's.
         """
         if admitted.get():  # before the guide, and not again after its work
             return
         if (about := asked.current.get()) is not None:
-            headers_of(about, self.sgl_config)
+            options_of(about, about.keys, self.sgl_config)
         super().check_admission(n, request_id)
 
     def shutdown(self, timeout: float | None = None) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.config import ModelConfig
+from vllm.exceptions import VLLMValidationError
 
 from vllm_sgl.core import Facts, Reason, RenderedPrompt, VisualItem
 from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.exits import other_parameters
 from vllm_sgl.families.base import Family
+from vllm_sgl.visual.fields import FIELDS
 from vllm_sgl.visual.items import Placed, modalities, placed_items
 from vllm_sgl.visual.tiles import Encoded, Tiles
 
@@ -57,29 +59,30 @@ class FactsReader:
     def check(self, prompt: Any) -> None:
         """Refuse pixels of which the vision encoder would not make what the prompt has places for: an engine
         ends over them, and with it every request that it has. A request's own ``mm_processor_kwargs`` can
-        make such pixels.
+        make such pixels, and a prompt that was rendered elsewhere may have lost which of its positions are
+        visual tokens. Refuse fields that only the rewriter sets, too.
 
         Args:
             prompt: what ``AsyncLLM.generate`` was given.
 
         Raises:
-            ValueError: naming the item and both numbers.
+            VLLMValidationError: naming the item, and both numbers or the field.
         """
         if not isinstance(prompt, Mapping) or prompt.get("type") != "multimodal":
             return
+        _refuse_own_fields(prompt["mm_kwargs"])
         for placed in placed_items(prompt):
-            item, encoded = (
-                prompt["mm_kwargs"][placed.modality][placed.index],
-                self._encoded.get(placed.modality),
-            )
+            item = prompt["mm_kwargs"][placed.modality][placed.index]
+            encoded = self._encoded.get(placed.modality)
             if item is None or encoded is None or self._pixel_fields[placed.modality] not in item:
                 continue
             given = encoded(item)
             if given not in (None, placed.visual_tokens):
-                raise ValueError(
+                raise VLLMValidationError(
                     f"{placed.modality} {placed.index}: expected pixels of the {placed.visual_tokens} visual "
                     f"tokens that the prompt has for it, the vision encoder would make {given} of those "
-                    "received: drop mm_processor_kwargs that change how the model takes pixels"
+                    "received: drop mm_processor_kwargs that change how the model takes pixels; of a prompt "
+                    "that was rendered elsewhere, send the messages"
                 )
 
     def read(self, prompt: Any, params: SamplingParams, asked: Asked, lora: object) -> Facts:
@@ -134,6 +137,16 @@ class FactsReader:
             if any(item is None or field not in item for item in prompt["mm_kwargs"][modality]):
                 return Reason.IMAGE_EMBEDDINGS
         return None
+
+
+def _refuse_own_fields(by_modality: Mapping[str, Any]) -> None:
+    for modality, items in by_modality.items():
+        own = [name for item in items if item is not None for name in FIELDS if name in item]
+        if own:
+            raise VLLMValidationError(
+                f"{modality}: expected fields that the model's processor makes, received {own[0]}, which is "
+                "set here alone: leave it out"
+            )
 
 
 def _first_asked(asked: Asked, params: SamplingParams) -> str | None:

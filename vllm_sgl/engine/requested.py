@@ -16,12 +16,12 @@ def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLCo
 
     Args:
         about: what its client asked for.
-        extra_args: of its sampling parameters.
+        extra_args: of its sampling parameters; those of ``about``, before the engine is given anything.
 
     Raises:
         VLLMValidationError: for a bad ``sgl_*`` key or ``sgl-*`` header (a 400 over HTTP).
     """
-    headers = headers_of(about, config)
+    headers = _headers_of(about, config)
     try:
         options = RequestOptions.parse(about.as_written(extra_args), config, headers, about.profile)
         check_policy(options.policy)
@@ -30,12 +30,8 @@ def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLCo
     return options
 
 
-def headers_of(about: Asked, config: SGLConfig) -> Mapping[str, Any]:
-    """What the headers of a client's request set; they are known before the engine is given anything.
-
-    Raises:
-        VLLMValidationError: for a bad one (a 400 over HTTP).
-    """
+def _headers_of(about: Asked, config: SGLConfig) -> Mapping[str, Any]:
+    """What the headers of a client's request set."""
     headers: Mapping[str, Any] = {}
     try:
         if about.headers:

@@ -48,6 +48,7 @@ def _folding_flags(fold: Any, use_sgl: Any, from_cli_args: Any) -> Any:
             config = fold(args)
             if config is not None:
                 refuse_offline(cls)
+                refuse_components(getattr(args, "launch_component", None))
                 refuse_frontends(headless=getattr(args, "headless", False))
                 refuse_replicas(
                     api_servers=getattr(args, "api_server_count", None),
@@ -74,6 +75,19 @@ def refuse_offline(engine_args: type) -> None:
         raise ValueError(
             "--sgl-small guides vLLM's server, not vllm.LLM, which this command builds: measure with "
             "`vllm bench serve` against `vllm serve ... --sgl-small ...`, or use vllm_sgl.LLM in Python"
+        )
+
+
+def refuse_components(component: str | None) -> None:
+    """``vllm launch render`` takes every flag of ``vllm serve``, and has no engine to guide.
+
+    Raises:
+        ValueError: for such a command, by the name of what it launches.
+    """
+    if component is not None:
+        raise ValueError(
+            f"--sgl-small guides a server that generates; received it with `vllm launch {component}`, which "
+            "has no engine: give it to `vllm serve` alone"
         )
 
 

@@ -6,7 +6,9 @@ from vllm_sgl.engine import asked
 from vllm_sgl.serve.reading import read_fields
 from vllm_sgl.serve.reporting import report_object
 
-_FIELDS = ("tools", "functions", "tool_choice", "use_beam_search", "return_token_ids")
+_FIELDS = (
+    "tools", "functions", "tool_choice", "chat_template_kwargs", "use_beam_search", "return_token_ids",
+)  # fmt: skip
 
 
 def reporting(run_request: Any) -> Any:

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vllm_sgl.config import REQUEST_PREFIX
 from vllm_sgl.engine.asked import Asked
-from vllm_sgl.options import HEADER_PREFIX
+from vllm_sgl.options import HEADER_PREFIX, own_keys
 
-_ASKS = (b'"tools"', b'"functions"', b'"use_beam_search"', b'"return_token_ids"')
-#: An object's key of ours with a boolean for a value. Inside a string its quotes would be escaped.
-_BOOLEAN = re.compile(rb'"(' + REQUEST_PREFIX.encode() + rb'\w+)"\s*:\s*(true|false)')
+_MARKS = (b'"tools"', b'"functions"', b'"use_beam_search"', b'"return_token_ids"', b'"vllm_xargs"')
+#: A letter or an underscore that is written as an escape: any of those names may be written so.
+_ESCAPED = re.compile(rb"\\u00(?:[46][1-9a-f]|[57][0-9a]|5f)", re.IGNORECASE)
+_ESCAPE = b"\\u00"  # found much faster
 
 
 def own_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -22,13 +22,12 @@ def own_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]
 
 def read_body(body: bytes, about: Asked) -> None:
     """Note what a JSON body asks for; parses it only where it may ask for anything."""
-    about.booleans = {key.decode(): value == b"true" for key, value in _BOOLEAN.findall(body)}
-    if not any(mark in body for mark in _ASKS):
+    if not _may_ask(body):
         return
     try:
         wanted = json.loads(body)
-    except ValueError:
-        return  # vLLM answers 400 in its own words
+    except (ValueError, RecursionError):
+        return  # vLLM answers in its own words
     if isinstance(wanted, dict):
         read_fields(wanted, about)
 
@@ -36,6 +35,18 @@ def read_body(body: bytes, about: Asked) -> None:
 def read_fields(wanted: Mapping[str, Any], about: Asked) -> None:
     """The same from the fields of a request."""
     tools = wanted.get("tools") or wanted.get("functions")
-    about.tools = bool(tools) and wanted.get("tool_choice") != "none"
+    template = wanted.get("chat_template_kwargs")  # vLLM hands these to it as they are
+    shown = template.get("tools") if isinstance(template, Mapping) else None
+    about.tools = bool(shown) or (bool(tools) and wanted.get("tool_choice") != "none")
     about.beam_search = bool(wanted.get("use_beam_search"))
     about.token_ids = bool(wanted.get("return_token_ids"))
+    keys = wanted.get("vllm_xargs")
+    about.keys = own_keys(keys) if isinstance(keys, Mapping) else {}
+
+
+def _may_ask(body: bytes) -> bool:
+    """Whether one of the names may stand in it, in whatever way vLLM, which reads it by ``json``, would
+    understand."""
+    if json.detect_encoding(body) != "utf-8":  # UTF-16 and UTF-32 are read too
+        return True
+    return any(mark in body for mark in _MARKS) or (_ESCAPE in body and _ESCAPED.search(body) is not None)

@@ -5,7 +5,8 @@ a stream together keep it: on the first chunk of a chat or completion, in ``mess
 ``response`` of ``response.completed``.
 
 Several, for the prompts of ``/v1/completions`` or the conversations of ``/v1/chat/completions/batch``: one in
-each choice, that of the prompt that it answers.
+each choice, that of the prompt that it answers. Where there is not a choice for each prompt, as in the scores
+of ``/generative_scoring``, the body stays as it is.
 """
 
 import json
@@ -27,15 +28,17 @@ def report_object(about: Asked) -> dict[str, Any] | None:
 
 def in_body(body: bytes, about: Asked) -> tuple[bytes, list[Report | None]]:
     """A whole JSON body with its report, or reports; and these."""
-    if is_shared(body, about):
+    if not about.several:
+        return at_top(body, about), [about.report]
+    if _CHOICES in body:
         answer = json.loads(body)
         choices, by_choice = answer.get("choices", ()), _by_choice(about)
         if len(choices) == len(by_choice):
             # In the order of the prompts; a choice's own index may be that of its prompt.
             for choice, made in zip(choices, by_choice, strict=True):
                 _add(choice, made)
-            return _dumped(answer), about.reports
-    return at_top(body, about), [about.report]
+            body = _dumped(answer)
+    return body, about.reports
 
 
 def at_top(body: bytes, about: Asked) -> bytes:
@@ -75,8 +78,8 @@ def _in_envelope(line: bytes, about: Asked) -> bytes:
 
 
 def is_shared(chunk: bytes, about: Asked) -> bool:
-    """Whether a body, or a stream's chunk, belongs to several prompts."""
-    return len(about.requests) > 1 and _CHOICES in chunk
+    """Whether a stream's chunk belongs to several prompts."""
+    return about.several and _CHOICES in chunk
 
 
 def in_shared_stream(chunk: bytes, about: Asked) -> bytes:
