@@ -22,7 +22,7 @@ from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.guarding import guarded, start_guide
 from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
-from vllm_sgl.engine.refusals import refusing, starting_large
+from vllm_sgl.engine.refusals import preparing_guide, refusing, starting_large
 from vllm_sgl.engine.request_log import RequestLog
 from vllm_sgl.engine.requested import headers_of, options_of
 from vllm_sgl.engine.shutdown import End, Shutdown
@@ -188,7 +188,8 @@ class SGLAsyncLLM(AsyncLLM):
         # A server asks before it serves: a guide that cannot work fails here. So does every request, and
         # among them those that measure costs for the pipeline.
         if asyncio.current_task() is not self._ready:
-            await self._pipeline()
+            with preparing_guide(self.sgl_config.small):
+                await self._pipeline()
         return await super().get_supported_tasks()
 
     async def _pipeline(self) -> Pipeline:
