@@ -16,8 +16,8 @@ TEXT = 20
 
 
 class Machine:
-    """Both models, and the clock that their passes move. load: by what the seconds of each round of passes are
-    multiplied; the last one stays."""
+    """Both models, and the clock that their passes move. load: by what the seconds of each round of passes
+    are multiplied; the last one stays."""
 
     def __init__(self, monkeypatch, visual, sees=None, images=999, context=4096, load=(1.0,)):
         self.context = 1 << 20  # of the guide, which is never the limit here

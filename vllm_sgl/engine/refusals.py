@@ -39,9 +39,9 @@ def preparing_guide(model: str) -> Iterator[None]:
     except Exception as error:  # a call of an engine's method fails with no class of its own
         raise StartRefused(
             f"the small engine (--sgl-small {model}) started, but cannot guide: "
-            f"{str(error).removeprefix(_CALL_FAILED) or type(error).__name__}. What its process has logged of "
-            "it begins with (SmallEngineCore pid=...): give another --sgl-small or --sgl-small-args, or serve "
-            "without SGL"
+            f"{str(error).removeprefix(_CALL_FAILED) or type(error).__name__}. What its process has logged "
+            "of it begins with (SmallEngineCore pid=...): give another --sgl-small or --sgl-small-args, or "
+            "serve without SGL"
         ) from error
 
 

@@ -32,8 +32,8 @@ class Breaker(GuideWrapper):
     answers a probe.
 
     When it opens, those who still wait for the guide fail too: they would wait for nothing. After a probe
-    was answered, one request decides, and the others are left alone for so long: if that one is met by silence,
-    the breaker opens again, and nobody else has waited.
+    was answered, one request decides, and the others are left alone for so long: if that one is met by
+    silence, the breaker opens again, and nobody else has waited.
 
     Args:
         probe: asks the guide something small; raises ``GuideError`` where it does not answer.
@@ -85,7 +85,7 @@ class Breaker(GuideWrapper):
         deciding = self._unproven
         if deciding and self._trying:
             work.close()
-            raise GuideError(Reason.GUIDE_UNWELL, "the guide was silent, and is tried with another request now")
+            raise GuideError(Reason.GUIDE_UNWELL, "the guide was silent, and is tried with one request now")
         self._trying = deciding
         self._loop = asyncio.get_running_loop()
         if self._opening is None:

@@ -62,8 +62,8 @@ def _choosing_class(
 
 @contextmanager
 def _ending(refused: type[Exception]) -> Iterator[None]:
-    """A refusal inside the block ends the command: Python prints the text, and ends with 1. One line, whatever
-    lines a library's words have."""
+    """A refusal inside the block ends the command: Python prints the text, and ends with 1. One line,
+    whatever lines a library's words have."""
     try:
         yield
     except refused as error:
