@@ -53,7 +53,8 @@ def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
     Raises:
         ValueError: where a model's files cannot be read.
     """
-    verdict = check_pair(_facts(large), _facts(small))
+    facts = _facts("the large model", large), _facts("the small model (--sgl-small)", small)
+    verdict = check_pair(*facts)
     if verdict.way != "crossed":
         return verdict
     whys = {model.model: why_unknown(model) for model in (large, small)}
@@ -155,13 +156,13 @@ def _layout_of(model: ModelConfig, settings: Mapping[str, Any] = NO_SETTINGS) ->
     return family_of(model).layout_of(model, settings)
 
 
-def _facts(model: ModelConfig) -> ModelFacts:
+def _facts(which: str, model: ModelConfig) -> ModelFacts:
     architecture = known_architecture(model.hf_config.architectures)
     assert architecture is not None, model.hf_config.architectures
     try:
         return read_facts(model, architecture, family_of(model).vision_facts(model))
     except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
         raise ValueError(
-            f"{model.model}: its tokenizer or image processor cannot be read ({error}); the large model and "
-            "--sgl-small each need their own"
+            f"{which} {model.model}: its tokenizer or image processor cannot be read ({error}): mend or fetch "
+            "those files again, or choose another model"
         ) from error
