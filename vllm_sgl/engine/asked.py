@@ -29,7 +29,8 @@ class Asked:
     booleans: ``sgl_*`` keys that the client gave as true or false; vLLM makes them 1 and 0 on the way.
     headers: of the HTTP request, those of ours and whatever looks like them: names and values.
     model: the model's name that it asked for, where that names a profile. profile: this one.
-    requests: of the engine, in the order in which they were made, which is that of the prompts."""
+    requests: of the engine, in the order in which they were made, which is that of the prompts.
+    failure: what an engine request failed with for want of guidance, or because the server ends."""
 
     tools: bool = False
     beam_search: bool = False
@@ -40,6 +41,7 @@ class Asked:
     model: str | None = None
     profile: str | None = None
     requests: list[EngineRequest] = field(default_factory=list)
+    failure: Exception | None = None
 
     def request(self, choices: int) -> EngineRequest:
         """One more request of the engine. All those of a beam search are one: its steps, not its answers."""

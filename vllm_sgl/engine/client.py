@@ -25,7 +25,7 @@ from vllm_sgl.engine.metrics import metrics
 from vllm_sgl.engine.refusals import preparing_guide, refusing, starting_large
 from vllm_sgl.engine.request_log import RequestLog
 from vllm_sgl.engine.requested import headers_of, options_of
-from vllm_sgl.engine.shutdown import End, Shutdown
+from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
@@ -128,10 +128,14 @@ class SGLAsyncLLM(AsyncLLM):
         answers = self._answer(prompt, params, request_id, options, made, kwargs)
         if self._log is not None:
             answers = self._log.following(answers, prompt, params, request_id, options, made)
-        with self._shutdown.request():
-            async with aclosing(answers) as outputs:
-                async for output in outputs:
-                    yield output
+        try:
+            with self._shutdown.request():
+                async with aclosing(answers) as outputs:
+                    async for output in outputs:
+                        yield output
+        except (UnguidedRequestError, ShuttingDownError) as error:
+            made.asked.failure = error
+            raise
 
     async def _answer(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
