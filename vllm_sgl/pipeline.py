@@ -87,9 +87,10 @@ class Pipeline:
         except Unguidable as error:
             return Outcome(_report("bypass", facts, options, error.reason))
         except GuideError as error:
-            _log(request, error)
             # What the guide refuses is the request's fault, or none at all.
-            if self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED:
+            fails = self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED
+            _log(request, error, "fails" if fails else "goes unguided")
+            if fails:
                 raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from error
             outcome = Outcome(_report("bypass", facts, options, error.reason))
         outcome.report.guide_seconds = time.monotonic() - start
@@ -141,9 +142,9 @@ _LEVELS = {
 }
 
 
-def _log(request: GuideRequest, error: GuideError) -> None:
+def _log(request: GuideRequest, error: GuideError, becomes: str) -> None:
     level = _LEVELS.get(error.reason, logging.DEBUG)
-    logger.log(level, "SGL: request %s goes unguided (%s): %s", request.id, error.reason, error)
+    logger.log(level, "SGL: request %s %s (%s): %s", request.id, becomes, error.reason, error)
 
 
 def _report(decision: Decision, facts: Facts, options: RequestOptions, reason: str | None = None) -> Report:

@@ -127,6 +127,46 @@ async def test_after_a_probe_the_first_request_decides():
     assert scene.breaker.alive
 
 
+async def test_while_one_request_decides_the_others_do_not_wait():
+    scene = Scene()
+    await scene.fail("a", "b", "c")
+    await scene.clock.forward(1)
+    deciding = await scene.ask("d")
+    assert await scene.passes_by()
+    assert scene.guide.begun[-1] == "d"
+    scene.guide.fail("d", SILENT)
+    assert await reason_of(deciding) == Reason.GUIDE_TIMEOUT
+    assert not scene.breaker.alive  # one silence was enough
+    await scene.clock.forward(2)
+    deciding = await scene.ask("e")
+    assert await scene.passes_by()
+    scene.guide.answer("e")
+    assert await deciding is RESULT
+    both = [await scene.ask("f"), await scene.ask("g")]
+    assert set(scene.guide.running) == {"f", "g"}
+    for id in "fg":
+        scene.guide.answer(id)
+    assert [await task for task in both] == [RESULT, RESULT]
+
+
+@pytest.mark.parametrize("error", [None, GuideError(Reason.GUIDE_FAILED, "x"), DEAD])
+async def test_where_the_request_that_decides_says_nothing_the_next_one_decides(error):
+    scene = Scene()
+    await scene.fail("a", "b", "c")
+    await scene.clock.forward(1)
+    if error is None:  # its client leaves
+        asked = await scene.ask("d")
+        asked.cancel()
+        await settle()
+    else:
+        await scene.fail("d", error=error)
+    deciding = await scene.ask("e")
+    assert await scene.passes_by()
+    scene.guide.answer("e")
+    assert await deciding is RESULT
+    assert not await scene.passes_by()
+
+
 async def test_a_dead_guide_is_not_up_but_not_silent():
     scene = Scene()
     scene.guide.alive = False

@@ -143,6 +143,23 @@ async def test_a_start_that_ends_after_the_stop_is_undone():
     assert not scene.guide.alive
 
 
+async def test_stop_gives_up_a_start_that_is_under_way():
+    given_up = threading.Event()
+    scene = Scene(HeldGuide())
+
+    def make():
+        assert given_up.wait(10)
+        raise RuntimeError("its process was killed")
+
+    scene.guide._make, scene.guide._give_up = make, given_up.set
+    await scene.guide.start()
+    scene.first.alive = False
+    await scene.clock.forward(2)
+    await asyncio.to_thread(scene.guide.stop)
+    assert given_up.is_set()
+    assert not scene.guide.alive
+
+
 async def test_stop_ends_a_guide_that_is_getting_ready():
     made = HeldGuide()
     scene = Scene(made)

@@ -73,6 +73,7 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     "unknown argument": (['--sgl-small-args={"no_such": 1}'], "no_such"),
     "context": (['--sgl-small-args={"max_model_len": 17}'], "no room for an image"),
     "KV cache": (['--sgl-small-args={"kv_cache_memory_bytes": 1000}'], "0.98 KiB"),
+    "cache type": (['--sgl-small-args={"kv_cache_dtype": "fp8"}'], "cannot guide: the guide reads K"),
     "memory": (["--sgl-small-memory=4000GiB"], "not enough memory for both engines"),
     "replicas": (["--data-parallel-size=2"], "--data-parallel-size 2: use 1"),
     "headless": (["--headless"], "--headless"),
@@ -82,7 +83,7 @@ ALL = {
     **dict.fromkeys(BROKEN), **dict.fromkeys(FLAGS),
 }  # fmt: skip
 #: CI has those that fail latest; tests/serve/test_start_up.py has quick ones.
-CASES = list(ALL) if FULL else ["other shape", "KV cache"]
+CASES = list(ALL) if FULL else ["other shape", "KV cache", "cache type"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -117,7 +118,8 @@ def test_bad_start(qwen2_pair, tmp_path, name):
     assert code not in (0, None)
     assert not left, "processes outlive the start"
     assert expected in last, output[-3000:]
-    if REFUSED in last and "did not start" not in last:  # there a core process has logged why
+    logged_why = "did not start" in last or "cannot guide" in last  # a core process
+    if REFUSED in last and not logged_why:
         assert "Traceback" not in output
 
 

@@ -39,10 +39,10 @@ def connection(server):
     http.connect()
     http.auto_open = False  # never open another one unasked
 
-    def post(question="Who?", *seeds, **options):
+    def post(question="Who?", *seeds, path="/v1/chat/completions", **options):
         messages = [{"role": "user", "content": content(question, seeds)}]
         body = {"model": server.model, "messages": messages, "max_tokens": 4, "temperature": 0, **options}
-        http.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        http.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = http.getresponse()
         return response.status, response.read().decode()
 
@@ -95,3 +95,22 @@ def test_a_guide_that_fails_is_a_503_and_the_connection_stays(failing_server):
     assert "ERROR" not in log
     poll(lambda: server.get("/health")[1]["sgl-guide"] == "up", what="a guide that answers a probe")
     assert ask(server, "Who?", 1).sgl["decision"] == "prune"
+
+
+def test_a_streamed_response_that_fails_ends_with_its_reason_and_the_connection_stays(failing_server):
+    server = failing_server
+    url = next(part["image_url"]["url"] for part in content("Who?", [1]) if part["type"] == "image_url")
+    parts = [{"type": "input_image", "image_url": url, "detail": "auto"}, {"type": "input_text", "text": "?"}]
+    asked = {"input": [{"role": "user", "content": parts}], "stream": True, "path": "/v1/responses"}
+    logged = len(server.log_text())
+    with connection(server) as post, frozen(server.small_engine()):
+        status, events = post(**asked)
+        assert status == 200  # a stream has begun when its guide fails
+        *_, kind, data = (line for line in events.split("\n") if line)
+        assert kind == "event: error"
+        error = json.loads(data.removeprefix("data: "))
+        assert (error["type"], error["code"]) == ("error", "503")
+        assert error["message"].startswith("the guide failed (guide_timeout): no answer after ")
+        assert post("Who?")[0] == 200
+    assert "Traceback" not in server.log_text()[logged:]
+    poll(lambda: server.get("/health")[1]["sgl-guide"] == "up", what="a guide that answers a probe")

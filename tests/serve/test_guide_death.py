@@ -1,6 +1,7 @@
 """The small engine hangs, then dies, under load; the server stays, and so does guidance, after a while. The
 tests run in this order."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -12,7 +13,7 @@ from tests.support.server import frozen, poll
 
 SEEDS = (1, 2, 3)
 #: Bounds in seconds for what takes some on busy cores.
-PROBED, STARTED = 30, 180
+PROBED, STARTED, ENDED = 30, 180, 5
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,9 @@ def test_ends_without_orphans_while_it_is_started_again(fragile_server):
     before = {process.pid for process in fragile_server.descendants()}
     poll(lambda: {process.pid for process in fragile_server.descendants()} - before, what="a new process")
     family = fragile_server.descendants()
+    began = time.monotonic()
     assert fragile_server.terminate() == 0
+    assert time.monotonic() - began < ENDED
     gone, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     assert len(gone) == len(family)

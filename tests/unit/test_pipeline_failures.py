@@ -33,10 +33,13 @@ def test_failing_guide_falls_back_to_the_large_model(reason, where, warnings_log
 
 
 @pytest.mark.parametrize("reason", FAILURES)
-def test_failing_guide_fails_the_request_where_asked_to(reason):
+def test_failing_guide_fails_the_request_where_asked_to(reason, warnings_logged):
     guide = FakeGuide(fails=GuideError(reason, "broken wire"))
     with pytest.raises(GuideFailedError, match=f"{reason}.*broken wire"):
         walk(guide, server={"on_error": "fail"})
+    told = [record.getMessage() for record in warnings_logged]
+    assert len(told) == (FAILURES[reason] is not None)
+    assert all(f" fails ({reason}): broken wire" in line for line in told)
 
 
 @pytest.mark.parametrize("on_error", ["fallback", "fail"])

@@ -75,8 +75,10 @@ def test_a_model_without_a_tokenizer_is_named(qwen2_pair, tmp_path):
     for file in small.glob("*token*.json"):
         file.unlink()
     large, made = configs((small, qwen2_pair[1]))
-    with pytest.raises(ValueError, match=rf"(?s){small}: its tokenizer .*--sgl-small"):
+    with pytest.raises(ValueError, match=rf"the small model \(--sgl-small\) {small}: its tokenizer "):
         judge(large.model_config, made.model_config)
+    with pytest.raises(ValueError, match=rf"the large model {small}: its tokenizer "):
+        judge(made.model_config, large.model_config)
 
 
 def test_other_arguments_are_the_users(qwen2_pair):

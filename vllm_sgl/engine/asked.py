@@ -31,7 +31,8 @@ class Asked:
     headers: of the HTTP request, those of ours and whatever looks like them: names and values.
     model: the model's name that it asked for, where that names a profile. profile: this one.
     requests: of the engine, in the order in which they were made, which is that of the prompts.
-    several: whether they are several prompts, made together. Rounds of one answer follow one another."""
+    several: whether they are several prompts, made together. Rounds of one answer follow one another.
+    failure: what an engine request failed with for want of guidance, or because the server ends."""
 
     tools: bool = False
     beam_search: bool = False
@@ -43,6 +44,7 @@ class Asked:
     profile: str | None = None
     requests: list[EngineRequest] = field(default_factory=list)
     several: bool = False
+    failure: Exception | None = None
 
     def request(self, choices: int) -> EngineRequest:
         """One more request of the engine. All those of a beam search are one: its steps, not its answers."""

@@ -22,10 +22,10 @@ from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.guarding import guarded, start_guide
 from vllm_sgl.engine.guiding import Guiding, admitted
 from vllm_sgl.engine.metrics import metrics
-from vllm_sgl.engine.refusals import refusing, starting_large
+from vllm_sgl.engine.refusals import preparing_guide, refusing, starting_large
 from vllm_sgl.engine.request_log import RequestLog
 from vllm_sgl.engine.requested import options_of
-from vllm_sgl.engine.shutdown import End, Shutdown
+from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.small import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
@@ -129,10 +129,14 @@ class SGLAsyncLLM(AsyncLLM):
         answers = self._answer(prompt, params, request_id, options, made, kwargs)
         if self._log is not None:
             answers = self._log.following(answers, prompt, params, request_id, options, made)
-        with self._shutdown.request():
-            async with aclosing(answers) as outputs:
-                async for output in outputs:
-                    yield output
+        try:
+            with self._shutdown.request():
+                async with aclosing(answers) as outputs:
+                    async for output in outputs:
+                        yield output
+        except (UnguidedRequestError, ShuttingDownError) as error:
+            made.asked.failure = error
+            raise
 
     async def _answer(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
@@ -189,7 +193,8 @@ class SGLAsyncLLM(AsyncLLM):
         # A server asks before it serves: a guide that cannot work fails here. So does every request, and
         # among them those that measure costs for the pipeline.
         if asyncio.current_task() is not self._ready:
-            await self._pipeline()
+            with preparing_guide(self.sgl_config.small):
+                await self._pipeline()
         return await super().get_supported_tasks()
 
     async def _pipeline(self) -> Pipeline:

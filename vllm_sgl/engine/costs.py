@@ -30,11 +30,16 @@ REPEATS = 3
 ROUNDS = 4
 #: Widths and heights to choose two images from that have different numbers of visual tokens.
 IMAGES = ((112, 112), (224, 224), (448, 448), (896, 448), (1344, 896), (1792, 448), (1792, 1344))
+#: Where the guide's model gives all of them equally many: so many images in one prompt, beside one.
+SEVERAL = 4
 #: Lengths of the large model's prompts, as far as its context goes.
 LENGTHS = (32, 128, 512, 2048, 8192)
 
 #: Beyond a prompt that takes so long, prefill counts as straight: a server should start soon.
 LONG_SECONDS = 0.5
+
+#: Widths and heights of the images in a prompt.
+Sizes = tuple[tuple[int, int], ...]
 
 #: ``AsyncLLM.generate``
 Generate = Callable[[Any, SamplingParams, str], AsyncGenerator[Any, None]]
@@ -57,29 +62,36 @@ async def measure(
     Raises:
         GuideError: when the guide fails.
     """
-    if not probe.takes_images(engine):
+    limit = probe.most_images(engine)
+    if limit == 0:
         return None
     started = time.monotonic()
     passes = _Passes(engine, generate, guide, reader, config)
-    images = await _two_images(passes)
+    images = await _two_prompts(passes, min(limit, SEVERAL))
     if images is None:
         return None
     verdicts: list[int | None] = []
     while len(verdicts) < ROUNDS and not _settled(verdicts):
-        for size in images:
-            await passes.guide(size)
+        for sizes in images:
+            await passes.guide(sizes)
         await passes.prefill()
         if AUTO in config.policies.values():
-            for size in images:
-                await passes.vision(size)
+            for sizes in images:
+                await passes.vision(sizes)
         verdicts.append(_verdict(passes.costs(), config, engine.model_config.max_model_len))
     costs = passes.costs()
     logger.info(
-        "SGL: %s; measured with images of %s visual tokens, %d rounds in %.1f s",
+        "SGL: %s; measured with images of %s visual tokens, %d rounds in %.1f s%s",
         _summary(costs, config, verdicts[-1]), " and ".join(map(str, passes.sizes)), len(verdicts),
-        time.monotonic() - started,
+        time.monotonic() - started, "" if _settled(verdicts) else _UNSETTLED,
     )  # fmt: skip
     return costs
+
+
+_UNSETTLED = (
+    ", and the last two still differed: another start may come to another verdict, as on a machine that is "
+    "busy with something else"
+)
 
 
 def _settled(verdicts: Sequence[int | None]) -> bool:
@@ -89,13 +101,19 @@ def _settled(verdicts: Sequence[int | None]) -> bool:
     return one == two if one is None or two is None else abs(one - two) <= 0.1 * max(one, two)
 
 
-async def _two_images(passes: "_Passes") -> list[tuple[int, int]] | None:
-    """Sizes of the image with the fewest and of the one with the most visual tokens that the guide can take,
-    one where they are equally many; None where it can take none. The guide's own count, then the large
-    model's."""
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+async def _two_prompts(passes: "_Passes", several: int) -> list[Sizes] | None:
+    """The images of the prompt with the fewest and of the one with the most visual tokens that the guide can
+    take, one prompt where they are equally many; None where it can take none. The guide's own count, then the
+    large model's.
+
+    several: so many images at most may be in one prompt.
+    """
+    found: dict[tuple[int, int], Sizes] = {}
     for size in IMAGES:
-        found.setdefault(await passes.counts(size), size)
+        found.setdefault(await passes.counts((size,)), (size,))
+    if several > 1 and len({seen for seen, _ in found}) == 1:
+        sizes = found[min(found)] * several
+        found[await passes.counts(sizes)] = sizes
     most = None
     for count in sorted(found, reverse=True):
         if await passes.takes(found[count]):
@@ -126,17 +144,20 @@ class _Passes:
         """Visual tokens of the images that were looked at, as the guide's model has them; ascending."""
         return sorted(self._images)
 
-    async def counts(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Visual tokens of an image of this width and height: the guide's, and the large model's."""
-        request = await self._request(size, 1)
+    async def counts(self, sizes: Sizes) -> tuple[int, int]:
+        """Visual tokens of images of these widths and heights: the guide's, and the large model's."""
+        request = await self._request(sizes, 1)
         seen, visual = self._guide.sees(request), sum(request.visual_tokens)
-        self._seen[visual] = max(seen, self._seen.get(visual, 0))  # shapes differ; the costly one counts
+        if len(sizes) == 1:
+            self._seen[visual] = max(seen, self._seen.get(visual, 0))  # shapes differ; the costly one counts
         return seen, visual
 
-    async def takes(self, size: tuple[int, int]) -> bool:
-        """Whether the guide can look at an image of this width and height, and answer."""
-        request = await self._request(size, TYPICAL_ANSWER)
-        if len(request.prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 > self._guide.context:
+    async def takes(self, sizes: Sizes) -> bool:
+        """Whether the guide can look at images of these widths and heights, and answer, and the large model
+        too."""
+        request = await self._request(sizes, TYPICAL_ANSWER)
+        context = min(self._guide.context, self._engine.model_config.max_model_len)
+        if len(request.prompt["prompt_token_ids"]) + TYPICAL_ANSWER + 1 > context:
             return False
         try:
             await self._guide.look(request, 1)
@@ -144,18 +165,19 @@ class _Passes:
             return False
         return True
 
-    async def guide(self, size: tuple[int, int]) -> None:
-        """Look at new images of this width and height, with short and with typical answers."""
+    async def guide(self, sizes: Sizes) -> None:
+        """Look at new images of these widths and heights, with short and with typical answers."""
         for tokens in (1, TYPICAL_ANSWER) * REPEATS:
-            request = await self._request(size, tokens)
+            request = await self._request(sizes, tokens)
             began = time.perf_counter()
             await self._guide.look(request, tokens)
             quickest = self._images.setdefault(self._guide.sees(request), {})
             quickest[tokens] = min(quickest.get(tokens, math.inf), time.perf_counter() - began)
 
-    async def _request(self, size: tuple[int, int], tokens: int) -> GuideRequest:
+    async def _request(self, sizes: Sizes, tokens: int) -> GuideRequest:
         self._number += 1
-        prompt = await probe.image_prompt(self._engine, probe.noise(*size, self._number))
+        images = [probe.noise(*size, (self._number, place)) for place, size in enumerate(sizes)]
+        prompt = await probe.image_prompt(self._engine, images)
         return GuideRequest(
             f"calibration-{self._number}", prompt, self._reader.items(prompt),
             SamplingParams(ignore_eos=True), tokens, self._config.query_rows,
@@ -172,10 +194,10 @@ class _Passes:
             if number and self._prefill[tokens] > LONG_SECONDS:
                 break
 
-    async def vision(self, size: tuple[int, int]) -> None:
-        """The large model's vision encoder and prefill, on new images of this width and height."""
+    async def vision(self, sizes: Sizes) -> None:
+        """The large model's vision encoder and prefill, on new images of these widths and heights."""
         for _ in range(REPEATS):
-            request = await self._request(size, 1)
+            request = await self._request(sizes, 1)
             visual, tokens = sum(request.visual_tokens), len(request.prompt["prompt_token_ids"])
             quickest, _ = self._whole.get(visual, (math.inf, 0))
             self._whole[visual] = min(quickest, await self._large(request.prompt)), tokens

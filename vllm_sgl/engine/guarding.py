@@ -24,7 +24,7 @@ def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Revi
         with starting_small(config.small):
             return LocalGuide(engines.start(), config.guide_timeout, patient)
 
-    return Revived(make(), make)
+    return Revived(make(), make, engines.give_up)
 
 
 def guarded(guide: Guide, small: Revived[LocalGuide], patient: bool) -> Guide:

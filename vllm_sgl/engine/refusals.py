@@ -32,6 +32,24 @@ def starting_large(model: str) -> Iterator[None]:
 
 
 @contextmanager
+def preparing_guide(model: str) -> Iterator[None]:
+    """The small engine runs, and gets ready for its first request inside the block."""
+    try:
+        yield
+    except Exception as error:  # a call of an engine's method fails with no class of its own
+        raise StartRefused(
+            f"the small engine (--sgl-small {model}) started, but cannot guide: "
+            f"{str(error).removeprefix(_CALL_FAILED) or type(error).__name__}. What its process has logged "
+            "of it begins with (SmallEngineCore pid=...): give another --sgl-small or --sgl-small-args, or "
+            "serve without SGL"
+        ) from error
+
+
+#: vLLM's words before those of a worker.
+_CALL_FAILED = "Call to collective_rpc method failed: "
+
+
+@contextmanager
 def _starting(engine: str, process: str, remedy: str) -> Iterator[None]:
     try:
         yield

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from multiprocessing import active_children
 from typing import Any
 
 from vllm.config import ModelConfig, VllmConfig
@@ -53,7 +54,8 @@ def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
     Raises:
         ValueError: where a model's files cannot be read.
     """
-    verdict = check_pair(_facts(large), _facts(small))
+    facts = _facts("the large model", large), _facts("the small model (--sgl-small)", small)
+    verdict = check_pair(*facts)
     if verdict.way != "crossed":
         return verdict
     whys = {model.model: why_unknown(model) for model in (large, small)}
@@ -87,6 +89,7 @@ class SmallEngines:
         share_memory(large, small, config)
         self.config = small
         self._blocks: int | None = None
+        self._others: set[int | None] | None = None  # processes that ran before the start that is under way
 
     def start(self) -> AsyncLLM:
         """Blocks until the model is loaded. Before the large engine's first start, so that that one measures
@@ -95,9 +98,22 @@ class SmallEngines:
         if self._blocks is not None:
             # Beside the large engine, vLLM would measure another size than when the small one was alone.
             config.cache_config.num_gpu_blocks_override = self._blocks
-        engine = small_engine.start_small(config)
+        self._others = {child.pid for child in active_children()}
+        try:
+            engine = small_engine.start_small(config)
+        finally:
+            self._others = None
         self._blocks = config.cache_config.num_gpu_blocks
         return engine
+
+    def give_up(self) -> None:
+        """Kill the processes of an engine that another thread starts, if one does: one that loads its model
+        would hear of its end seconds later, and the process that serves would wait for it."""
+        if (others := self._others) is None:
+            return
+        for child in active_children():
+            if child.pid not in others:
+                child.kill()
 
 
 #: Width and height of the smallest image that a context must have room for.
@@ -155,13 +171,13 @@ def _layout_of(model: ModelConfig, settings: Mapping[str, Any] = NO_SETTINGS) ->
     return family_of(model).layout_of(model, settings)
 
 
-def _facts(model: ModelConfig) -> ModelFacts:
+def _facts(which: str, model: ModelConfig) -> ModelFacts:
     architecture = known_architecture(model.hf_config.architectures)
     assert architecture is not None, model.hf_config.architectures
     try:
         return read_facts(model, architecture, family_of(model).vision_facts(model))
     except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
         raise ValueError(
-            f"{model.model}: its tokenizer or image processor cannot be read ({error}); the large model and "
-            "--sgl-small each need their own"
+            f"{which} {model.model}: its tokenizer or image processor cannot be read ({error}): mend or "
+            "fetch those files again, or choose another model"
         ) from error

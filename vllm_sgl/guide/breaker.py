@@ -32,7 +32,8 @@ class Breaker(GuideWrapper):
     answers a probe.
 
     When it opens, those who still wait for the guide fail too: they would wait for nothing. After a probe
-    was answered, the first request decides: if that one is met by silence, the breaker opens again.
+    was answered, one request decides, and the others are left alone for so long: if that one is met by
+    silence, the breaker opens again, and nobody else has waited.
 
     Args:
         probe: asks the guide something small; raises ``GuideError`` where it does not answer.
@@ -51,6 +52,8 @@ class Breaker(GuideWrapper):
         self._silences = 0
         self._pause = PAUSE
         self._open: GuideError | None = None
+        self._unproven = False  # a probe was answered, and no request since
+        self._trying = False  # the request that decides is with the guide
         self._opening: asyncio.Future[None] | None = None
         self._probing = Background()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,6 +82,11 @@ class Breaker(GuideWrapper):
         if self._open is not None:
             work.close()
             raise GuideError(self._open.reason, str(self._open))
+        deciding = self._unproven
+        if deciding and self._trying:
+            work.close()
+            raise GuideError(Reason.GUIDE_UNWELL, "the guide was silent, and is tried with one request now")
+        self._trying = deciding
         self._loop = asyncio.get_running_loop()
         if self._opening is None:
             self._opening = self._loop.create_future()
@@ -96,13 +104,16 @@ class Breaker(GuideWrapper):
             raise
         finally:
             task.cancel()
-        self._silences, self._pause = 0, PAUSE
+            if deciding:
+                self._trying = False
+        self._silences, self._pause, self._unproven = 0, PAUSE, False
         return result
 
     def _count_silence(self, error: GuideError) -> None:
         self._silences += 1
         if self._silences < SILENCES or self._open is not None:
             return
+        self._unproven = False
         logger.warning(
             "SGL: the guide does not answer (%d times in a row, last: %s); requests go on unguided until it "
             "does", self._silences, error,
@@ -125,7 +136,7 @@ class Breaker(GuideWrapper):
                 logger.debug("SGL: the guide does not answer a probe: %s", error)
             else:
                 break
-        self._silences = SILENCES - 1
+        self._silences, self._unproven = SILENCES - 1, True
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._open = self._opening = None
         silent = time.monotonic() - silent_since

@@ -39,6 +39,7 @@ class Revived(Generic[AnyProbed]):
     Args:
         first: the guide that runs already; its ``start`` ends by itself, however long that takes.
         make: blocks until there is another one like it; called in a thread.
+        give_up: ends a ``make`` that is under way in another thread, which raises then.
         sleep, clock: ``asyncio.sleep`` and ``time.monotonic``, or a test's.
     """
 
@@ -46,11 +47,13 @@ class Revived(Generic[AnyProbed]):
         self,
         first: AnyProbed,
         make: Callable[[], AnyProbed],
+        give_up: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.guide = first
         self._make = make
+        self._give_up = give_up
         self._sleep = sleep
         self._clock = clock
         self._attempts = 0
@@ -87,11 +90,12 @@ class Revived(Generic[AnyProbed]):
         await self.guide.abort(request_id)
 
     def stop(self, timeout: float | None = None) -> None:
-        """From any thread. A start under way is undone when it is through, or ends with the process."""
+        """From any thread. A start under way is given up."""
         with self._lock:
             self._stopped = True
             starting = self._starting
         self._watching.end()
+        self._give_up()
         self.guide.stop(timeout)
         if starting is not None:
             starting.stop(0)
@@ -138,6 +142,8 @@ class Revived(Generic[AnyProbed]):
     def _replace(self) -> AnyProbed:
         """Blocks. The dead guide goes first: what is left of it may hold memory."""
         self.guide.stop(0)
+        if self._stopped:
+            raise RuntimeError("stopped before the guide was started again")
         fresh = self._make()
         with self._lock:
             if not self._stopped:

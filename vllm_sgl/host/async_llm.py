@@ -4,7 +4,8 @@ Symptom without it: ``vllm serve`` builds its engine client by ``AsyncLLM.from_v
 no factory to register. Remove when the class of the engine client can be configured.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -44,14 +45,30 @@ def _choosing_class(
     def from_vllm_config_or_ours(cls: type, vllm_config: Any, *args: Any, **kwargs: Any) -> AsyncLLM:
         if cls is not AsyncLLM or SGLConfig.of(vllm_config.additional_config) is None:
             return from_vllm_config(cls, vllm_config, *args, **kwargs)
-        try:
-            return from_vllm_config(engine_client(), vllm_config, *args, **kwargs)
-        except refused as error:
-            # Python prints the text and ends with 1. One line, whatever lines a library's words have.
-            text = " ".join(str(error).split())
-            raise SystemExit(f"vllm serve: SGL cannot start: {text}") from None
+        with _ending(refused):
+            engine: AsyncLLM = from_vllm_config(engine_client(), vllm_config, *args, **kwargs)
+        # What servers ask before they serve, and again as they serve.
+        tasks = engine.get_supported_tasks
+
+        async def get_supported_tasks() -> Any:
+            with _ending(refused):
+                return await tasks()
+
+        vars(engine)["get_supported_tasks"] = get_supported_tasks
+        return engine
 
     return from_vllm_config_or_ours
+
+
+@contextmanager
+def _ending(refused: type[Exception]) -> Iterator[None]:
+    """A refusal inside the block ends the command: Python prints the text, and ends with 1. One line,
+    whatever lines a library's words have."""
+    try:
+        yield
+    except refused as error:
+        text = " ".join(str(error).split())
+        raise SystemExit(f"vllm serve: SGL cannot start: {text}") from None
 
 
 async def check_request(

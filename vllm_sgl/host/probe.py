@@ -1,5 +1,6 @@
 """vLLM's renderer and dummy inputs: rendered prompts about an image that no client sent."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,28 +22,30 @@ SEAMS = (
 _QUESTION = "\nWhat is written on the sign next to the door? Answer with a single word."
 
 
-def noise(width: int, height: int, seed: int) -> Image.Image:
+def noise(width: int, height: int, seed: int | Sequence[int]) -> Image.Image:
     """An image that no cache knows."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
-def takes_images(engine: Any) -> bool:
-    """Whether `engine` allows an image in a prompt (``--limit-mm-per-prompt``)."""
-    return engine.model_config.multimodal_config.get_limit_per_prompt("image") > 0
+def most_images(engine: Any) -> int:
+    """How many images `engine` allows in a prompt (``--limit-mm-per-prompt``)."""
+    most: int = engine.model_config.multimodal_config.get_limit_per_prompt("image")
+    return most
 
 
-async def image_prompt(engine: Any, image: Image.Image) -> Any:
-    """A question about an image as `engine`, an ``AsyncLLM``, renders it: a ``MultiModalInput`` that can be
+async def image_prompt(engine: Any, images: Sequence[Image.Image]) -> Any:
+    """A question about images as `engine`, an ``AsyncLLM``, renders it: a ``MultiModalInput`` that can be
     rendered for another model too."""
     renderer = engine.renderer
-    marker = renderer.get_mm_processor().dummy_inputs.get_dummy_text({"image": 1})
-    prompt = {"prompt": marker + _QUESTION, "multi_modal_data": {"image": [image]}}
+    marker = renderer.get_mm_processor().dummy_inputs.get_dummy_text({"image": len(images)})
+    prompt = {"prompt": marker + _QUESTION, "multi_modal_data": {"image": [*images]}}
     parsed = parse_model_prompt(engine.model_config, prompt)
     (rendered,) = await renderer.render_cmpl_async([parsed], skip_mm_cache=True)
-    content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": _QUESTION}]
+    content: list[dict[str, Any]] = [{"type": "image_pil", "image_pil": image} for image in images]
+    content.append({"type": "text", "text": _QUESTION})
     params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-    attach(rendered, Conversation([{"role": "user", "content": content}], params, {"image": [image]}))
+    attach(rendered, Conversation([{"role": "user", "content": content}], params, {"image": [*images]}))
     return rendered
 
 

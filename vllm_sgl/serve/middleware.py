@@ -31,8 +31,13 @@ class SGLMiddleware:
             headers = own_headers(scope.get("headers", ()))
             about = asked.Asked(seen=not scope["path"].endswith(_TOKENS), headers=headers)
             asked.current.set(about)
-            reporting = self._stored.noting(scope["path"], Reporting(send, about), about)
-            await self._app(scope, _Reading(receive, about), reporting)
+            reporting = Reporting(send, about)
+            noting = self._stored.noting(scope["path"], reporting, about)
+            try:
+                await self._app(scope, _Reading(receive, about), noting)
+            except Exception:
+                if about.failure is None or not await reporting.fail(about.failure):
+                    raise
         elif (stored := self._stored.asked(scope["path"])) is not None:
             await self._app(scope, receive, Reporting(send, stored))
         elif scope["path"].endswith("/health"):

@@ -4,7 +4,10 @@ Headers wait for the first chunk of the body, because that is when the report is
 but for the last one, of which only the one after it shows that it was the last.
 """
 
+import json
+import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from vllm_sgl.core import Report
@@ -20,6 +23,9 @@ _KINDS = {b"application/json": "json", b"text/event-stream": "stream"}
 _LAST_MARKS = (b'"finish_reason":"', b'"choices":[]', b"response.completed", b"message_stop")
 
 
+_NUMBER = re.compile(rb'"sequence_number":(\d+)')
+
+
 class Reporting:
     """Of one response; errors and other kinds of content pass through."""
 
@@ -30,6 +36,7 @@ class Reporting:
         self._start: Message | None = None
         self._parts: list[bytes] = []  # of a JSON body
         self._held: list[bytes] = []  # of a stream: what may be its last chunk
+        self._number = -1  # of the last event of a Responses stream
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -41,6 +48,20 @@ class Reporting:
         else:
             await self._open([])
             await self._send(message)
+
+    async def fail(self, error: Exception) -> bool:
+        """End a Responses stream that has begun with an event that says why, so that the connection stays;
+        whether it is one. vLLM 0.32 cannot write that event, and breaks the connection: its other streams
+        end well."""
+        if self._start is not None or self._number < 0:
+            return False
+        event = {
+            "type": "error", "code": str(int(HTTPStatus.SERVICE_UNAVAILABLE)), "message": str(error),
+            "param": None, "sequence_number": self._number + 1,
+        }  # fmt: skip
+        body = b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        return True
 
     async def _begin(self, message: Message) -> None:
         content = dict(message["headers"]).get(b"content-type", b"").partition(b";")[0].strip()
@@ -71,6 +92,8 @@ class Reporting:
 
     async def _stream(self, message: Message) -> None:
         body = message.get("body", b"")
+        if number := _NUMBER.search(body):
+            self._number = int(number[1])
         if self._start is not None:
             # So far several requests of the engine are several prompts: rounds of an answer come later.
             await self._open(self._about.reports)
