@@ -4,7 +4,7 @@ import pytest
 import torch
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
-from vllm.multimodal.inputs import PlaceholderRange
+from vllm.multimodal.inputs import MultiModalKwargsItem, PlaceholderRange
 from vllm.sampling_params import StructuredOutputsParams
 
 from tests.support.prompts import make_prompt
@@ -31,6 +31,15 @@ def test_a_prompt_whose_pixels_are_not_those_of_its_placeholder_is_refused():
     prompt = make_prompt()
     prompt["mm_placeholders"]["image"][0] = PlaceholderRange(offset=2, length=7)
     with pytest.raises(VLLMValidationError, match="pixels of 5 visual tokens: expected the 7 of its"):
+        read(prompt)
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_an_item_that_is_a_hash_alone_is_refused(modality):
+    """The large engine has no cache to look it up in, and would end."""
+    prompt = make_prompt(other=13)
+    prompt["mm_kwargs"][modality][0] = None
+    with pytest.raises(VLLMValidationError, match="received the hash of one alone"):
         read(prompt)
 
 
@@ -115,7 +124,7 @@ def test_what_is_not_ours(prompt, reason):
 def test_image_without_pixels(missing):
     prompt = make_prompt()
     items = list(prompt["mm_kwargs"]["image"])
-    items[missing] = None
+    items[missing] = MultiModalKwargsItem({"image_embeds": items[missing]["pixel_values_flat"]})
     found = read({**prompt, "mm_kwargs": {"image": items}})
     assert (found.bypass, found.visual_tokens) == (Reason.IMAGE_EMBEDDINGS, (5, 3))
 

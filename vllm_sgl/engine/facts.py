@@ -60,12 +60,12 @@ class FactsReader:
             lora: the request's adapter, None without one.
 
         Raises:
-            VLLMValidationError: where an item's pixels are not those of its placeholder, which would end the
-                engine's process, or where it has fields that only the rewriter sets. vLLM's renderer makes no
-                such prompt; one that was rendered elsewhere and came as tokens may have lost which of its
-                positions are visual tokens.
+            VLLMValidationError: where an item's pixels are not those of its placeholder, or it is a hash
+                alone, either of which would end the engine's process, or where it has fields that only the
+                rewriter sets. vLLM's renderer makes no such prompt; one that was rendered elsewhere and came
+                as tokens may have lost which of its positions are visual tokens.
         """
-        _refuse_own_fields(prompt)
+        _refuse_unusable(prompt)
         reason = self._why_not_ours(prompt)
         if reason not in (None, Reason.IMAGE_EMBEDDINGS) or prompt["type"] != "multimodal":
             return Facts(bypass=_first_asked(asked, params) or reason)
@@ -117,10 +117,17 @@ class FactsReader:
         return None
 
 
-def _refuse_own_fields(prompt: Any) -> None:
+def _refuse_unusable(prompt: Any) -> None:
     given = prompt.get("mm_kwargs") if isinstance(prompt, Mapping) else None
     for items in (given or {}).values():
-        own = [name for item in items if item is not None for name in FIELDS if name in item]
+        if any(item is None for item in items):
+            # vLLM's engine would have a cache to look it up in.
+            raise VLLMValidationError(
+                "features: expected tensors of every item, received the hash of one alone, under which "
+                "nothing is kept: send its kwargs_data too",
+                parameter="features",
+            )
+        own = [name for item in items for name in FIELDS if name in item]
         if own:
             raise VLLMValidationError(
                 f"features: expected what the model's processor makes, received {own[0]}, which is set here "
