@@ -4,6 +4,7 @@ import pytest
 import torch
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
+from vllm.multimodal.inputs import MultiModalKwargsItem
 from vllm.sampling_params import StructuredOutputsParams
 
 from tests.support.prompts import make_prompt
@@ -27,6 +28,15 @@ def read(prompt=None, params=None, lora=None, **asked):
 
 async def streaming_input():
     yield "part"
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_an_item_that_is_a_hash_alone_is_refused(modality):
+    """The large engine has no cache to look it up in, and would end."""
+    prompt = make_prompt(other=13)
+    prompt["mm_kwargs"][modality][0] = None
+    with pytest.raises(VLLMValidationError, match=f"{modality}: .* received the hash of one alone"):
+        READER.check(prompt)
 
 
 @pytest.mark.parametrize("modality", ["image", "audio"])
@@ -130,7 +140,7 @@ def test_what_is_not_ours(prompt, reason):
 def test_image_without_pixels(missing):
     prompt = make_prompt()
     items = list(prompt["mm_kwargs"]["image"])
-    items[missing] = None
+    items[missing] = MultiModalKwargsItem({"image_embeds": items[missing]["pixel_values_flat"]})
     found = read({**prompt, "mm_kwargs": {"image": items}})
     assert (found.bypass, found.visual_tokens) == (Reason.IMAGE_EMBEDDINGS, (5, 3))
 

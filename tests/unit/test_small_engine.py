@@ -2,10 +2,12 @@
 
 import logging
 import shutil
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 from vllm import EngineArgs
+from vllm.config import LoadConfig
 from vllm.model_executor.models.interfaces import supports_encoder_cudagraph
 from vllm.platforms import current_platform
 
@@ -86,9 +88,23 @@ def test_other_arguments_are_the_users(qwen2_pair):
     assert (small.model_config.max_model_len, small.scheduler_config.max_num_seqs) == (320, 3)
 
 
-def test_where_models_are_kept_is_the_large_engines(qwen2_pair, tmp_path):
-    _, small = configs(qwen2_pair, download_dir=str(tmp_path))
-    assert small.load_config.download_dir == str(tmp_path)
+def test_how_models_are_found_and_read_is_the_large_engines(qwen2_pair, tmp_path):
+    ways = {
+        "load_format": "safetensors", "download_dir": str(tmp_path), "ignore_patterns": ["*.bin"],
+        "safetensors_load_strategy": "eager", "pt_load_map_location": "cuda:0", "use_tqdm_on_load": False,
+        "safetensors_prefetch_num_threads": 3, "safetensors_prefetch_block_size": 1 << 20,
+        "model_loader_extra_config": {"enable_multithread_load": True},
+    }  # fmt: skip
+    _, small = configs(qwen2_pair, **ways, config_format="hf", hf_token="token")
+    assert {name: getattr(small.load_config, name) for name in ways} == ways
+    assert (small.model_config.config_format, small.model_config.hf_token) == ("hf", "token")
+    _, small = configs(qwen2_pair, {"load_format": "auto"}, **ways)
+    assert (small.load_config.load_format, small.load_config.model_loader_extra_config) == ("auto", {})
+
+
+def test_every_way_to_load_is_handed_on_or_belongs_to_the_format():
+    theirs = {field.name for field in fields(LoadConfig)} - {"device"}  # the engine's own
+    assert theirs == {*small_args._LOADING, "model_loader_extra_config"}
 
 
 class OnCuda:

@@ -60,7 +60,8 @@ class FactsReader:
         """Refuse pixels of which the vision encoder would not make what the prompt has places for: an engine
         ends over them, and with it every request that it has. A request's own ``mm_processor_kwargs`` can
         make such pixels, and a prompt that was rendered elsewhere may have lost which of its positions are
-        visual tokens. Refuse fields that only the rewriter sets, too.
+        visual tokens. Refuse an item that is a hash alone, over which it ends too, and fields that only the
+        rewriter sets.
 
         Args:
             prompt: what ``AsyncLLM.generate`` was given.
@@ -70,11 +71,11 @@ class FactsReader:
         """
         if not isinstance(prompt, Mapping) or prompt.get("type") != "multimodal":
             return
-        _refuse_own_fields(prompt["mm_kwargs"])
+        _refuse_unusable(prompt["mm_kwargs"])
         for placed in placed_items(prompt):
             item = prompt["mm_kwargs"][placed.modality][placed.index]
             encoded = self._encoded.get(placed.modality)
-            if item is None or encoded is None or self._pixel_fields[placed.modality] not in item:
+            if encoded is None or self._pixel_fields[placed.modality] not in item:
                 continue
             given = encoded(item)
             if given not in (None, placed.visual_tokens):
@@ -139,9 +140,15 @@ class FactsReader:
         return None
 
 
-def _refuse_own_fields(by_modality: Mapping[str, Any]) -> None:
+def _refuse_unusable(by_modality: Mapping[str, Any]) -> None:
     for modality, items in by_modality.items():
-        own = [name for item in items if item is not None for name in FIELDS if name in item]
+        if any(item is None for item in items):
+            # vLLM's engine would have a cache to look it up in.
+            raise VLLMValidationError(
+                f"{modality}: expected tensors of every item, received the hash of one alone, under which "
+                "nothing is kept: send its kwargs_data too"
+            )
+        own = [name for item in items for name in FIELDS if name in item]
         if own:
             raise VLLMValidationError(
                 f"{modality}: expected fields that the model's processor makes, received {own[0]}, which is "

@@ -25,6 +25,12 @@ _OURS = {
 }
 #: Caches that hold K as it is.
 _READABLE_CACHES = ("auto", *PLAIN.values())
+#: How weights are found and read, which is a matter of the machine.
+_LOADING = (
+    "load_format", "download_dir", "ignore_patterns", "safetensors_load_strategy",
+    "safetensors_prefetch_num_threads", "safetensors_prefetch_block_size", "pt_load_map_location",
+    "use_tqdm_on_load",
+)  # fmt: skip
 #: Modes in which a step calls attention through Python, where the guide listens.
 _READABLE_GRAPHS = ("NONE", "PIECEWISE")
 
@@ -49,9 +55,9 @@ def small_arguments(
         "max_model_len": max_model_len,
         "enforce_eager": model.enforce_eager,
         "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs if same_architecture else None,
-        "load_format": large.load_config.load_format,
-        "download_dir": large.load_config.download_dir,
+        "hf_token": model.hf_token,
         "config_format": model.config_format,
+        **{name: getattr(large.load_config, name) for name in _LOADING},
         "tensor_parallel_size": large.parallel_config.tensor_parallel_size,
         "max_num_seqs": scheduler.max_num_seqs,
         # vLLM's default for an engine without a server is 2,048: less than one large image.
@@ -62,6 +68,8 @@ def small_arguments(
         "mm_processor_cache_gb": 0,
         "async_scheduling": False,
     }
+    if "load_format" not in config.small_args:  # it belongs to the format
+        arguments["model_loader_extra_config"] = large.load_config.model_loader_extra_config
     if not model.enforce_eager and not current_platform.is_cpu():
         # A fully captured graph replays attention without Python, and with it without the guide.
         arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}

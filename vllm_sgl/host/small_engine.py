@@ -45,7 +45,7 @@ def small_config(
         ValueError: where the small model is missing or is no supported vision-language model, or the user's
             arguments would undo the guide.
     """
-    whole, text = _configs(config.small, large.model_config.trust_remote_code)
+    whole, text = _configs(config.small, large.model_config)
     alike = _architecture(whole) == _architecture(large.model_config.hf_config)
     arguments = small_arguments(large, config, _context(text, large), alike)
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
@@ -86,10 +86,10 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
     return [process.pid for process in manager.processes]
 
 
-def _configs(small: str, trust_remote_code: bool) -> tuple[Any, Any]:
+def _configs(small: str, large: ModelConfig) -> tuple[Any, Any]:
     """Of the small model, and of its decoder."""
     try:
-        whole = get_config(small, trust_remote_code=trust_remote_code)
+        whole = get_config(small, trust_remote_code=large.trust_remote_code, token=large.hf_token)
         return whole, get_hf_text_config(whole)
     except (OSError, ValueError, AttributeError, TypeError) as error:  # the last two: JSON, but no config
         raise ValueError(
