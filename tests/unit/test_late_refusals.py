@@ -10,6 +10,7 @@ from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.errors import GuideError, StartRefused
 from vllm_sgl.host import async_llm
 from vllm_sgl.host.async_llm import AsyncLLM
+from vllm_sgl.host.output import EngineDeadError
 
 BLIND = "Call to collective_rpc method failed: the small model has attention sinks, whose view is another"
 
@@ -43,6 +44,7 @@ def failing(error):
         (NotImplementedError("no K there"), r"cannot guide: no K there\. .* \(SmallEngineCore pid=...\):"),
         (GuideError("guide_failed", "no answer"), "cannot guide: no answer"),
         (RuntimeError(), "cannot guide: RuntimeError"),
+        (EngineDeadError(), r"the large engine died before the first request\. .* \(EngineCore pid=...\)"),
     ],
 )
 async def test_the_engine_is_named_and_the_remedy(client, error, words):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vllm_sgl.errors import StartRefused
+from vllm_sgl.host.output import EngineDeadError
 
 
 @contextmanager
@@ -33,9 +34,14 @@ def starting_large(model: str) -> Iterator[None]:
 
 @contextmanager
 def preparing_guide(model: str) -> Iterator[None]:
-    """The small engine runs, and gets ready for its first request inside the block."""
+    """Both engines run, and the small one gets ready for its first request inside the block."""
     try:
         yield
+    except EngineDeadError as error:  # the small engine's death is a failure of the guide
+        raise StartRefused(
+            "the large engine died before the first request. The reason is in the lines above that begin "
+            "with (EngineCore pid=...), or memory was what it lacked"
+        ) from error
     except Exception as error:  # a call of an engine's method fails with no class of its own
         raise StartRefused(
             f"the small engine (--sgl-small {model}) started, but cannot guide: "
