@@ -1,4 +1,4 @@
-"""How hard: a few tries of everything in CI, all of them by `make hard`."""
+"""How hard: a few tries in CI, all of them by `make hard`."""
 
 import os
 

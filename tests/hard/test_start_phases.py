@@ -9,7 +9,7 @@ import pytest
 
 from tests.hard.clients import body, busy
 from tests.hard.engines import SMALL_RUNS, small_engine
-from tests.hard.scale import FULL, say
+from tests.hard.scale import say
 from tests.support.server import (
     COMMON_FLAGS,
     REQUEST_TIMEOUT,
@@ -21,8 +21,6 @@ from tests.support.server import (
     poll,
     vllm,
 )
-
-pytestmark = pytest.mark.skipif(not FULL, reason="a server's start each: for `make hard`")
 
 END_WITHIN = 20
 #: Of one that serves, whatever its small engine does.
