@@ -61,12 +61,17 @@ class Anyres:
 
     def tiles(self, width: int, height: int) -> int:
         """How many the canvas of an image is cut into."""
+        tall, wide = self._canvas(width, height)
+        return (tall // self.side) * (wide // self.side)
+
+    def _canvas(self, width: int, height: int) -> tuple[int, int]:
+        """Height and width in pixels of what an image is fitted into, as a pinpoint has them."""
         tall, wide = select_best_resolution((height, width), list(self.pinpoints))
-        return int((tall // self.side) * (wide // self.side))
+        return tall, wide
 
     def _grid(self, width: int, height: int) -> tuple[Spans, Spans]:
         """Spans of the grid's columns and of its rows, in shares of the image."""
-        tall, wide = select_best_resolution((height, width), list(self.pinpoints))
+        tall, wide = self._canvas(width, height)
         # Features of the canvas, and how many of them are cut off again on either side.
         features_x, features_y = wide // self.side * self.cells, tall // self.side * self.cells
         cut_x = cut_y = 0

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from vllm.utils.torch_utils import get_kv_cache_quant_algo_string
 
 #: vLLM's names of the dtypes in which a cache stores K as it is. It has no such name for float32.
-PLAIN = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+PLAIN = ("float16", "bfloat16")
 
 
 def stored_as(cache_dtype: str, config: Any) -> str:
@@ -37,5 +36,5 @@ def plain(dtype: Any) -> str | None:
         dtype: a ``torch.dtype``, or vLLM's name of one.
     """
     name = str(dtype).removeprefix("torch.")
-    names = {**{value: value for value in PLAIN.values()}, "half": "float16"}
-    return names.get(name)
+    name = "float16" if name == "half" else name
+    return name if name in PLAIN else None

@@ -24,7 +24,7 @@ _OURS = {
     "video_pruning_rate": "it would prune inside the vision encoder, by a rule of its own",
 }
 #: Caches that hold K as it is.
-_READABLE_CACHES = ("auto", *PLAIN.values())
+_READABLE_CACHES = ("auto", *PLAIN)
 #: How weights are found and read, which is a matter of the machine.
 _LOADING = (
     "load_format", "download_dir", "ignore_patterns", "safetensors_load_strategy",
