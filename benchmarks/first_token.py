@@ -10,8 +10,8 @@ speed. Nothing here is measured: it shows what the order of work does by itself,
 `benchmarks.serve` shows what comes of it.
 
 **kept** charges a pruned image by the tokens that it has left, as vLLM does; **encoded** by the visual tokens
-that are encoded for it (`vllm_sgl/host/encoder_charge.py`). **guide 1** gives the guide one request at a
-time, besides.
+that are encoded for it (`vllm_sgl/host/worker/encoder_budget.py`). **guide 1** gives the guide one request at
+a time, besides.
 """
 
 import argparse

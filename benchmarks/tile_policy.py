@@ -30,9 +30,9 @@ from tqdm import tqdm
 from benchmarks import report
 from examples.demo.shipped import LARGE, MAX_TOKENS, SHIPPED_ARGS, SMALL
 from tools import sign_reading
-from vllm_sgl.commands.calibrate import data
-from vllm_sgl.commands.calibrate.metrics import exact_match
 from vllm_sgl.core import GuideRequest, GuideResult
+from vllm_sgl.evaluate.metrics import exact_match
+from vllm_sgl.evaluate.questions import Question, load
 from vllm_sgl.guide.base import Guide, GuideWrapper
 
 #: The vision encoder's share of the cost, see above.
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.print_environment(environment)
     with tempfile.TemporaryDirectory(prefix="tile-policy-") as folder:
         path = sign_reading.write("test", _SEEDED_FROM + options.questions, Path(folder))
-        found = measure(data.load(path)[_SEEDED_FROM:])
+        found = measure(load(path)[_SEEDED_FROM:])
     half = options.questions // 2
     rows = []
     for name, part in (("choosing", slice(0, half)), ("checking", slice(half, None))):
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.write_json(options.out, {**environment, "vision_share": VISION}, rows)
 
 
-def measure(questions: Iterable[data.Question]) -> dict[Setting, Measured]:
+def measure(questions: Iterable[Question]) -> dict[Setting, Measured]:
     """Every question under every setting."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import SamplingParams
@@ -165,7 +165,7 @@ def measure(questions: Iterable[data.Question]) -> dict[Setting, Measured]:
     return found
 
 
-def _conversation(question: data.Question) -> list[dict[str, Any]]:
+def _conversation(question: Question) -> list[dict[str, Any]]:
     images = [{"type": "image_pil", "image_pil": Image.open(path).convert("RGB")} for path in question.images]
     return [{"role": "user", "content": [*images, {"type": "text", "text": question.text}]}]
 

@@ -8,7 +8,7 @@ their mean (`benchmarks/serve/figures.py`); a variant is then set against "shipp
 
 * **charged-by-kept**: vLLM's own scheduler in the large engine, which charges an image, in a step's budget
   for the vision encoder, by the tokens that are left of it instead of by what is encoded
-  (`vllm_sgl/host/encoder_charge.py`).
+  (`vllm_sgl/host/worker/encoder_budget.py`).
 * **small-step**: the guide's steps take one large image, so that requests reach the large model one by one.
 """
 
