@@ -18,6 +18,7 @@ from vllm_sgl.families.boxes import why_unknown
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.guide.crossed import Crossed
+from vllm_sgl.guide.local.scheduler import use_guide_scheduler
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.guide.translated import Translated
 from vllm_sgl.guide.vocabulary import LargeVocabulary
@@ -45,6 +46,7 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         family_of(small.model_config)
     except ValueError as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
+    use_guide_scheduler(small)
     return small
 
 
