@@ -12,7 +12,7 @@ from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs
 from vllm_sgl.config import QueryRows
 from vllm_sgl.core import Reason
-from vllm_sgl.engine.guiding import Guiding
+from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.errors import GuideError, RequestAborted
 
 QUESTIONS = ("What is written on the sign?", "Read the number.", "How many people are there?", "Who?")

@@ -6,7 +6,7 @@ from vllm.config import VllmConfig
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from vllm_sgl.guide.local.worker import ROWS_KEY
-from vllm_sgl.host.guide_cache import CapsHits
+from vllm_sgl.host.worker.guide_cache import CapsHits
 
 
 class GuideScheduler(CapsHits, Scheduler):
