@@ -1,4 +1,4 @@
-"""What may happen to a guide request inside the small engine: preemption, abort, a prefix-cache hit that hides rows."""
+"""What may happen to a guide request inside the small engine: preemption, abort, hits that hide rows."""
 
 import asyncio
 from contextlib import suppress

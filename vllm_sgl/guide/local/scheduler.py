@@ -3,13 +3,12 @@
 from typing import Any
 
 from vllm.config import VllmConfig
-from vllm.v1.core.sched.scheduler import Scheduler
 
 from vllm_sgl.guide.local.worker import ROWS_KEY
-from vllm_sgl.host.worker.guide_cache import CapsHits
+from vllm_sgl.host.worker.guide_cache import CappingScheduler
 
 
-class GuideScheduler(CapsHits, Scheduler):
+class GuideScheduler(CappingScheduler):
     @staticmethod
     def first_row(extra_args: dict[str, Any]) -> int | None:
         """The row before the first query row is computed too: it may have to stand in (see

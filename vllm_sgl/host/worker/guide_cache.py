@@ -5,9 +5,9 @@ the model's attention never sees the rows that it counts. ``SamplingParams.skip_
 or nothing, and vLLM has no hook for how much of a hit a request may use. Remove when it has one.
 """
 
-from abc import ABC, abstractmethod
 from typing import Any
 
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
@@ -27,38 +27,36 @@ SEAMS = (
 Hit = tuple[Any, int, int, bool]
 
 
-class CapsHits(ABC):
-    """Mixin, first in the bases of a scheduler of full-attention models.
+class CappingScheduler(Scheduler):
+    """For models of full attention in every layer; subclasses say what a request must compute.
 
-    Requests without a row to compute leave nothing in the cache: their prompts are made up, and would take
-    the place of others that come again.
+    Requests without such a row leave nothing in the cache: their prompts are made up, and would take the
+    place of others that come again.
     """
 
     @staticmethod
-    @abstractmethod
     def first_row(extra_args: dict[str, Any]) -> int | None:
         """The first prompt position that a request must compute itself; None where it has none.
 
         extra_args: of its sampling parameters.
         """
+        raise NotImplementedError
 
     def _get_local_prefix_cache_hit(self, request: Request) -> Hit:
-        found: Hit = super()._get_local_prefix_cache_hit(request)  # type: ignore[misc]
+        found = super()._get_local_prefix_cache_hit(request)
         blocks, hit, boundary, differ = found
         first = self._first_row(request)
         if first is None or hit <= first:
             return found
-        size: int = self.block_size  # type: ignore[attr-defined]
-        most = first // size * size
-        cut = self.kv_cache_manager.truncate_computed_blocks(blocks, most)  # type: ignore[attr-defined]
+        most = first // self.block_size * self.block_size
+        cut = self.kv_cache_manager.truncate_computed_blocks(blocks, most)
         return cut, most, boundary, differ
 
     def _free_request_blocks(self, request: Request) -> None:
         if self._first_row(request) is None:
-            manager = self.kv_cache_manager  # type: ignore[attr-defined]
-            groups = manager.get_block_ids(request.request_id)
-            manager.evict_blocks({block for group in groups for block in group})
-        super()._free_request_blocks(request)  # type: ignore[misc]
+            groups = self.kv_cache_manager.get_block_ids(request.request_id)
+            self.kv_cache_manager.evict_blocks({block for group in groups for block in group})
+        super()._free_request_blocks(request)
 
     def _first_row(self, request: Request) -> int | None:
         params = request.sampling_params
