@@ -29,10 +29,11 @@ def whole_mask(place: PlaceholderRange, item: Mapping[str, Any] | None) -> torch
         place: the placeholder as it is now.
         item: the item's fields. Where it has none of :mod:`vllm_sgl.visual.fields`, nothing is pruned.
     """
-    if place.is_embed is None or item is None or PLACES not in item:
-        return place.is_embed
+    now: torch.Tensor | None = place.is_embed
+    if now is None or item is None or PLACES not in item:
+        return now
     mask = torch.ones(int(item[LENGTH].data), dtype=torch.bool)  # every position that was dropped is visual
-    mask[item[PLACES].data] = place.is_embed
+    mask[item[PLACES].data] = now
     return mask
 
 
