@@ -7,6 +7,7 @@ by :class:`InProcessEngine`, which steps vLLM's synchronous engine from whicheve
 import asyncio
 import itertools
 from collections import defaultdict, deque
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -203,11 +204,18 @@ class Engines:
         query_rows: QueryRows | None = None, **params: Any,
     ) -> GuideResult:  # fmt: skip
         """The guide alone; params are the client's ``SamplingParams``."""
+        request = self.request(prompt, max_tokens=max_tokens, id=id, query_rows=query_rows, **params)
+        return await self.guide.look(request, max_tokens)
+
+    def request(
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None,
+        query_rows: QueryRows | None = None, **params: Any,
+    ) -> GuideRequest:  # fmt: skip
+        """What the guide is asked about a prompt; params as in :meth:`look`."""
         client = SamplingParams(temperature=0, **params)
         items = self.reader.items(prompt)
         rows = query_rows or self.config.query_rows
-        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
-        return await self.guide.look(request, max_tokens)
+        return GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
 
     async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:
         """The large model's greedy tokens and their log-probabilities [n]."""
@@ -226,6 +234,22 @@ class Engines:
         """The small model as a plain vLLM engine."""
         id = f"small-{next(_IDS)}"
         return [output async for output in self.small.generate(prompt, params, id)][-1]
+
+    async def known_to_small(self, work: Coroutine[Any, Any, Any]) -> tuple[Any, list[int]]:
+        """What comes of the work, and how many prompt tokens of each pass through the small engine in it
+        were found in that one's prefix cache."""
+        found: list[int] = []
+        generate = self.small.generate
+
+        async def noting(*args: Any, **kwargs: Any) -> Any:
+            async for output in generate(*args, **kwargs):
+                if output.finished:
+                    found.append(output.num_cached_tokens)
+                yield output
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.small, "generate", noting)
+            return await work, found
 
     async def _run_large(self, prompt: Any, params: SamplingParams) -> Any:
         id = f"large-{next(_IDS)}"

@@ -15,6 +15,7 @@ from vllm_sgl.families import family_of
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.guards.restart import Revived
 from vllm_sgl.guide.local.guide import LocalGuide
+from vllm_sgl.guide.local.scheduler import use_guide_scheduler
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.host.request.output import EngineDeadError
 from vllm_sgl.host.start import small_engine
@@ -38,6 +39,7 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         family_of(small.model_config)
     except ValueError as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
+    use_guide_scheduler(small)
     return small
 
 
