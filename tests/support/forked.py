@@ -24,7 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import context, forkserver, process, resource_tracker, spawn, util
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
+
+import setproctitle
+
+from tests.support import started
 
 #: What API servers and engines import. This module has to be in the copies, too.
 PRELOAD = (
@@ -36,19 +41,22 @@ PRELOAD = (
 )
 #: Of this process before any test changes it.
 _ENVIRONMENT = dict(os.environ)
+setproctitle.getproctitle()  # finds the title's memory, which it cannot once the environment has changed
 _MainProcess = type(process.current_process())  # imported by a process that no other one started
 
 
 class Forked:
     """A running command, with what tests use of ``subprocess.Popen``. It leads a session."""
 
-    def __init__(self, command: Sequence[str], output: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], output: Path, environment: Mapping[str, str], errors: Path | None = None
+    ) -> None:  # fmt: skip
         """command: ``[sys.executable, "-m", module, ...]`` or ``[sys.executable, "-c", code, ...]``.
-        output: the file for stdout and stderr. environment: all of it."""
+        output: the file for stdout. environment: all of it. errors: the file for stderr; None: output's."""
         assert command[0] == sys.executable, command
         self.args = list(command)
         _start_image()
-        arguments = (self.args[1:], str(output), dict(environment))
+        arguments = (self.args[1:], str(output), str(errors or output), dict(environment))
         self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments)
         self._process.start()
         self.pid = self._process.pid
@@ -73,6 +81,9 @@ class Forked:
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def fork_engines() -> None:
@@ -118,13 +129,16 @@ spawn.prepare = _prepare
 forkserver.connect_to_new_process = _connect
 
 
-def _run(command: list[str], output: str, environment: dict[str, str]) -> NoReturn:
+def _run(command: list[str], output: str, errors: str, environment: dict[str, str]) -> NoReturn:
     """In a copy: be the command, to its end."""
     assert set(PRELOAD) <= sys.modules.keys(), "the fork server could not import vLLM"
     os.setsid()
-    with open(output, "wb", buffering=0) as file:
+    with open(output, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if errors != output:
+        with open(errors, "wb") as file:
+            os.dup2(file.fileno(), 2)
     os.environ.clear()
     os.environ.update(environment)
     process._parent_process = None
@@ -150,7 +164,8 @@ def _code_of(command: list[str]) -> int:
                 runpy.run_module(module, run_name="__main__", alter_sys=True)
             case ["-c", code, *arguments]:
                 sys.argv = ["-c", *arguments]
-                exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+                main = sys.modules["__main__"] = ModuleType("__main__")
+                exec(compile(code, "<string>", "exec"), vars(main))
             case _:
                 raise ValueError(f"expected -m or -c, got {command}")
     except SystemExit as end:
