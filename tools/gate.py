@@ -1,8 +1,8 @@
 """Everything that is checked before a change is merged: style, types, documentation and tests.
 
-Two workers run the tests, and what needs the machine to itself follows alone. The slow checks run beside them.
-At the end it says what took longest, how much was started, and how long it took on how much of the machine:
-it fails where that has grown, and says nothing about a machine that was busy with something else.
+Two workers run the tests; those that need the machine alone follow. The slow checks run beside the tests.
+At the end it prints what took longest, how much was started, and the time. It fails where starts or time have
+grown; a machine that was busy with something else does not fail it.
 
     python -m tools.gate [--all] [--since SECONDS]
 """

@@ -41,6 +41,7 @@ PRELOAD = (
 )
 #: Of this process before any test changes it.
 _ENVIRONMENT = dict(os.environ)
+_STARTING = threading.Lock()
 setproctitle.getproctitle()  # finds the title's memory, which it cannot once the environment has changed
 _MainProcess = type(process.current_process())  # imported by a process that no other one started
 
@@ -94,19 +95,24 @@ def fork_engines() -> None:
 
 def _start_image() -> None:
     """The process that is copied; does nothing where it runs."""
-    here = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(_ENVIRONMENT, TORCHDYNAMO_DISABLE="1")
-    try:
-        forkserver.set_forkserver_preload([__name__, *PRELOAD])
-        forkserver.ensure_running()
-    finally:
+    with _STARTING:
+        if forkserver._forkserver._forkserver_pid is not None:
+            return
+        here = dict(os.environ)
         os.environ.clear()
-        os.environ.update(here)
+        os.environ.update(_ENVIRONMENT, TORCHDYNAMO_DISABLE="1")
+        try:
+            forkserver.set_forkserver_preload([__name__, *PRELOAD])
+            forkserver.ensure_running()
+        finally:
+            os.environ.clear()
+            os.environ.update(here)
 
 
 def _preparation(name: str, _of: Callable = spawn.get_preparation_data) -> dict[str, Any]:
     """What a new process is told of its parent: the environment too, which copies cannot inherit."""
+    if name.startswith("EngineCore"):
+        started.count("engines of LLMs")
     return {**_of(name), "environment": dict(os.environ)}
 
 

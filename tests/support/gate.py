@@ -14,7 +14,18 @@ from tests.support import started
 #: How many of the slowest fixtures and tests are named.
 SLOWEST = 10
 #: Folders whose groups take longest come first, so that no worker is left with a long one at the end.
-LONG = ("serve", "matrix", "evidence", "translated", "crossed", "offline", "guide", "prune", "explain", "unit")
+LONG = (
+    "serve",
+    "matrix",
+    "evidence",
+    "translated",
+    "crossed",
+    "offline",
+    "guide",
+    "prune",
+    "explain",
+    "unit",
+)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -51,7 +62,7 @@ class Gate:
         try:
             return (yield)
         finally:
-            if fixturedef.scope != "function":
+            if fixturedef.scope != "function" or time.monotonic() - start > 1:
                 where = f"{fixturedef.baseid or 'pytest'}: fixture {fixturedef.argname}"
                 if hasattr(request, "param"):
                     where += f"[{request.param_index}]"
