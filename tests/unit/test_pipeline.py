@@ -42,13 +42,14 @@ class FakeGuide:
     fails: BaseException | None = None
     confirm_fails: BaseException | None = None
     alive: bool = True
+    importance: list = field(default_factory=lambda: IMPORTANCE)
     calls: list = field(default_factory=list)
 
     async def look(self, request, answer_tokens):
         self.calls.append(("look", request.prompt, answer_tokens))
         if self.fails:
             raise self.fails
-        return GuideResult(IMPORTANCE, self.answer)
+        return GuideResult(self.importance, self.answer)
 
     async def confirm(self, request, result, share):
         self.calls.append(("confirm", request.id, request.prompt, result.answer.token_ids, share))
@@ -64,11 +65,17 @@ def fake_rewrite(prompt, kept):
 FACTS = Facts(visual_tokens=(4, 2), tiles=3, prompt_tokens=20, max_tokens=8)
 
 
-def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, sees=None, **asked):
+def walking(
+    guide=None, facts=FACTS, request=None, server=None, costs=None, sees=None, policies=policy, **asked
+):
     config = SGLConfig(small="s", **{"retention": 0.5, **(server or {})})
     options = RequestOptions.parse({f"sgl_{key}": value for key, value in asked.items()}, config)
-    pipeline = Pipeline(config, guide or FakeGuide(), policy, fake_rewrite, costs, sees)
-    return asyncio.run(pipeline.walk(request or Request(), facts, options))
+    pipeline = Pipeline(config, guide or FakeGuide(), policies, fake_rewrite, costs, sees)
+    return pipeline.walk(request or Request(), facts, options)
+
+
+def walk(*asked, **named):
+    return asyncio.run(walking(*asked, **named))
 
 
 def test_prune_is_what_happens_by_default():

@@ -233,7 +233,7 @@ class _Writer:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(record.msg, ensure_ascii=False)
+        return json.dumps(record.msg, ensure_ascii=False, allow_nan=False)
 
 
 class _File(RotatingFileHandler):
