@@ -32,6 +32,7 @@ class Reason:
     UNRENDERED_PROMPT = "unrendered_prompt"
     TOO_LONG = "too_long_for_small"
     NO_CONVERSATION = "no_conversation"
+    UUID_ALONE = "uuid_alone"
     OTHER_TILING = "other_tiling"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"

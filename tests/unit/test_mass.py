@@ -40,6 +40,6 @@ def test_a_worker_that_knows_nothing_is_an_error():
 @pytest.mark.parametrize("total", [math.nan, math.inf, -math.inf])
 def test_a_total_that_is_no_number_is_an_error(total):
     """As where the small model overflows in float16."""
-    with pytest.raises(GuideError, match="total mass -?(nan|inf), expected 30") as caught:
+    with pytest.raises(GuideError, match=r"total mass -?(nan|inf), expected 30") as caught:
         importance([recorded(total, math.nan), recorded(15.0, 1)], ROWS, HEADS, [1])
     assert caught.value.reason == "guide_failed"

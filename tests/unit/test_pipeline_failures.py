@@ -68,7 +68,10 @@ def nothing(*_):
     raise AssertionError("of a policy")
 
 
-NAN = float("nan")
+def said(*logprobs):
+    return Answer("a", (7, 2), logprobs, True, "stop")
+
+
 #: What a guide, or what belongs to one, may do wrong: never seen by the client.
 WRONG = {
     "look": {"guide": FakeGuide(fails=ValueError("aspect ratio"))},
@@ -77,13 +80,11 @@ WRONG = {
     "context": {"guide": Wrapped()},
     "too few items": {"guide": FakeGuide(importance=IMPORTANCE[:1])},
     "too few tokens": {"guide": FakeGuide(importance=[IMPORTANCE[0][:2], IMPORTANCE[1]])},
-    "an importance that is no number": {"guide": FakeGuide(importance=[IMPORTANCE[0] * NAN, IMPORTANCE[1]])},
+    "an importance that is no number": {"guide": FakeGuide(importance=[p * math.nan for p in IMPORTANCE])},
     "an importance without end": {"guide": FakeGuide(importance=[IMPORTANCE[0] / 0, IMPORTANCE[1]])},
-    "a log-probability that is no number": {"guide": FakeGuide(Answer("a", (7, 2), (NAN, -1.0), True, "stop"))},
-    "a log-probability without end": {
-        "guide": FakeGuide(Answer("a", (7, 2), (-math.inf, -1.0), True, "stop")),
-    },
-    "a consistency that is no number": {"guide": FakeGuide(agreement=NAN)},
+    "a log-probability that is no number": {"guide": FakeGuide(said(math.nan, -1.0))},
+    "a log-probability without end": {"guide": FakeGuide(said(-math.inf, -1.0))},
+    "a consistency that is no number": {"guide": FakeGuide(agreement=math.nan)},
     "no result": {"guide": FakeGuide(fails=StopAsyncIteration())},
     "a policy": {"guide": FakeGuide(agreement=0.0), "policies": nothing, "exit_threshold": 0.9},
     "something that it waited for is cancelled": {"guide": FakeGuide(fails=asyncio.CancelledError())},

@@ -48,7 +48,7 @@ def importance(
             f"attention capture is incomplete: total mass {total:.3f}, expected {expected} ({rows} query "
             f"rows x {heads} layers and heads; workers counted {counted} rows). A fully "
             "captured CUDA graph or a prefix-cache hit in the small engine would do this; a total of nan, a "
-            "small model that overflows in its dtype (--sgl-small-args '{\"dtype\": \"bfloat16\"}')",
+            'small model that overflows in its dtype (--sgl-small-args \'{"dtype": "bfloat16"}\')',
         )
     mass = torch.zeros(sum(visual_tokens), dtype=torch.float32)
     for entry in seen:

@@ -76,12 +76,13 @@ class Crossed(GuideWrapper):
         placed = placed_items(request.prompt)
         if any(item.modality != "image" for item in placed):
             raise Unguidable(Reason.UNSUPPORTED_MODALITY)
-        images = [] if conversation is None else conversation.media.get("image", [])
-        if conversation is None or any(image is None for image in images):
+        if conversation is None:
             raise Unguidable(Reason.NO_CONVERSATION)
+        if not conversation.whole:
+            raise Unguidable(Reason.UUID_ALONE)
         transfer = self._transfer(conversation.processor_kwargs)
         try:
-            sizes = image_sizes(self._processor, images)
+            sizes = image_sizes(self._processor, conversation.media.get("image", []))
             transfers = [transfer(*sizes[item.index]) for item in placed]
         except REFUSALS as error:
             said = f"an image that one of the two models does not take: {error}"
@@ -91,6 +92,12 @@ class Crossed(GuideWrapper):
                 continue
             if conversation.processor_kwargs:
                 raise Unguidable(Reason.OTHER_TILING)
+            if conversation.named:
+                raise GuideError(
+                    Reason.GUIDE_REFUSED,
+                    f"expected an image of {item.visual_tokens} visual tokens under its uuid, received one "
+                    f"of {one.target.visual_tokens}: another image had the uuid before",
+                )
             raise GuideError(
                 Reason.GUIDE_FAILED,
                 f"expected {one.target.visual_tokens} visual tokens for an image of "

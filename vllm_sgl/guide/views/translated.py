@@ -126,8 +126,10 @@ class Translated(GuideWrapper):
         if not images_alone(request.items):
             raise Unguidable(Reason.UNSUPPORTED_MODALITY)
         conversation = conversation_of(request.prompt)
-        if conversation is None or any(item is None for of in conversation.media.values() for item in of):
+        if conversation is None:
             raise Unguidable(Reason.NO_CONVERSATION)
+        if not conversation.whole:
+            raise Unguidable(Reason.UUID_ALONE)
         self._rendering.add(request.id)
         try:
             prompt = await self._render(conversation, request)
@@ -149,17 +151,20 @@ class Translated(GuideWrapper):
         except Exception as error:
             # What a template or a processor has against this conversation is no failure of theirs.
             reason = Reason.GUIDE_REFUSED if isinstance(error, REFUSALS) else Reason.GUIDE_FAILED
-            raise GuideError(reason, f"the small model's renderer: {type(error).__name__}: {error}") from error
+            raise GuideError(
+                reason, f"the small model's renderer: {type(error).__name__}: {error}"
+            ) from error
         counts = visual_counts(prompt)
         if len(counts) != len(request.items):
             raise GuideError(
                 Reason.GUIDE_REFUSED,
-                f"expected {len(request.items)} images in the small model's prompt, as in the large one's; its "
-                f"chat template has places for {len(counts)}",
+                f"expected {len(request.items)} images in the small model's prompt, as in the large one's; "
+                f"its chat template has places for {len(counts)}",
             )
         if self._items is None and counts != request.visual_tokens:
+            own = conversation.named or bool(conversation.processor_kwargs)  # what the client says of images
             raise GuideError(
-                Reason.GUIDE_REFUSED if conversation.processor_kwargs else Reason.GUIDE_FAILED,
+                Reason.GUIDE_REFUSED if own else Reason.GUIDE_FAILED,
                 f"expected {request.visual_tokens} visual tokens per item, as for the large model; the small "
                 f"model's processor makes {counts}",
             )
