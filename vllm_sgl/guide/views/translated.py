@@ -154,6 +154,8 @@ class Translated(GuideWrapper):
             raise GuideError(
                 reason, f"the small model's renderer: {type(error).__name__}: {error}"
             ) from error
+        if salt := request.prompt.get("cache_salt"):  # the small engine's cache is kept apart, too
+            prompt = {**prompt, "cache_salt": salt}
         counts = visual_counts(prompt)
         if len(counts) != len(request.items):
             raise GuideError(
