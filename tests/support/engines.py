@@ -35,7 +35,7 @@ from vllm_sgl.host.request.output import abort_output
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pair.verdict import judge
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.facts import FactsReader
