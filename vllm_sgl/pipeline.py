@@ -94,13 +94,13 @@ class Pipeline:
             # Guides, wrappers, layouts and policies are many, and some are a user's: any may raise anything.
             if request is None or _is_cancelled(raised):
                 raise
-            error = _as_failure(raised)
+            failed = _as_failure(raised)
             # What the guide refuses is the request's fault, or none at all.
-            fails = self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED
-            _log(request, error, "fails" if fails else "goes unguided")
+            fails = self._config.on_error == "fail" and failed.reason != Reason.GUIDE_REFUSED
+            _log(request, failed, "fails" if fails else "goes unguided")
             if fails:
-                raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from raised
-            outcome = Outcome(_report("bypass", facts, options, error.reason))
+                raise GuideFailedError(f"the guide failed ({failed.reason}): {failed}") from raised
+            outcome = Outcome(_report("bypass", facts, options, failed.reason))
         outcome.report.guide_seconds = time.monotonic() - start
         # A shadow decides and reports, and has no effect.
         return Outcome(outcome.report) if self._config.shadow else outcome
