@@ -10,13 +10,13 @@ from vllm.engine.arg_utils import EngineArgs as Patched
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.llm_engine import LLMEngine
+from vllm_sgl.host.async_llm import UnguidedLLM
 
 from vllm_sgl import plugin
 from vllm_sgl.engine import doors
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant
-from vllm_sgl.host.async_llm import UnguidedLLM
 from vllm_sgl.host.patch import unwrap
 
 

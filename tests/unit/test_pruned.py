@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vllm_sgl.families import pruned
-from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.model import pruned
+from vllm_sgl.model.pruned import Pruned
 
 
 class Model:
@@ -43,5 +43,5 @@ def test_its_kernel_is_compiled_then(compiled):
 
 
 def test_encoder_graphs_are_refused_if_somebody_turned_them_on_again(compiled):
-    with pytest.raises(RuntimeError, match=r"bypass pruning: adapt vllm_sgl/host/encoder_graphs\.py"):
+    with pytest.raises(RuntimeError, match=r"bypass pruning: adapt vllm_sgl/host/start/encoder_graphs\.py"):
         SGLModel(vllm_config=config(encoder_graphs=True))

@@ -14,7 +14,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant, activate
-from vllm_sgl.host import async_llm
+from vllm_sgl.host.start import async_llm
 
 _OFFLINE = (
     "vLLM's synchronous engine is not guided; received additional_config with 'sgl': for offline work use "
@@ -42,7 +42,7 @@ def arrived(settings: dict[str, Any]) -> Carried:
 def open_doors() -> None:
     """From now on an ``AsyncLLM`` whose config carries settings is guided, and an ``LLMEngine`` is refused;
     idempotent. The variants are registered here and in every process started from here."""
-    from vllm_sgl.host import llm  # vLLM's LLM, which a server does not load
+    from vllm_sgl.host.start import llm  # vLLM's LLM, which a server does not load
 
     activate()
     async_llm.open_door(_engine_client)
