@@ -1,5 +1,5 @@
 """The ``vllm.general_plugins`` entry point. Thin, idempotent. Unless SGL is asked for, vLLM stays as it is
-but for one method that looks for our key in engine arguments (:func:`vllm_sgl.host.start.engine_args.watch`)."""
+but for one method that looks for our key in engine arguments (:mod:`vllm_sgl.host.start.engine_args`)."""
 
 import os
 import sys

@@ -41,6 +41,7 @@ def counting_tokens(engine_class):
 
 async def serve(arguments, config):
     from vllm import SamplingParams
+    from vllm.renderers.inputs.preprocess import parse_model_prompt
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.executor.abstract import Executor
 
@@ -54,12 +55,15 @@ async def serve(arguments, config):
     try:
         tasks = await engine.get_supported_tasks()
         prompt = {"prompt": chat_prompt("Who?", 1), "multi_modal_data": {"image": random_image(0, 300, 200)}}
-        async for output in engine.generate(prompt, SamplingParams(temperature=0, max_tokens=5), "1"):
+        parsed = parse_model_prompt(engine.model_config, prompt)
+        (rendered,) = await engine.renderer.render_cmpl_async([parsed])
+        async for output in engine.generate(rendered, SamplingParams(temperature=0, max_tokens=5), "1"):
             final = output
         report = final.sgl
         return {
             "tasks": list(tasks), "decision": report.decision, "kept": report.kept_tokens,
-            "visual": report.visual_tokens, "answered": len(final.outputs[0].token_ids), "counted": engine.tokens,
+            "visual": report.visual_tokens, "answered": len(final.outputs[0].token_ids),
+            "counted": engine.tokens,
         }  # fmt: skip
     finally:
         engine.shutdown()

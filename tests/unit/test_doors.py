@@ -1,6 +1,6 @@
 """Settings in ``additional_config`` guide an engine that a program builds, or end its start with one line."""
 
-import argparse
+import os
 import pickle
 
 import pytest
@@ -8,9 +8,9 @@ from vllm import AsyncEngineArgs, EngineArgs
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import EngineArgs as Patched
 from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.llm_engine import LLMEngine
-from vllm_sgl.host.async_llm import UnguidedLLM
 
 from vllm_sgl import plugin
 from vllm_sgl.engine import doors
@@ -18,6 +18,7 @@ from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.host.patch import unwrap
+from vllm_sgl.host.start.async_llm import UnguidedLLM
 
 
 @pytest.fixture
@@ -43,9 +44,12 @@ pytestmark = pytest.mark.usefixtures("doors_closed_afterwards")
 def built(monkeypatch):
     """Classes and arguments of guided engines that were built; nothing is started."""
     found = []
-    record = lambda self, **arguments: found.append((type(self), arguments))  # noqa: E731
+
+    def record(self, **arguments):
+        self._ended = True  # nothing to shut down
+        found.append((type(self), arguments))
+
     monkeypatch.setattr(SGLAsyncLLM, "__init__", record)
-    monkeypatch.setattr(SGLAsyncLLM, "shutdown", lambda self, timeout=None: None)
     return found
 
 
@@ -112,8 +116,6 @@ def test_a_config_from_another_process_opens_the_doors(arguments, built, monkeyp
     monkeypatch.delenv("SGL_VLLM_ACTIVE")
     AsyncLLM(pickle.loads(sent), None, False)
     assert [kind for kind, _ in built] == [SGLAsyncLLM]
-    import os
-
     assert os.environ["SGL_VLLM_ACTIVE"] == "1"  # for the engine's own processes
 
 
@@ -184,16 +186,14 @@ def test_a_config_that_was_put_together_by_hand_is_refused(arguments, qwen2_pair
 
 
 def test_a_server_of_another_project_that_parses_vllms_flags(qwen2_pair, built, monkeypatch):
-    """KServe's: flags of its own beside vLLM's, no middleware, engine arguments from the parsed command line."""
+    """KServe's: flags of its own beside vLLM's, no middleware, engine arguments from its own parser."""
     small, large = map(str, qwen2_pair)
     command = ["serve.py", "--model_id", "m", "--model", large, "--trust-remote-code", "--sgl-small", small]
     monkeypatch.setattr("sys.argv", command)
     plugin.register()
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model_id")
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser(parents=[parser], add_help=False))
+    parser = FlexibleArgumentParser()
+    parser.add_argument("--model_id", "--model-id")
+    parser = AsyncEngineArgs.add_cli_args(parser)
     made = AsyncEngineArgs.from_cli_args(parser.parse_args(command[1:]))
     assert isinstance(made.hf_overrides, UseVariant)
     AsyncLLM.from_vllm_config(made.create_engine_config())

@@ -55,8 +55,8 @@ def checked_settings(additional_config: Mapping[str, Any], usage_context: UsageC
     Raises:
         StartRefused: for an unknown key, a value out of range, or ``vllm.LLM``.
     """
-    from vllm_sgl.engine import request_log
     from vllm_sgl.prune.base import check_policies
+    from vllm_sgl.telemetry import request_log
 
     if usage_context is UsageContext.LLM_CLASS:
         raise StartRefused(_OFFLINE)
