@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from tests.calibrate.made_up import draw
-from vllm_sgl.commands.calibrate import choosing, risk
+from vllm_sgl.commands.calibrate import choosing, risk, shadow_log
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import TokensCost
 from vllm_sgl.commands.calibrate.losses import Requests, groups
 from vllm_sgl.commands.calibrate.report import too_few
 from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.questions import load
+from vllm_sgl.telemetry import request_log
 
 
 def alike(rng, images, each):
@@ -108,3 +109,25 @@ def test_too_few_are_counted_by_image():
     )
     assert "344 at least" in said
     assert too_few(100, Promise(0.01, 0.9), 100).startswith("100 requests are too few")
+
+
+def test_turns_in_a_log_are_grouped_by_the_images_that_they_share(tmp_path):
+    """Each turn sends the images of those before it; logs of earlier releases name none."""
+    turn = {
+        "decision": "prune", "exit_threshold": 0, "score": 0.5, "agrees": True, "visual_tokens": 9,
+        "prompt_tokens": 20, "tiles": 1, "finish_reason": "stop",
+    }  # fmt: skip
+    images = [["a"], ["a", "b"], ["c"], ["b"], [], None]
+    lines = [turn if one is None else {**turn, "images": one} for one in images]
+    file = tmp_path / "shadow.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    found = shadow_log.read([file]).requests
+    assert found.group_numbers().tolist() == [0, 0, 1, 0, 2, 3]
+
+
+def test_a_log_names_an_image_without_what_the_client_called_it():
+    one = {"mm_hashes": {"image": ["the client's uuid", "abc"], "video": ["abc"]}}
+    first, second, third = request_log._images(one)
+    assert second == third != first
+    assert "client" not in first
+    assert [len(first), request_log._images("text"), request_log._images({})] == [16, [], []]
