@@ -1,6 +1,6 @@
 """What every SGL variant adds to a vision-language model of vLLM: kept features, original positions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,21 @@ SEAMS = (
     "vllm.model_executor.models.interfaces:SupportsMRoPE.get_mrope_input_positions"
     "(input_tokens, mm_features)",
 )
+
+
+def whole_mask(place: PlaceholderRange, item: Mapping[str, Any] | None) -> torch.Tensor | None:
+    """Which positions of an item's unpruned placeholder are visual tokens, bool [length]; None for all.
+
+    Args:
+        place: the placeholder as it is now.
+        item: the item's fields. Where it has none of :mod:`vllm_sgl.visual.fields`, nothing is pruned.
+    """
+    now: torch.Tensor | None = place.is_embed
+    if now is None or item is None or PLACES not in item:
+        return now
+    mask = torch.ones(int(item[LENGTH].data), dtype=torch.bool)  # every position that was dropped is visual
+    mask[item[PLACES].data] = now
+    return mask
 
 
 class Pruned:
@@ -146,7 +161,8 @@ class Pruned:
                 )
             else:
                 take_all(place.length)
-            whole.append(replace(feature, mm_position=PlaceholderRange(offset=start, length=origin - start)))
+            position = PlaceholderRange(offset=start, length=origin - start, is_embed=whole_mask(place, item))
+            whole.append(replace(feature, mm_position=position))
         take_all(len(input_tokens) - begin)
         positions, delta = self._whole_positions(torch.cat(tokens).tolist(), whole)
         return positions[:, torch.cat(columns)].contiguous(), delta + origin - len(input_tokens)
