@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from vllm import EngineArgs
-    from vllm.usage.usage_lib import UsageContext
 
     from vllm_sgl.config import SGLConfig
 
@@ -35,7 +34,7 @@ def register() -> None:
         install()
 
 
-def _prepare(arguments: "EngineArgs", usage_context: "UsageContext | None") -> None:
+def _prepare(arguments: "EngineArgs", offline: bool) -> None:
     """Make engine arguments that carry settings those of a guided engine: a Python program's, which no
     command line has prepared."""
     from vllm_sgl.engine import doors
@@ -44,7 +43,7 @@ def _prepare(arguments: "EngineArgs", usage_context: "UsageContext | None") -> N
 
     if isinstance(arguments.hf_overrides, UseVariant):
         return
-    config = doors.checked_settings(arguments.additional_config, usage_context)
+    config = doors.checked_settings(arguments.additional_config, offline)
     doors.open_doors()
     use_sgl(arguments, config)
 

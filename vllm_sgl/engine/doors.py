@@ -9,8 +9,6 @@ from copy import deepcopy
 from multiprocessing import parent_process
 from typing import Any
 
-from vllm.usage.usage_lib import UsageContext
-
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant, activate
@@ -49,16 +47,19 @@ def open_doors() -> None:
     llm.close_door(_refuse_offline)
 
 
-def checked_settings(additional_config: Mapping[str, Any], usage_context: UsageContext | None) -> SGLConfig:
+def checked_settings(additional_config: Mapping[str, Any], offline: bool) -> SGLConfig:
     """The settings that a Python program wrote into ``additional_config``.
+
+    Args:
+        offline: whether ``vllm.LLM`` makes the config.
 
     Raises:
         StartRefused: for an unknown key, a value out of range, or ``vllm.LLM``.
     """
-    from vllm_sgl.prune.base import check_policies
+    from vllm_sgl.prune.registry import check_policies
     from vllm_sgl.telemetry import request_log
 
-    if usage_context is UsageContext.LLM_CLASS:
+    if offline:
         raise StartRefused(_OFFLINE)
     where = f'additional_config["{CONFIG_KEY}"]: '
     try:

@@ -40,9 +40,12 @@ def install(
     wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, partial(_folding_flags, fold, use_sgl))
 
 
-def watch(prepare: Callable[[EngineArgs, UsageContext | None], None]) -> None:
+def watch(prepare: Callable[[EngineArgs, bool], None]) -> None:
     """Prepare engine arguments that carry settings before a config is made of them; idempotent. Others pass
-    as they are."""
+    as they are.
+
+    prepare: is given them, and whether ``vllm.LLM`` makes the config.
+    """
     first = ("self", "usage_context")
     wrap(EngineArgs, "create_engine_config", first, _FIX, partial(_preparing, prepare))
 
@@ -52,7 +55,7 @@ def _preparing(prepare: Any, create_engine_config: Any) -> Any:
         self: EngineArgs, usage_context: UsageContext | None = None, *args: Any, **kwargs: Any
     ) -> VllmConfig:
         if isinstance(self.additional_config, Mapping) and CONFIG_KEY in self.additional_config:
-            prepare(self, usage_context)
+            prepare(self, usage_context is UsageContext.LLM_CLASS)
         config: VllmConfig = create_engine_config(self, usage_context, *args, **kwargs)
         return config
 
