@@ -78,7 +78,7 @@ class Requests:
     def some(self, rows: NDArray[np.int64]) -> "Requests":
         """Those of these rows, as often as they are named."""
         columns = {name: getattr(self, name) for name in (*_COLUMNS, *_OPTIONAL)}
-        arrays = {name: None if column is None else column[rows] for name, column in columns.items()}
+        arrays = {name: column[rows] for name, column in columns.items() if column is not None}
         pruned = {
             key: Pruned(one.loss[rows], one.kept_tokens[rows], one.encoded_tiles[rows])
             for key, one in self.pruned.items()
