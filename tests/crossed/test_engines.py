@@ -10,7 +10,12 @@ import torch
 from vllm import SamplingParams
 from vllm.renderers import ChatParams
 
-from tests.support.compare import assert_same_answer, assert_same_importance
+from tests.support import odd_conversations
+from tests.support.compare import (
+    assert_known_images_are_looked_at_alike,
+    assert_same_answer,
+    assert_same_importance,
+)
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
 from tests.translated.pairs import CONVERSATIONS
@@ -102,6 +107,12 @@ def mass(view, values, box):
     down = np.minimum(bottom, box[3]) - np.maximum(top, box[1])
     share = across.clip(0) * down.clip(0) / ((right - left) * (bottom - top)).clip(1e-12)
     return float((values.double().numpy()[view.tokens.flatten()] * share).sum())
+
+
+async def test_a_known_image_is_looked_at_as_a_new_one(engines):
+    images = random_image(9, 300, 200), random_image(10, 360, 120)
+    prompts = [engines.render_chat([user(question, *images)]) for question in ("Who?", "What time is it?")]
+    await assert_known_images_are_looked_at_alike(engines, *prompts)
 
 
 def test_how_the_pair_is_guided(engines, kind):
@@ -231,3 +242,10 @@ async def test_a_request_that_has_images_cut_otherwise(engines, kind):
     assert outcome.report.decision == "prune"
     expected = engines.large_reference.generate(*inputs(prompt), 4, keep=outcome.report.kept)
     assert_same_answer(await engines.answer_large(outcome.prompt, 4), expected)
+
+
+@pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
+async def test_odd_conversations(engines, kind, name):
+    outcome = await odd_conversations.check_odd_conversation(engines, name)
+    if "line" in name and outcome is not None and kind == "qwen2_5_vl to internvl":
+        assert (outcome.report.decision, outcome.report.reason) == ("bypass", "guide_refused")

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 import torch
 
-from tests.support.compare import assert_same_answer
+from tests.support.compare import assert_known_images_are_looked_at_alike, assert_same_answer
 from tests.support.engines import inputs, user
 from tests.support.images import random_image
+from tests.support.odd_conversations import check_nothing_is_kept_alive
 from tools.reference import select
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import visual_counts
@@ -76,6 +77,13 @@ async def test_every_image_keeps_what_it_must(engines, prompts):
     assert_same_answer(answer, expected(engines, prompt, kept))
 
 
+async def test_known_images_are_looked_at_as_new_ones(engines):
+    """The guide's prefix cache knows them, and where they lie: other sizes have other positions."""
+    sizes, _ = REQUESTS[2]
+    prompts = [render(engines, sizes, question, seed=70) for question in ("Who?", "What time is it? " * 3)]
+    await assert_known_images_are_looked_at_alike(engines, *prompts)
+
+
 async def test_only_images_not_seen_lately_are_encoded(engines):
     """One of two images is known: the features of the other are its own."""
     model = engines.large.runner.model
@@ -113,3 +121,9 @@ async def test_chunked_prefill_in_little_cache_agrees(case, pair):
     with in_little_cache(case, pair) as engines:
         prompts = [render(engines, *request) for request in REQUESTS]
         await asyncio.gather(*(check_walk(engines, prompt, 0.35) for prompt in prompts))
+
+
+async def test_nothing_of_a_request_is_kept_alive(engines, prompts):
+    for prompt in prompts:
+        outcome = await engines.walk(prompt, sgl_exit_threshold=1.0)
+        check_nothing_is_kept_alive(outcome, prompt)

@@ -10,7 +10,12 @@ from vllm import SamplingParams
 from vllm.renderers import ChatParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-from tests.support.compare import assert_same_answer, assert_same_importance
+from tests.support import odd_conversations
+from tests.support.compare import (
+    assert_known_images_are_looked_at_alike,
+    assert_same_answer,
+    assert_same_importance,
+)
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
 from vllm_sgl.core import GuideRequest
@@ -139,6 +144,12 @@ async def test_an_image_is_encoded_once_for_many_questions(engines):
     assert before < once == cache.misses
 
 
+async def test_a_known_image_is_looked_at_as_a_new_one(engines):
+    images = random_image(9, 300, 200), random_image(10, 360, 120)
+    prompts = [engines.render_chat([user(question, *images)]) for question in ("Who?", "What time is it?")]
+    await assert_known_images_are_looked_at_alike(engines, *prompts)
+
+
 async def test_a_prompt_without_a_conversation_is_left_alone(engines):
     image = random_image(0, 112, 112)
     prompt = {"prompt": engines.chat_text([user("What?", image)]), "multi_modal_data": {"image": [image]}}
@@ -156,3 +167,10 @@ async def test_ids_of_the_large_model_never_reach_the_small_one(engines, prompts
         min_tokens=6,
     )  # fmt: skip
     assert strict.answer.own.token_ids == plain.answer.own.token_ids
+
+
+@pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
+async def test_odd_conversations(engines, kind, name):
+    outcome = await odd_conversations.check_odd_conversation(engines, name)
+    if name == "two turns of one" and kind == "tokenizer":  # its template wants them in turn
+        assert (outcome.report.decision, outcome.report.reason) == ("bypass", "guide_refused")
