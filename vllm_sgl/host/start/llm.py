@@ -19,9 +19,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from vllm_sgl.config import CONFIG_KEY
-from vllm_sgl.host.patch import wrap
-
-from vllm_sgl.host.patch import check_signature
+from vllm_sgl.host.patch import check_signature, wrap
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = ("vllm.v1.engine.llm_engine:LLMEngine.from_engine_args(engine_args, usage_context)",)
