@@ -6,10 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from tests.guide.fakes import SILENT, HeldGuide, request, settle
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import Reason
+from vllm_sgl.engine import guarding
 from vllm_sgl.engine.guarding import guarded
 from vllm_sgl.errors import GuideError
-from vllm_sgl.guide.guards.admission import Capacity
+from vllm_sgl.guide.base import GuideWrapper
+from vllm_sgl.guide.guards.admission import Admission, Capacity
+from vllm_sgl.guide.guards.breaker import Breaker
+from vllm_sgl.guide.remembered import Remembered
 
 
 async def ask(guide, id):
@@ -42,3 +47,23 @@ async def test_nothing_is_done_for_a_request_that_is_turned_away():
     assert await reason_of(await ask(guide, "e")) == Reason.GUIDE_UNWELL
     assert around.begun == ["a", "b", "d"]
     await asyncio.to_thread(guide.stop)
+
+
+@pytest.mark.parametrize("way", ["shared", "translated"])
+@pytest.mark.parametrize("memory", [0, 8])
+def test_a_memory_lies_where_requests_are_the_same(monkeypatch, way, memory):
+    """Around the guards, which then have nothing to do; beneath a guide that renders requests anew."""
+    monkeypatch.setattr(guarding, "guide_over", lambda local, *_: GuideWrapper(local))
+    small = SimpleNamespace(guide=SimpleNamespace(capacity=Capacity(1, 1000)), probe=None)
+    engines = SimpleNamespace(verdict=SimpleNamespace(way=way), config=None)
+    guide = guarding.guide_of(small, engines, None, SGLConfig(small="s", guide_memory=memory), False)
+    found = []
+    while guide is not small:
+        found.append(type(guide))
+        guide = guide._guide
+    kept = [Remembered] if memory else []
+    expected = {
+        "shared": [*kept, Breaker, Admission],
+        "translated": [Breaker, Admission, GuideWrapper, *kept],
+    }
+    assert found == expected[way]

@@ -18,12 +18,12 @@ from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.engine import measure_costs
-from vllm_sgl.engine.guarding import guarded, start_guide
+from vllm_sgl.engine.guarding import guide_of, start_guide
 from vllm_sgl.engine.in_flight import Guiding, admitted
 from vllm_sgl.engine.refusals import preparing_guide, refusing, starting_large
 from vllm_sgl.engine.requested import options_of
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
-from vllm_sgl.engine.start import SmallEngines, guide_over
+from vllm_sgl.engine.start import SmallEngines
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
@@ -91,8 +91,7 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
-            guide = guide_over(started, small.verdict, small.config, self.renderer)
-            self._guide = self._local_guide = guarded(guide, started, patient)
+            self._guide = self._local_guide = guide_of(started, small, self.renderer, config, patient)
         except BaseException:
             self._local_guide.stop(0)
             raise
