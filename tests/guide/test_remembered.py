@@ -64,16 +64,11 @@ async def test_what_was_asked_is_known(guide, held):
 
 
 PLACES = make_prompt()["mm_placeholders"]["image"]
+MOVED = PlaceholderRange(PLACES[1].offset + 1, PLACES[1].length)
 OTHERS = {
     "question": {"prompt": {"prompt_token_ids": [*make_prompt()["prompt_token_ids"][:-1], 999]}},
     "image": {"prompt": {"mm_hashes": {"image": ["other", *make_prompt()["mm_hashes"]["image"][1:]]}}},
-    "place": {
-        "prompt": {
-            "mm_placeholders": {
-                "image": [PLACES[0], PlaceholderRange(PLACES[1].offset + 1, PLACES[1].length)]
-            }
-        }
-    },
+    "place": {"prompt": {"mm_placeholders": {"image": [PLACES[0], MOVED]}}},
     "salt": {"prompt": {"cache_salt": "another"}},
     "rows": {"query_rows": "last_prompt"},
     "limit": {"max_tokens": 3},
@@ -109,7 +104,8 @@ async def test_what_the_guide_never_hears_of_makes_no_difference(guide, held):
 async def test_consistency_passes_are_remembered_too(guide, held):
     found = result()
     for id, given, share, begins in (
-        ("a", found, 0.05, True), ("b", found, 0.05, False), ("c", found, 0.5, True), ("d", result(2), 0.05, True),
+        ("a", found, 0.05, True), ("b", found, 0.05, False), ("c", found, 0.5, True),
+        ("d", result(2), 0.05, True),
         ("e", replace(found, answer=replace(found.answer, token_ids=(7, 3))), 0.05, True),
         ("f", result(), 0.05, False),
     ):  # fmt: skip

@@ -141,7 +141,7 @@ def confirm_key(request: GuideRequest, result: GuideResult, share: float) -> byt
     return b"confirm" + digest.digest()
 
 
-def _prompt(request: GuideRequest) -> Any:
+def _prompt(request: GuideRequest) -> "hashlib._Hash":
     """A digest of token ids, of media by name and place, and of the cache salt, which keeps clients apart."""
     prompt = request.prompt
     digest = hashlib.sha256(array("q", prompt["prompt_token_ids"]).tobytes())
