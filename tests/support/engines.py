@@ -26,14 +26,16 @@ from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.start import guide_over, judge, small_config
+from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of, tiles_of
+from vllm_sgl.guide.build import guide_over
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.render.processor_cache import keeping_pixels
 from vllm_sgl.host.request.output import abort_output
 from vllm_sgl.model.scheduler import charge_what_is_encoded
+from vllm_sgl.pair.verdict import judge
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.facts import FactsReader

@@ -1,4 +1,5 @@
-"""Disabled means untouched: without SGL on the command line vLLM is what it was, to the last attribute."""
+"""Disabled means untouched: without SGL vLLM is what it was, to the last attribute but one, which looks for
+settings in engine arguments that a Python program makes."""
 
 import json
 import os
@@ -100,7 +101,7 @@ def run(script, *arguments, **environment):
 
 def test_nothing_changes_until_it_is_asked_for():
     found = run(SNAPSHOT)
-    assert found["plain"] == [[], []]
+    assert found["plain"] == [["EngineArgs.create_engine_config"], []]
     # An engine process of an SGL server knows the model variants; nothing is patched there.
     assert found["engine process"] == [[], VARIANTS]
     patched = ["AsyncLLM.from_vllm_config", "EngineArgs.add_cli_args", "EngineArgs.from_cli_args"]

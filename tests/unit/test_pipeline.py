@@ -3,18 +3,17 @@
 import asyncio
 import math
 from dataclasses import dataclass, field
-from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
-from vllm_sgl.config import QueryRows, SGLConfig
+from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.request.options import RequestOptions
 
 IMPORTANCE = [torch.tensor([1.0, 4.0, 3.0, 2.0]), torch.tensor([9.0, 0.0])]
@@ -42,13 +41,14 @@ class FakeGuide:
     fails: BaseException | None = None
     confirm_fails: BaseException | None = None
     alive: bool = True
+    importance: list = field(default_factory=lambda: IMPORTANCE)
     calls: list = field(default_factory=list)
 
     async def look(self, request, answer_tokens):
         self.calls.append(("look", request.prompt, answer_tokens))
         if self.fails:
             raise self.fails
-        return GuideResult(IMPORTANCE, self.answer)
+        return GuideResult(self.importance, self.answer)
 
     async def confirm(self, request, result, share):
         self.calls.append(("confirm", request.id, request.prompt, result.answer.token_ids, share))
@@ -64,11 +64,17 @@ def fake_rewrite(prompt, kept):
 FACTS = Facts(visual_tokens=(4, 2), tiles=3, prompt_tokens=20, max_tokens=8)
 
 
-def walk(guide=None, facts=FACTS, request=None, server=None, costs=None, sees=None, **asked):
+def walking(
+    guide=None, facts=FACTS, request=None, server=None, costs=None, sees=None, policies=policy, **asked
+):
     config = SGLConfig(small="s", **{"retention": 0.5, **(server or {})})
     options = RequestOptions.parse({f"sgl_{key}": value for key, value in asked.items()}, config)
-    pipeline = Pipeline(config, guide or FakeGuide(), policy, fake_rewrite, costs, sees)
-    return asyncio.run(pipeline.walk(request or Request(), facts, options))
+    pipeline = Pipeline(config, guide or FakeGuide(), policies, fake_rewrite, costs, sees)
+    return pipeline.walk(request or Request(), facts, options)
+
+
+def walk(*asked, **named):
+    return asyncio.run(walking(*asked, **named))
 
 
 def test_prune_is_what_happens_by_default():
@@ -281,21 +287,3 @@ def test_request_overrides_the_servers_settings():
     )
     assert (outcome.report.decision, outcome.report.reason) == ("prune", None)
     assert guide.calls == [("look", "prompt", 5)]
-
-
-@pytest.mark.parametrize("agreement", [0.0, 1.0], ids=["no exit", "exit"])
-@pytest.mark.parametrize("no_exit", [None, Reason.N], ids=["may exit", "may not"])
-@pytest.mark.parametrize("tokens", [1, 10**9])
-def test_a_request_costs_one_look_and_one_confirmation_at_most(agreement, no_exit, tokens):
-    """Whatever its keys say: a client cannot make the guide work for it more than once."""
-    facts = Facts(visual_tokens=(4, 2), prompt_tokens=20, max_tokens=8, no_exit=no_exit)
-    for threshold, retention, rows, enabled in product(
-        (0, 0.01, 1, "off"), (1e-9, 0.5, 1), get_args(QueryRows), (0, 1)
-    ):
-        guide = FakeGuide(agreement=agreement)
-        walk(
-            guide, facts, exit_threshold=threshold, retention=retention, query_rows=rows, enabled=enabled,
-            guide_tokens=tokens,
-        )  # fmt: skip
-        passes = [name for name, *_ in guide.calls]
-        assert passes in ([], ["look"], ["look", "confirm"])

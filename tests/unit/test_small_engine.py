@@ -14,11 +14,12 @@ from vllm.v1.core.sched.scheduler import Scheduler
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.start import judge, small_config
+from vllm_sgl.engine.start import small_config
 from vllm_sgl.families.internvl import SGLInternVLChatModel
 from vllm_sgl.guide.local.scheduler import GuideScheduler, reads_cache
 from vllm_sgl.host.start import small_args
 from vllm_sgl.host.start.small_args import checked, small_arguments
+from vllm_sgl.pair.verdict import judge
 
 
 def configs(pair, small_args=None, **large):

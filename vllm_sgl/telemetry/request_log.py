@@ -4,6 +4,7 @@ Written by a thread, so that a slow disk holds nobody up; a disk that fails lose
 image is ever written, and text only under ``--sgl-log-text``.
 """
 
+import hashlib
 import json
 import logging
 import queue
@@ -118,6 +119,7 @@ class RequestLog:
                     **_decided(made.report, options),
                     "seconds": round(time.monotonic() - clock, 6),
                     **answer.figures(),
+                    "images": _images(prompt),
                 }
                 self._write(line, made.report, answer, prompt, params.n)
 
@@ -184,6 +186,14 @@ def _decided(report: Report | None, options: RequestOptions) -> dict[str, Any]:
     }
 
 
+def _images(prompt: Any) -> list[str]:
+    """A name for each image or video of a rendered prompt, the same wherever it comes again: made of vLLM's
+    hash, which may be a text of the client's."""
+    hashes = prompt.get("mm_hashes") if isinstance(prompt, Mapping) else None
+    found = [one for of in (hashes or {}).values() for one in of if one is not None]
+    return [hashlib.sha256(str(one).encode()).hexdigest()[:16] for one in found]
+
+
 def _prompt_text(prompt: Any) -> str | None:
     text = prompt.get("prompt") if isinstance(prompt, Mapping) else prompt
     return text if isinstance(text, str) else None
@@ -233,7 +243,7 @@ class _Writer:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(record.msg, ensure_ascii=False)
+        return json.dumps(record.msg, ensure_ascii=False, allow_nan=False)
 
 
 class _File(RotatingFileHandler):

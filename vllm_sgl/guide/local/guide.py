@@ -19,7 +19,7 @@ from vllm_sgl.guide.local.recorder import query_rows
 from vllm_sgl.guide.local.scheduler import reads_cache
 from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
 from vllm_sgl.host.request.liveness import ready_in_time, while_alive
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.items import visual_end
 

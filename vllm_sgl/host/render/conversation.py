@@ -36,12 +36,20 @@ class Conversation:
     messages: as the client sent them. params: for the chat template.
     media: by modality, fetched and decoded; an item is None where the client only named a known one.
     processor_kwargs: of the request, for the media's processor.
+    named: whether the client named some of them (``uuid``): of an item that it named before, the rendered
+        prompt has the pixels of that time.
     """
 
     messages: list[Any]
     params: ChatParams
     media: Mapping[str, list[Any]] = field(default_factory=dict)
     processor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    named: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all media are here."""
+        return all(item is not None for items in self.media.values() for item in items)
 
 
 def conversation_of(prompt: Mapping[str, Any]) -> Conversation | None:
@@ -120,7 +128,9 @@ def _carried(prompt: Mapping[str, Any], rendered: dict[str, Any]) -> dict[str, A
     conversation, media = conversation_of(prompt), prompt.get("multi_modal_data")
     if conversation is not None and media:
         kwargs = prompt.get("mm_processor_kwargs") or {}
-        attach(rendered, replace(conversation, media=media, processor_kwargs=kwargs))
+        uuids = (prompt.get("multi_modal_uuids") or {}).values()
+        named = any(name is not None for of in uuids for name in ([of] if isinstance(of, str) else of or ()))
+        attach(rendered, replace(conversation, media=media, processor_kwargs=kwargs, named=named))
     return rendered
 
 

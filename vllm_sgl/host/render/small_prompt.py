@@ -37,6 +37,10 @@ SEAMS = (
     "(token_ids, mm_prompt_updates)",
 )
 
+#: What vLLM's renderers, chat templates and processors raise over one conversation or image that they do not
+#: take: a RuntimeError or an AssertionError where a template leaves an image out. Others are mistakes in a
+#: program.
+REFUSALS = (VLLMClientError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError)
 #: Where a part of a message keeps its image or video.
 _MEDIA_KEYS = ("image_url", "image_pil", "video_url")
 #: Marks an item as known to vLLM, which then fetches nothing.
