@@ -21,7 +21,10 @@ REQUEST_LOG = "requests.jsonl"
 
 @pytest.fixture(scope="session")
 def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
-    """Set up by flags; retention 0.35, early exit off; stores responses. Tests leave it as they found it."""
+    """Set up by flags; retention 0.35, early exit off; stores responses. Tests leave it as they found it.
+
+    The one server that is started as users start theirs, with nothing imported before.
+    """
     small, large = qwen2_pair
     folder = tmp_path_factory.mktemp("server")
     flags = [
@@ -33,7 +36,7 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
     storing = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}
-    with Server(large, folder / "server.log", flags, environment=storing) as running:
+    with Server(large, folder / "server.log", flags, environment=storing, as_users=True) as running:
         yield running
 
 
