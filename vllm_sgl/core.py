@@ -91,8 +91,14 @@ class VisualItem:
 
     def open_tiles(self, kept: "torch.Tensor") -> "torch.Tensor":
         """The tiles that some of its visual tokens are in: ascending int64 numbers."""
-        numbers: torch.Tensor = (kept // self.per_tile).unique()
-        return numbers[numbers < self.tiles]
+        return open_tiles(kept, self.per_tile, self.tiles)
+
+
+def open_tiles(kept: "torch.Tensor", per_tile: int, tiles: int) -> "torch.Tensor":
+    """The tiles, of ``tiles`` with ``per_tile`` visual tokens each, that some kept visual tokens are in:
+    ascending int64 numbers. Visual tokens behind the last tile are in none."""
+    numbers: torch.Tensor = (kept // per_tile).unique()
+    return numbers[numbers < tiles]
 
 
 @dataclass(frozen=True)
