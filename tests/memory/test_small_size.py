@@ -1,7 +1,9 @@
 """The small engine's context and batch follow its KV cache, unless the user set them."""
 
 import json
+import logging
 import shutil
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +42,15 @@ def configs(pair):
     return make
 
 
+@contextmanager
+def heard():
+    """Making a config sets vLLM's logger up anew, whose records then do not reach pytest's."""
+    logger = logging.getLogger("vllm")
+    logger.setLevel("INFO")
+    logger.propagate = True
+    yield
+
+
 @pytest.fixture
 def room(monkeypatch):
     """Bytes that the small engine's KV cache may have."""
@@ -56,7 +67,7 @@ def test_a_context_that_does_not_fit_is_shortened(configs, room, caplog):
     room(sequence_bytes(small))
     assert small_size.fitting_context(large, small, settings) is None
     room(sequence_bytes(small) * 5 // 8)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO"), heard():
         context = small_size.fitting_context(large, small, settings)
     assert 2048 <= context <= 4096 * 5 // 8
     assert "the small engine's context is" in caplog.text
@@ -104,7 +115,7 @@ def test_pinned_memory_bounds_the_batch_and_is_said(configs, monkeypatch, caplog
     assert small.scheduler_config.max_num_seqs == 16  # of 64 MiB each
     large.scheduler_config.max_num_seqs = 32
     monkeypatch.setattr(small_size.host, "host_memory", lambda: 4 * GIB)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO"), heard():
         small_size.check_pinned(small, large)
     said = "1.00 GiB in each worker of the small engine, 2.00 GiB in each worker of the large engine"
     assert said in caplog.text
