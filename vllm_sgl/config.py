@@ -218,7 +218,16 @@ class SGLConfig(_Settings):
         """The settings inside vLLM's ``additional_config``, or None where SGL is off."""
         if not isinstance(additional_config, Mapping) or CONFIG_KEY not in additional_config:
             return None
-        return cls.parse(additional_config[CONFIG_KEY])
+        own = additional_config[CONFIG_KEY]
+        return own.config if isinstance(own, CarriedSettings) else cls.parse(own)
+
+
+class CarriedSettings(dict[str, Any]):
+    """``additional_config["sgl"]``: plain values for vLLM, and the settings that they are."""
+
+    def __init__(self, config: SGLConfig) -> None:
+        super().__init__(config.model_dump())
+        self.config = config
 
 
 class ProfileSettings(_Settings):
