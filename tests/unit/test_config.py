@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, CarriedSettings, QueryRows, SGLConfig, Views, parse_size
+from vllm_sgl.config import ALLOWED, CarriedSettings, QueryRows, SGLConfig, Views
 from vllm_sgl.request.options import RequestOptions
+from vllm_sgl.sizes import parse_size
 
 
 def config(**values):
