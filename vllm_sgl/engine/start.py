@@ -7,6 +7,7 @@ from copy import deepcopy
 from multiprocessing import active_children
 
 from vllm.config import VllmConfig
+from vllm.platforms import current_platform
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.sharing import share_memory
@@ -54,6 +55,8 @@ class SmallEngines:
     Shares the device's memory out in both configs.
 
     config: the small engine's. verdict: how it guides.
+    planned: whether both engines' KV caches have sizes that are known before they start, so that they may
+        start side by side.
 
     Raises:
         ValueError: for a pair that cannot work together, or that does not fit the device.
@@ -77,12 +80,15 @@ class SmallEngines:
         fit_sequences(small, config, plan, sequence_bytes(small))
         check_pinned(small, large)
         self.config = small
+        # On a GPU vLLM takes a share of the device, and measures what others have of it.
+        self.planned = current_platform.is_cpu()
         self._blocks: int | None = None
         self._others: set[int | None] | None = None  # processes that ran before the start that is under way
+        self._own: set[int | None] | None = None  # the start's own, where others are started beside it
 
     def start(self) -> AsyncLLM:
-        """Blocks until the model is loaded. Before the large engine's first start, so that that one measures
-        what is left of the device."""
+        """Blocks until the model is loaded. Unless memory is planned, before the large engine's first start,
+        so that that one measures what is left of the device."""
         config = deepcopy(self.config)  # an engine writes into its own
         if self._blocks is not None:
             # Beside the large engine, vLLM would measure another size than when the small one was alone.
@@ -91,17 +97,26 @@ class SmallEngines:
         try:
             engine = small_engine.start_small(config)
         finally:
-            self._others = None
+            self._others = self._own = None
         self._blocks = config.cache_config.num_gpu_blocks
         return engine
+
+    def claim_processes(self) -> bool:
+        """Whether a start under way in another thread has its process; those that are started from now on are
+        none of its."""
+        if (others := self._others) is None:
+            return False
+        self._own = {child.pid for child in active_children()} - others or None
+        return self._own is not None
 
     def give_up(self) -> None:
         """Kill the processes of an engine that another thread starts, if one does: one that loads its model
         would hear of its end seconds later, and the process that serves would wait for it."""
         if (others := self._others) is None:
             return
+        own = self._own
         for child in active_children():
-            if child.pid not in others:
+            if child.pid not in others if own is None else child.pid in own:
                 child.kill()
 
 
