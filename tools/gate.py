@@ -137,15 +137,15 @@ def _tests(everything: bool, folder: Path) -> list[str]:
 
 def _summary(folder: Path) -> list[str]:
     """Print what was slowest and started; what was started too often."""
-    slowest: list[tuple[float, str]] = []
+    slowest: list[tuple[float, float, str]] = []
     started: Counter[str] = Counter()
     for file in folder.iterdir():
         found = json.loads(file.read_text())
         slowest += found["slowest"]
         started.update(found["started"])
     print(f"\nThe slowest {SLOWEST} fixtures and tests:")
-    for seconds, what in sorted(slowest, reverse=True)[:SLOWEST]:
-        print(f"{seconds:7.1f} s  {what}")
+    for seconds, used, what in sorted(slowest, reverse=True)[:SLOWEST]:
+        print(f"{seconds:7.1f} s, {used:5.1f} s of CPU  {what}")
     print("Started:")
     for kind, most in MOST.items():
         print(f"{started[kind]:7}  {kind} (at most {most})")
