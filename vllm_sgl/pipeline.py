@@ -28,7 +28,7 @@ from vllm_sgl.core import (
 )
 from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass
-from vllm_sgl.decide.early_exit import may_exit, why_no_exit
+from vllm_sgl.decide.early_exit import answer_tokens, why_no_exit
 from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted, Unguidable
 from vllm_sgl.request.options import RequestOptions
 
@@ -107,9 +107,8 @@ class Pipeline:
 
     async def _guided(self, request: GuideRequest, facts: Facts, options: RequestOptions) -> Outcome:
         threshold = options.exit_threshold
-        # Without an exit the answer is of use only for its query rows.
-        whole = may_exit(facts, threshold) or options.query_rows.endswith("generated")
-        result = await self._guide.look(request, options.guide_tokens if whole else 1)
+        tokens = answer_tokens(facts, threshold, options.query_rows, options.guide_tokens)
+        result = await self._guide.look(request, tokens)
         _check(request, result)
         report = _report("prune", facts, options)
         report.confidence = score.confidence(result.answer.logprobs)

@@ -91,7 +91,7 @@ def test_prune_is_what_happens_by_default():
     assert report.importance is IMPORTANCE
     assert [part.tolist() for part in report.kept] == HALF
     assert report.guide_seconds > 0
-    assert guide.calls == [("look", "prompt", 32)]
+    assert guide.calls == [("look", "prompt", 8)]
 
 
 @pytest.mark.parametrize("server", [{}, {"on_error": "fail"}])
@@ -146,11 +146,12 @@ def test_other_reasons_come_before_the_costs():
         ("prompt", "off", 1),
         ("last_prompt", "off", 1),
         ("prompt", 0.9, 32),
-        ("generated", "off", 32),
-        ("prompt+generated", "off", 32),
+        ("generated", 0.9, 32),
+        ("generated", "off", 8),
+        ("prompt+generated", "off", 8),
     ],
 )
-def test_an_answer_that_nothing_needs_is_one_token_long(rows, threshold, tokens):
+def test_an_answer_is_as_long_as_it_is_needed(rows, threshold, tokens):
     guide = FakeGuide()
     walk(guide, query_rows=rows, exit_threshold=threshold)
     assert guide.calls[0] == ("look", "prompt", tokens)
@@ -282,7 +283,7 @@ def test_an_exit_encodes_nothing_and_a_bypass_everything():
 def test_request_overrides_the_servers_settings():
     guide = FakeGuide()
     outcome = walk(
-        guide, server={"exit_threshold": 0.9, "guide_tokens": 4}, exit_threshold="off", guide_tokens=9
+        guide, server={"exit_threshold": 0.9, "guide_tokens": 4}, exit_threshold="off", guide_tokens=5
     )
     assert (outcome.report.decision, outcome.report.reason) == ("prune", None)
-    assert guide.calls == [("look", "prompt", 9)]
+    assert guide.calls == [("look", "prompt", 5)]

@@ -18,7 +18,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.config import SGLConfig, named
 from vllm_sgl.core import Report
 from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.telemetry.agreement import exact_match
@@ -47,9 +47,7 @@ def check(config: SGLConfig, prefix: str = "sgl_") -> None:
     Raises:
         ValueError: naming the key, what is expected and what came.
     """
-    log, shadow_log = (
-        prefix + (name.replace("_", "-") if prefix.endswith("-") else name) for name in ("log", "shadow_log")
-    )
+    log, shadow_log = named("log", prefix), named("shadow_log", prefix)
     if config.shadow_log is not None and not config.shadow:
         raise ValueError(
             f"{shadow_log}: expected {prefix}shadow beside it, because only a shadow has both models' "

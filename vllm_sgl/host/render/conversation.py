@@ -8,13 +8,14 @@ when vLLM keeps the conversation of an engine input.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.renderers import ChatParams, renderer_from_config
+
+from vllm_sgl.host.patch import check_signature
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -26,7 +27,7 @@ SEAMS = (
 
 #: The key of a prompt, and of what an engine is given, that holds its :class:`Conversation`.
 _KEY = "sgl_conversation"
-_FIX = "adapt vllm_sgl/host/render/conversation.py"
+_FIX = "vllm_sgl/host/render/conversation.py"
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,7 @@ def remember_conversations(renderer: Any) -> None:
         ("process_for_engine", ("prompt", "arrival_time"), _carrying),
         ("process_for_engine_async", ("prompt", "arrival_time"), _carrying_async),
     ):
-        method = getattr(renderer, name, None)
-        where = f"{type(renderer).__name__}.{name}"
-        if method is None:
-            raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32: {_FIX}")
-        found = tuple(inspect.signature(method).parameters)
-        if found[: len(parameters)] != parameters:
-            raise RuntimeError(f"{where} takes {found}, expected {parameters} first: {_FIX}")
+        method = check_signature(renderer, name, parameters, _FIX)
         setattr(renderer, name, functools.wraps(method)(wrapped(method)))
 
 

@@ -19,6 +19,7 @@ from vllm.multimodal.inputs import (
 from vllm.multimodal.parse import ImageProcessorItems
 from vllm.renderers import ChatParams
 
+from vllm_sgl.host.patch import check_signature
 from vllm_sgl.host.render import dummy_prompts
 from vllm_sgl.host.render.conversation import Conversation
 
@@ -120,12 +121,8 @@ class SecondRenderer:
         # Whether a prompt is too long is for the caller to say.
         self._tokenizing = replace(tokenizing, max_total_tokens=None)
         processor = renderer.get_mm_processor()
-        missing = [name for name in _PROCESSOR_METHODS if not hasattr(processor, name)]
-        if missing:
-            raise RuntimeError(
-                f"{type(processor).__name__} has no {', '.join(missing)}: adapt "
-                "vllm_sgl/host/render/small_prompt.py"
-            )
+        for name in _PROCESSOR_METHODS:
+            check_signature(processor, name, (), "vllm_sgl/host/render/small_prompt.py")
 
     async def render(self, conversation: Conversation, large: Any) -> Any:
         """The small model's prompt, a ``MultiModalInput``.

@@ -19,24 +19,22 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from vllm_sgl.config import CONFIG_KEY
-from vllm_sgl.host.patch import wrap
+from vllm_sgl.host.patch import check_signature, wrap
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = ("vllm.v1.engine.llm_engine:LLMEngine.from_engine_args(engine_args, usage_context)",)
 
 __all__ = ["UsageContext", "building_engine", "close_door"]
 
+_FIX = "vllm_sgl/host/start/llm.py"
 _LOCK = threading.Lock()
 
 
 @contextmanager
 def building_engine(build: Callable[..., Any]) -> Iterator[None]:
     """While open, vLLM's ``LLM`` gets its engine from ``build(engine_args, usage_context)``."""
-    original = getattr(llm_module, "LLMEngine", None)
-    if original is None or not hasattr(original, "from_engine_args"):
-        raise RuntimeError(
-            "vllm.entrypoints.llm.LLMEngine.from_engine_args is missing: adapt vllm_sgl/host/start/llm.py"
-        )
+    original = check_signature(llm_module, "LLMEngine", (), _FIX)
+    check_signature(original, "from_engine_args", ("cls", "engine_args"), _FIX)
 
     class Builder:
         from_engine_args = staticmethod(build)
