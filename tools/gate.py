@@ -157,6 +157,13 @@ def _summary(folder: Path) -> list[str]:
     ]
 
 
+def too_long(seconds: float, used: Times, cores: int) -> list[str]:
+    """What to say of a run that took so long, where the machine had nothing else to do."""
+    if seconds <= LONGEST or used.share < OURS or cores < WORKERS:
+        return []
+    return [f"took {seconds:.0f} s on a quiet machine, expected at most {LONGEST} s"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="also the tests that the gate leaves out")
@@ -180,9 +187,7 @@ def main() -> int:
         f"{used.idle:.0f} s idle, {1 - used.share:.0%} taken by others"
     )
     if not arguments.all:
-        failed += grown
-        if seconds > LONGEST and used.share >= OURS and (os.cpu_count() or 1) >= WORKERS:
-            failed.append(f"took {seconds:.0f} s on a quiet machine, expected at most {LONGEST} s")
+        failed += grown + too_long(seconds, used, os.cpu_count() or 1)
     for what in failed:
         print(f"gate: failed: {what}")
     return int(bool(failed))

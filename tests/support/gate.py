@@ -51,11 +51,10 @@ class Gate:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if not self._config.getoption("all"):
-            left_out = [item for item in items if item.get_closest_marker("nightly")]
-            if left_out:
-                self._config.hook.pytest_deselected(items=left_out)
-                items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+        left_out = [] if self._config.getoption("all") else [item for item in items if _left_out(item)]
+        if left_out:
+            self._config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not _left_out(item)]
         if self._in_worker:
             items.sort(key=_place)
             for item in items:
@@ -133,6 +132,14 @@ def group_of(item: Any) -> str:
         if name in fixtures and fixtures[name][-1].scope != "function":
             group += f" {name}={indices[name]}"
     return group
+
+
+def _left_out(item: Any) -> bool:
+    """Whether the gate does without this test."""
+    mark = item.get_closest_marker("nightly")
+    return mark is not None and (
+        "but" not in mark.kwargs or not hasattr(item, "callspec") or item.callspec.id != mark.kwargs["but"]
+    )
 
 
 def _place(item: pytest.Item) -> int:
