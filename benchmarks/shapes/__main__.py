@@ -1,0 +1,111 @@
+"""`python -m benchmarks.shapes`; see the package."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from vllm_sgl.commands.arguments import count
+
+from . import tables
+from .benchmark import Benchmark, pair
+from .settings import DEFAULT, KNOWN, setting
+from .traffic import SHAPES, Amount
+
+_LONGEST = 4 * 3600  # seconds until everything is given up
+_OUT = ROOT / "benchmarks/results/shapes-signs-26b"
+#: GFLOP of the large model per tile: for figures, and the least that the readers cost.
+_GFLOP, _QUICK_GFLOP = 14.0, 2.5
+_START_SECONDS = 400.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    stoppable()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="shapes-benchmark-") as temporary:
+        work = options.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        workspace = Workspace(True, work, began + _LONGEST)
+        made = pair(options.gflop, _START_SECONDS)
+        benchmark = Benchmark(workspace, made, options.shapes, options.settings, options.amount, options.goal)
+        try:
+            workspace.prepare()
+            about = workspace.describe()
+            report.print_environment(about)
+            with benchmark.servers():
+                benchmark.measure()
+        except BenchmarkError as error:
+            report.progress(str(error))
+            return 1
+    about |= benchmark.about() | {"minutes": round((time.monotonic() - began) / 60, 1)}
+    rows = benchmark.rows()
+    title = "Traffic shapes: plain vLLM's seconds over SGL's, above 1 is faster"
+    sections = {title: tables.short(rows), "How they were answered": list(tables.long(rows))}
+    report.print_sections(sections)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        report.write_json(options.out / "result.json", about, rows)
+        report.write_markdown(options.out / "tables.md", about, sections)
+        report.progress(f"written: {options.out}/result.json, tables.md")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    shapes = "\n".join(f"  {shape.name}: {shape.about}" for shape in SHAPES.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.shapes",
+        description="Plain vLLM against SGL by the shape of traffic.",
+        epilog=f"shapes:\n{shapes}\nsettings:\n  {', '.join(KNOWN)};\n  or NAME:PART[,PART...] with parts "
+        "sgl_KEY=VALUE, --FLAG=VALUE or a known setting\n"
+        f"  (default: {'; '.join(DEFAULT)})",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--shapes", type=_shapes, metavar="NAME,...", help="some of those below (default: all)")
+    add("--settings", nargs="+", type=setting, metavar="SETTING",
+        help="of SGL, see below")  # fmt: skip
+    add("--rounds", type=count, default=3, metavar="N", help="cases of each kind (default: 3)")
+    add("--seconds", type=float, default=25.0, metavar="S", help="of arrivals in an open loop (default: 25)")
+    add("--capacity", type=float, default=0.0, metavar="R",
+        help="requests/s of plain vLLM, for open loops (default: measured)")  # fmt: skip
+    add("--goal", type=float, default=0.0, metavar="S",
+        help="seconds of an answer, for shares within (default: twice plain's at one client)")  # fmt: skip
+    add("--gflop", type=float, metavar="G", help=f"of the large model per tile (default: {_GFLOP:g})")
+    add("--quick", action="store_true", help="a smoke test: few small requests; its figures mean nothing")
+    add(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints and logs here (default: a temporary folder)",
+    )
+    add("--out", type=Path, metavar="DIR",
+        help=f"for result.json, tables.md (default: {_OUT.relative_to(ROOT)}; quick: nowhere)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    options.shapes = options.shapes or list(SHAPES)
+    options.settings = options.settings or [KNOWN[name] for name in DEFAULT]
+    options.gflop = options.gflop or (_QUICK_GFLOP if options.quick else _GFLOP)
+    amount = {"rounds": options.rounds, "seconds": options.seconds, "capacity": options.capacity}
+    options.amount = Amount(**amount)
+    if options.quick:
+        options.amount = Amount(rounds=1, seconds=2.0, capacity=options.capacity, scale=4)
+    elif options.out is None:
+        options.out = _OUT
+    return options
+
+
+def _shapes(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(SHAPES)}, received {', '.join(unknown)}"
+        )
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())
