@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, Views, parse_size
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 
 def config(**values):
@@ -190,7 +190,7 @@ def test_request_overrides_the_server():
         "exit_threshold": "off",
         "guide_tokens": 3,
         "query_rows": "generated",
-        "policy": "other",
+        "policy": "tiles",
         "enabled": 0,
     }
     keys = {f"sgl_{name}": value for name, value in asked.items()}
