@@ -1,7 +1,7 @@
 """Peak memory of plain vLLM, of the small model alone, and of SGL, one after the other on the same machine.
 
 On a CPU, plain vLLM and the small model are laid out like SGL, without a worker process; "default" is plain
-vLLM with one, as vLLM's default is (`benchmarks/serving/process_layout.py`).
+vLLM with one, as vLLM's default is (`benchmarks/support/process_layout.py`).
 
     python -m benchmarks.memory [--preset cpu|quick|gpu] [--out FILE]
 
@@ -22,10 +22,10 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.serving.load import ask, bodies
-from benchmarks.serving.memory import GIB
-from benchmarks.serving.pair import CPU, QUICK, TRUE, Measured, Pair, layouts, measured, sides
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.support.load import ask, bodies
+from benchmarks.support.memory import GIB
+from benchmarks.support.pair import CPU, QUICK, TRUE, Measured, Pair, layouts, measured, sides
+from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, stoppable
 
 #: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324).
 PUBLISHED = {"plain": 51.60, "guided": 54.24}

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import report as reporting
-from benchmarks.serving.workspace import ROOT, BenchmarkError
+from benchmarks.support.workspace import ROOT, BenchmarkError
 
 from . import default_settings, importance, native_kernels, peaks, speed
 from .section import Check, Section

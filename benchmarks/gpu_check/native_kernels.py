@@ -4,7 +4,7 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from benchmarks.serving.workspace import ROOT
+from benchmarks.support.workspace import ROOT
 
 from .section import Check, Section
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, stoppable
 from vllm_sgl.commands.arguments import count, share, threshold
 
 from .benchmark import Benchmark

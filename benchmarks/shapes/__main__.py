@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, stoppable
 from vllm_sgl.commands.arguments import count
 
 from . import tables
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         workspace = Workspace(True, work, began + _LONGEST)
-        made = pair(options.gflop, _START_SECONDS)
+        made = pair(options.gflop, _START_SECONDS, "off" if options.quick else "auto")
         benchmark = Benchmark(workspace, made, options.shapes, options.settings, options.amount, options.goal)
         try:
             workspace.prepare()

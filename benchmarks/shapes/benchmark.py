@@ -12,9 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.serving.pair import Pair, layouts, signs
-from benchmarks.serving.server import Server, running
-from benchmarks.serving.workspace import BenchmarkError, Workspace
+from benchmarks.support.pair import Pair, layouts, signs
+from benchmarks.support.server import Server, running
+from benchmarks.support.workspace import BenchmarkError, Workspace
 
 from .client import Sent, send
 from .figures import Run, rows
@@ -31,21 +31,22 @@ _GOAL = 2
 _READS = 0.75
 
 
-def pair(gflop: float, seconds: float) -> Pair:
+def pair(gflop: float, seconds: float, break_even: str = "auto") -> Pair:
     """The sign readers in the proportions of a 26B with a 2B, with room for every shape.
 
     Args:
         gflop: of the large model, per tile.
         seconds: the most a server may take to start.
+        break_even: ``--sgl-break-even``; a setting's flags may say otherwise.
     """
     flags = (
         "--enforce-eager", "--mm-processor-cache-gb=0.4", "--enable-prompt-tokens-details",
-        # vLLM's default on CPUs, 128, is more than half of such a prompt: hardly a block could be found again.
+        # vLLM's default on CPUs, 128, is more than half of such a prompt: hardly a block could be reused.
         "--block-size=32",
     )  # fmt: skip
     return replace(
         signs("26B+2B", gflop), max_model_len=1024, images=4, flags=flags, start_seconds=seconds,
-        large_kv=600_000_000, small_kv=150_000_000, break_even="auto",
+        large_kv=600_000_000, small_kv=150_000_000, break_even=break_even,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.serving.load import ENDLESS
+from benchmarks.support.load import ENDLESS
 from tools.sign_reading.scene import Scene, paint
 
 from .traffic.base import Case, Request, Turn

@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.serving.workspace import BenchmarkError
-from vllm_sgl.commands.calibrate.metrics import exact_match
+from benchmarks.support.workspace import BenchmarkError
+from vllm_sgl.evaluate.metrics import exact_match
 
 from .bodies import body, urls
 from .traffic.base import Case, Request
@@ -22,9 +22,8 @@ _PATH = "/v1/chat/completions"
 
 @dataclass
 class Answer:
-    """Times in seconds from the request's sending. arrivals: of each chunk with text. right: 1 or 0; None where
-    it is unknown. cached_tokens: of prompt_tokens, those that the prefix cache held. sgl: the report, if
-    any."""
+    """Times in seconds from the request's sending. arrivals: of each chunk with text. right: 1 or 0; None
+    where it is unknown. cached_tokens: of prompt_tokens, those in the prefix cache. sgl: the report."""
 
     part: str
     first_token: float = 0.0

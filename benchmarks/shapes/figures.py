@@ -28,8 +28,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Figure:
-    """of: answers -> seconds, None where they do not say. paired: whether ratios are taken case by case; a high
-    percentile is taken of all answers together."""
+    """of: answers -> seconds, None where they do not say. paired: whether ratios are taken case by case; a
+    high percentile is taken of all answers together."""
 
     of: Callable[[Sequence[Answer]], float | None]
     paired: bool = True

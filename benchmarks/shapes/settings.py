@@ -1,7 +1,7 @@
 """Settings of SGL that are compared with plain vLLM: request keys, and flags of a server of its own.
 
-A setting is a name of `KNOWN`, or NAME:PART[,PART...] with parts sgl_KEY=VALUE (a request key), --FLAG=VALUE (a
-flag of ``vllm serve``) or the name of a known setting, whose keys it then has:
+A setting is a name of `KNOWN`, or NAME:PART[,PART...] with parts sgl_KEY=VALUE (a request key), --FLAG=VALUE
+(a flag of ``vllm serve``) or the name of a known setting, whose keys it then has:
 
     late:35% tiles,--sgl-follow-ups=late
 """
@@ -10,7 +10,7 @@ import argparse
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.serving.pair import Variant
+from benchmarks.support.pair import Variant
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ from .base import Lane, Request, Turn
 from .scenes import LARGE, Asked, Media, asked
 
 #: Words of the readers' vocabulary; what a text-only request says is of no matter.
-_WORDS = """the a red green blue sign door street house code number what which is on near left right two three
-four many people show read write time day light road tree""".split()
+_WORDS = (
+    "the", "a", "red", "green", "blue", "sign", "door", "street", "house", "code", "number", "what",
+    "which", "is", "on", "near", "left", "right", "two", "three", "four", "many", "people", "show",
+    "read", "write", "time", "day", "light", "road", "tree",
+)  # fmt: skip
 
 
 def question(about: Asked, number: int = 0, part: str = "image", **more: int | bool) -> Request:
@@ -42,8 +45,8 @@ def text_only(rng: random.Random, max_tokens: int, words: int = 24) -> Request:
 
 
 def arrivals(rng: random.Random, rate: float, seconds: float) -> list[float]:
-    """Times of a Poisson process, seconds from the start, ascending, given that rate * seconds requests arrive:
-    under that condition they are independent and uniform, and a short run has the load that it says."""
+    """Times of a Poisson process, seconds from the start, ascending, given that rate * seconds requests
+    arrive: they are then independent and uniform, and a short run has the load that it says."""
     return sorted(rng.uniform(0, seconds) for _ in range(max(1, round(rate * seconds))))
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.server_process [--requests N] [--rounds N] [--out FILE]`; see the package."""
+"""`python -m benchmarks.api_server_cpu [--requests N] [--rounds N] [--out FILE]`; see the package."""
 
 import argparse
 import sys
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.accuracy.command_line import count
-from benchmarks.serving.pair import layouts
-from benchmarks.serving.server import running
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.support.pair import layouts
+from benchmarks.support.server import running
+from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, stoppable
 
 from .asking import SETTINGS, Asking
 from .pair import IMAGE, PAIR
@@ -23,7 +23,7 @@ _LONGEST = 1800
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     stoppable()
-    with tempfile.TemporaryDirectory(prefix="server-process-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="api-server-cpu-") as temporary:
         workspace = Workspace(True, options.work or Path(temporary), time.monotonic() + _LONGEST)
         try:
             workspace.work.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             about = workspace.describe() | {"layouts": layouts(workspace.cpu), "image": IMAGE}
             report.print_environment(about)
             PAIR.write(workspace.work)
-            child = "benchmarks.server_process.child"
+            child = "benchmarks.api_server_cpu.child"
             servers = {side: PAIR.server(workspace, side, child) for side in ("plain", "guided")}
             with running(*servers.values()):
                 asking = Asking(servers, options.requests)
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.print_table(found)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        values = {**about, "benchmark": "server_process", "requests": options.requests, "rounds": spent}
+        values = {**about, "benchmark": "api_server_cpu", "requests": options.requests, "rounds": spent}
         report.write_json(options.out, values, found)
         report.progress(f"written: {options.out}")
     return 0
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.server_process",
+        prog="python -m benchmarks.api_server_cpu",
         description="CPU time of the process that serves HTTP, per request, and who spends it.",
     )
     add = parser.add_argument
@@ -69,8 +69,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="FILE",
-        default=ROOT / "benchmarks/results/server-process.json",
-        help="where the JSON goes (default: benchmarks/results/server-process.json)",
+        default=ROOT / "benchmarks/results/api-server-cpu.json",
+        help="where the JSON goes (default: benchmarks/results/api-server-cpu.json)",
     )
     return parser.parse_args(arguments)
 
