@@ -51,6 +51,7 @@ ALLOWED = {
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
     "guide_timeout": "a number of seconds > 0",
+    "guide_memory": "a whole number >= 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
     "break_even": "'auto' or 'off'",
@@ -138,6 +139,9 @@ class SGLConfig(_Settings):
         "auto", description="bytes of recent images' vision features kept in each model"
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
+    guide_memory: int = Field(
+        1024, ge=0, description="results of the small model that are kept for requests that are the same"
+    )
     break_even: Literal["auto", "off"] = Field(
         "auto", description="leave requests alone whose guidance would cost more than pruning saves"
     )

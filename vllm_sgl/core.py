@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Reason:
     UNRENDERED_PROMPT = "unrendered_prompt"
     TOO_LONG = "too_long_for_small"
     NO_CONVERSATION = "no_conversation"
+    UUID_ALONE = "uuid_alone"
     OTHER_TILING = "other_tiling"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"
@@ -88,8 +90,14 @@ class VisualItem:
 
     def open_tiles(self, kept: "torch.Tensor") -> "torch.Tensor":
         """The tiles that some of its visual tokens are in: ascending int64 numbers."""
-        numbers: torch.Tensor = (kept // self.per_tile).unique()
-        return numbers[numbers < self.tiles]
+        return open_tiles(kept, self.per_tile, self.tiles)
+
+
+def open_tiles(kept: "torch.Tensor", per_tile: int, tiles: int) -> "torch.Tensor":
+    """The tiles, of ``tiles`` with ``per_tile`` visual tokens each, that some kept visual tokens are in:
+    ascending int64 numbers. Visual tokens behind the last tile are in none."""
+    numbers: torch.Tensor = (kept // per_tile).unique()
+    return numbers[numbers < tiles]
 
 
 @dataclass(frozen=True)
@@ -210,8 +218,10 @@ class Report:
         return replace(self, importance=None, kept=None)
 
     def as_dict(self) -> Mapping[str, str | int | float | None]:
-        """The values that go over the wire: everything but the tensors and the small model's answer."""
-        return {name: getattr(self, name) for name in WIRE_FIELDS}
+        """The values that go over the wire: everything but the tensors and the small model's answer. JSON has
+        no other numbers than finite ones."""
+        values = {name: getattr(self, name) for name in WIRE_FIELDS}
+        return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
 
 
 WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept", "answer"))

@@ -20,6 +20,7 @@ from vllm.renderers import ChatParams, renderer_from_config
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from tests.support import started
 from tests.support.images import data_url, random_image, video_url
 from tests.support.rendering import chat_prompt
 from tools.reference import reference
@@ -56,6 +57,7 @@ class InProcessEngine:
     errored = False
 
     def __init__(self, vllm_config: Any) -> None:
+        started.count("engines in a test process")
         self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config

@@ -23,7 +23,7 @@ from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.guide.build import guarded, guide_over
+from vllm_sgl.guide.build import guide_of
 from vllm_sgl.host.render import processor_cache
 from vllm_sgl.host.request.output import abort_output, exit_output
 from vllm_sgl.host.start import cpu
@@ -89,8 +89,9 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
-            guide = guide_over(started, small.verdict, small.config, self.renderer)
-            self._guide = self._local_guide = guarded(guide, started, patient)
+            self._guide = self._local_guide = guide_of(
+                started, small.verdict, small.config, self.renderer, patient
+            )
         except BaseException:
             self._local_guide.stop(0)
             raise

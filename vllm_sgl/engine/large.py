@@ -3,6 +3,7 @@
 from vllm import EngineArgs
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
+from vllm_sgl.engine.doors import Carried
 from vllm_sgl.families.variant import UseVariant, activate
 from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
 
@@ -14,5 +15,5 @@ def use_sgl(engine_args: EngineArgs, config: SGLConfig) -> None:
     engine_args.hf_overrides = UseVariant(config.positions, then=engine_args.hf_overrides)
     engine_args.additional_config = {
         **(engine_args.additional_config or {}),
-        CONFIG_KEY: config.model_dump(),
+        CONFIG_KEY: Carried(config.model_dump()),
     }
