@@ -89,6 +89,31 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def write(
+    path: Path | None,
+    benchmark: str,
+    values: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    sections: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+) -> None:
+    """The JSON of a benchmark where a path is given and, where sections are given, its tables as a page
+    of the same name.
+
+    Args:
+        benchmark: its name.
+        values: what :func:`environment` gave when it began, and how it was run.
+    """
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {**values, "benchmark": benchmark}
+    write_json(path, values, rows)
+    progress(f"written: {path}")
+    if sections is not None:
+        write_markdown(path.with_suffix(".md"), values, sections)
+        progress(f"written: {path.with_suffix('.md')}")
+
+
 def write_json(path: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """``values``: what :func:`environment` gave when the benchmark began."""
     path.write_text(json.dumps({**values, "rows": rows}, indent=2) + "\n")

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.accuracy.command_line import count
+from benchmarks.arguments import add_out, add_rounds, add_work, make_parser
 from benchmarks.support.pair import layouts
 from benchmarks.support.server import running
-from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.support.workspace import BenchmarkError, Workspace, stoppable
+from vllm_sgl.commands.arguments import count
 
 from .asking import SETTINGS, Asking
 from .pair import IMAGE, PAIR
@@ -43,35 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = rows(SETTINGS, spent)
     print("\nMilliseconds of CPU time in the server's process, per request; medians over rounds")
     report.print_table(found)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        values = {**about, "benchmark": "api_server_cpu", "requests": options.requests, "rounds": spent}
-        report.write_json(options.out, values, found)
-        report.progress(f"written: {options.out}")
+    values = {**about, "requests": options.requests, "rounds": spent}
+    report.write(options.out, "api_server_cpu", values, found)
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.api_server_cpu",
-        description="CPU time of the process that serves HTTP, per request, and who spends it.",
-    )
+    about = "CPU time of the process that serves HTTP, per request, and who spends it."
+    parser = make_parser("api_server_cpu", about)
     add = parser.add_argument
     add("--requests", type=count, default=16, metavar="N", help="per setting and round (default: 16)")
-    add("--rounds", type=count, default=5, metavar="N", help="how often (default: 5)")
-    add(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="keep checkpoints and logs here (default: a temporary folder)",
-    )
-    add(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        default=ROOT / "benchmarks/results/api-server-cpu.json",
-        help="where the JSON goes (default: benchmarks/results/api-server-cpu.json)",
-    )
+    add_rounds(parser, 5)
+    add_work(parser)
+    add_out(parser, "api-server-cpu.json")
     return parser.parse_args(arguments)
 
 

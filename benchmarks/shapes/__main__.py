@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, stoppable
-from vllm_sgl.commands.arguments import count
+from benchmarks.arguments import RESULTS, add_out, add_rounds, add_work, make_parser
+from benchmarks.support.workspace import BenchmarkError, Workspace, stoppable
 
 from . import tables
-from .benchmark import Benchmark, pair
+from .benchmark import Benchmark
+from .pair import pair
 from .settings import DEFAULT, KNOWN, setting
 from .traffic import SHAPES, Amount
 
 _LONGEST = 4 * 3600  # seconds until everything is given up
-_OUT = ROOT / "benchmarks/results/shapes-signs-26b"
+_OUT = "shapes-signs-26b"
 #: GFLOP of the large model per tile: for figures, and the least that the readers cost.
 _GFLOP, _QUICK_GFLOP = 14.0, 2.5
-_START_SECONDS = 400.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         workspace = Workspace(True, work, began + _LONGEST)
-        made = pair(options.gflop, _START_SECONDS, "off" if options.quick else "auto")
+        made = pair(options.gflop, "off" if options.quick else "auto")
         benchmark = Benchmark(workspace, made, options.shapes, options.settings, options.amount, options.goal)
         try:
             workspace.prepare()
@@ -47,29 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     title = "Traffic shapes: plain vLLM's seconds over SGL's, above 1 is faster"
     sections = {title: tables.short(rows), "How they were answered": list(tables.long(rows))}
     report.print_sections(sections)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        report.write_json(options.out / "result.json", about, rows)
-        report.write_markdown(options.out / "tables.md", about, sections)
-        report.progress(f"written: {options.out}/result.json, tables.md")
+    out = options.out and options.out / "shapes.json"
+    report.write(out, "shapes", about, rows, sections)
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     shapes = "\n".join(f"  {shape.name}: {shape.about}" for shape in SHAPES.values())
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shapes",
-        description="Plain vLLM against SGL by the shape of traffic.",
-        epilog=f"shapes:\n{shapes}\nsettings:\n  {', '.join(KNOWN)};\n  or NAME:PART[,PART...] with parts "
+    more = (
+        f"shapes:\n{shapes}\nsettings:\n  {'; '.join(KNOWN)};\n  or NAME:PART[,PART...] with parts "
         "sgl_KEY=VALUE, --FLAG=VALUE or a known setting\n"
-        f"  (default: {'; '.join(DEFAULT)})",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        f"  (default: {'; '.join(DEFAULT)})"
     )
+    parser = make_parser("shapes", "Plain vLLM against SGL by the shape of traffic.", more)
     add = parser.add_argument
     add("--shapes", type=_shapes, metavar="NAME,...", help="some of those below (default: all)")
     add("--settings", nargs="+", type=setting, metavar="SETTING",
         help="of SGL, see below")  # fmt: skip
-    add("--rounds", type=count, default=3, metavar="N", help="cases of each kind (default: 3)")
+    add_rounds(parser, 3, "cases of each kind")
     add("--seconds", type=float, default=25.0, metavar="S", help="of arrivals in an open loop (default: 25)")
     add("--capacity", type=float, default=0.0, metavar="R",
         help="requests/s of plain vLLM, for open loops (default: measured)")  # fmt: skip
@@ -77,14 +72,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="seconds of an answer, for shares within (default: twice plain's at one client)")  # fmt: skip
     add("--gflop", type=float, metavar="G", help=f"of the large model per tile (default: {_GFLOP:g})")
     add("--quick", action="store_true", help="a smoke test: few small requests; its figures mean nothing")
-    add(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="keep checkpoints and logs here (default: a temporary folder)",
-    )
-    add("--out", type=Path, metavar="DIR",
-        help=f"for result.json, tables.md (default: {_OUT.relative_to(ROOT)}; quick: nowhere)")  # fmt: skip
+    add_work(parser)
+    add_out(parser, what="shapes.json (shapes.md beside it)", folder=True, default=_OUT)
+    parser.set_defaults(out=None)
     options = parser.parse_args(arguments)
     options.shapes = options.shapes or list(SHAPES)
     options.settings = options.settings or [KNOWN[name] for name in DEFAULT]
@@ -94,7 +84,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.quick:
         options.amount = Amount(rounds=1, seconds=2.0, capacity=options.capacity, scale=4)
     elif options.out is None:
-        options.out = _OUT
+        options.out = RESULTS / _OUT
     return options
 
 

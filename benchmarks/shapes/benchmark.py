@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.support.pair import Pair, layouts, signs
+from benchmarks.support.pair import Pair, layouts
 from benchmarks.support.server import Server, running
 from benchmarks.support.workspace import BenchmarkError, Workspace
 
@@ -29,25 +29,6 @@ _CLIENTS = 16
 _GOAL = 2
 #: Of questions about new images, those that plain vLLM must answer rightly: the shipped model has 97 %.
 _READS = 0.75
-
-
-def pair(gflop: float, seconds: float, break_even: str = "auto") -> Pair:
-    """The sign readers in the proportions of a 26B with a 2B, with room for every shape.
-
-    Args:
-        gflop: of the large model, per tile.
-        seconds: the most a server may take to start.
-        break_even: ``--sgl-break-even``; a setting's flags may say otherwise.
-    """
-    flags = (
-        "--enforce-eager", "--mm-processor-cache-gb=0.4", "--enable-prompt-tokens-details",
-        # vLLM's default on CPUs, 128, is more than half of such a prompt: hardly a block could be reused.
-        "--block-size=32",
-    )  # fmt: skip
-    return replace(
-        signs("26B+2B", gflop), max_model_len=1024, images=4, flags=flags, start_seconds=seconds,
-        large_kv=600_000_000, small_kv=150_000_000, break_even=break_even,
-    )  # fmt: skip
 
 
 @dataclass

@@ -12,6 +12,8 @@ from .settings import PLAIN
 
 #: The row of a case as a whole, beside those of its parts.
 WHOLE = "all of it"
+#: Tokens of an answer whose pace is told: more than a code.
+_LONG = 8
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,18 @@ def _median(values: Iterable[float]) -> float | None:
 
 
 def _gaps(answers: Iterable[Answer]) -> list[float]:
-    """Between tokens of answers that are more than a code."""
-    return [gap for answer in answers if len(answer.arrivals) >= 8 for gap in answer.gaps]
+    """Between chunks of answers that are more than a code."""
+    return [gap for answer in answers if answer.tokens >= _LONG for gap in answer.gaps]
+
+
+def _per_token(answers: Iterable[Answer]) -> list[float]:
+    """Of each such answer, the seconds from first to last token by its number of tokens: a chunk may hold
+    several, and several chunks may arrive at once."""
+    return [
+        (answer.arrivals[-1] - answer.arrivals[0]) / (answer.tokens - 1)
+        for answer in answers
+        if answer.tokens >= _LONG and answer.arrivals
+    ]
 
 
 FIGURES = {
@@ -56,7 +68,7 @@ FIGURES = {
     "first token, p99": Figure(lambda found: percentile((one.first_token for one in found), 0.99), False),
     "answer": Figure(lambda found: _median(one.seconds for one in found)),
     "answer, p99": Figure(lambda found: percentile((one.seconds for one in found), 0.99), False),
-    "between tokens": Figure(lambda found: _median(_gaps(found))),
+    "per token": Figure(lambda found: _median(_per_token(found))),
     "between tokens, p99": Figure(lambda found: percentile(_gaps(found), 0.99), False),
 }
 

@@ -19,7 +19,7 @@ def test_every_shape_is_measured(tmp_path):
         [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "shapes.json").read_text())
     assert {row["shape"] for row in result["rows"]} == set(SHAPES)
     pruned = [row for row in result["rows"] if "prune" in row.get("decisions", ())]
     assert {row["setting"] for row in pruned} == {"35% tiles"}
@@ -27,4 +27,4 @@ def test_every_shape_is_measured(tmp_path):
     assert again["cached_share"] > 0.5  # what repeats is known; nothing else is
     fresh = next(r for r in result["rows"] if r["part"] == "first" and r["setting"] == "plain")
     assert fresh["cached_share"] == 0
-    assert "| open-loop: 1.1 of plain's capacity, image" in (tmp_path / "tables.md").read_text()
+    assert "| open-loop: 1.1 of plain's capacity, image" in (tmp_path / "shapes.md").read_text()

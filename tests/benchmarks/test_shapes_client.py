@@ -1,4 +1,4 @@
-"""The streaming client of `benchmarks.shapes`, against an HTTP server in this process that streams like vLLM."""
+"""The streaming client of `benchmarks.shapes`, against a server in this process that streams like vLLM."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ async def test_requests_come_in_the_order_and_at_the_times_of_the_case():
 
 
 async def test_a_refusal_is_told_in_the_servers_words():
-    request = fresh((3,), max_tokens=1)
+    request = fresh((3,), endless=1)
     async with serving(digits("1")) as (address, _):
         with pytest.raises(BenchmarkError, match=r"image: HTTP 400: .*too short"):
             await send(address, Case("refused", (Lane((request,)),)), {}, count(1))

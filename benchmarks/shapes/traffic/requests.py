@@ -13,17 +13,21 @@ _WORDS = (
 )  # fmt: skip
 
 
-def question(about: Asked, number: int = 0, part: str = "image", **more: int | bool) -> Request:
-    """One question about an image, as a request of its own."""
+def question(about: Asked, number: int = 0, part: str = "image", endless: int = 0) -> Request:
+    """One question about an image, as a request of its own. endless: tokens that the answer goes on to, right
+    or not; 0 for one that ends by itself."""
     one = about.questions[number]
-    return Request(part, (_first(about.media, one.text),), (one.answer,), **more)
+    turns = (_first(about.media, one.text),)
+    if endless:
+        return Request(part, turns, max_tokens=endless, endless=True)
+    return Request(part, turns, (one.answer,))
 
 
 def fresh(
-    numbers: tuple[int, ...], grid: tuple[int, int] = LARGE, part: str = "image", **more: int | bool
+    numbers: tuple[int, ...], grid: tuple[int, int] = LARGE, part: str = "image", endless: int = 0
 ) -> Request:
     """A question about an image that nothing else asks about."""
-    return question(asked(numbers, grid=grid), part=part, **more)
+    return question(asked(numbers, grid=grid), part=part, endless=endless)
 
 
 def chat(about: Asked) -> tuple[Request, ...]:

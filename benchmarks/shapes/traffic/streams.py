@@ -15,7 +15,7 @@ _SHARE = 0.5
 class Streams:
     name = "streams"
     about = "two text streams of 256 tokens decode while image requests arrive: time between their tokens"
-    figures = ("between tokens", "between tokens, p99", "answer")
+    figures = ("per token", "between tokens, p99", "answer")
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

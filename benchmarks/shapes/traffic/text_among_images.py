@@ -17,7 +17,7 @@ class TextAmongImages:
         "an open loop, half of it text-only requests of 32 tokens: their first token and time between tokens"
     )
     figures = (
-        "first token", "first token, p99", "between tokens", "between tokens, p99", "answer", "answer, p99",
+        "first token", "first token, p99", "per token", "between tokens, p99", "answer", "answer, p99",
     )  # fmt: skip
 
     def cases(self, amount: Amount) -> Iterator[Case]:
