@@ -1,6 +1,6 @@
 """What passes from room to room, typed. Plain values: importable without torch and without vLLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -55,6 +55,7 @@ class Reason:
     # no exit: the small model's answer does
     UNFINISHED = "unfinished"
     FORCED_LENGTH = "forced_length"
+    REASONING = "reasoning"
     LOW_CONFIDENCE = "low_confidence"
     LOW_SCORE = "low_score"
 
@@ -122,6 +123,8 @@ class Facts:
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     items: the images and videos themselves, as far as they were read.
     seen_tokens: visual tokens that the guide's model is given; None for as many as the large model's.
+    is_content: whether a client would find an answer, by its text and token ids, in a response's content, and
+        not in what the model thought; None where that is so of every answer.
     """
 
     visual_tokens: tuple[int, ...] = ()
@@ -133,6 +136,7 @@ class Facts:
     tiles: int = 0
     items: tuple[VisualItem, ...] = ()
     seen_tokens: int | None = None
+    is_content: "Callable[[str, Sequence[int]], bool] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
         return Reason.UNFINISHED
     if _ends_too_soon(answer, facts.forced_tokens):
         return Reason.FORCED_LENGTH
+    if facts.is_content is not None and not facts.is_content(answer.text, answer.token_ids):
+        return Reason.REASONING
     if score.exit_score(score.confidence(answer.logprobs), 1.0) < threshold:
         return Reason.LOW_CONFIDENCE
     return None
