@@ -30,7 +30,7 @@ from vllm_sgl.host.request.output import abort_output, exit_output
 from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
-from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_replicas
+from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_nodes, refuse_replicas
 from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
@@ -270,6 +270,7 @@ class SGLAsyncLLM(AsyncLLM):
 def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
     family_of(config.model_config)
     refuse_replicas(client_count, config.parallel_config.data_parallel_size)
+    refuse_nodes(config)
     refuse_connectors(config)
     if getattr(config.lora_config, "enable_tower_connector_lora", False):
         raise ValueError(
