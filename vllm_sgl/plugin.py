@@ -37,21 +37,20 @@ def register() -> None:
 def _prepare(arguments: "EngineArgs", offline: bool) -> None:
     """Make engine arguments that carry settings those of a guided engine: a Python program's, which no
     command line has prepared."""
-    from vllm_sgl.engine import doors
-    from vllm_sgl.engine.large import use_sgl
+    from vllm_sgl.engine import carried
     from vllm_sgl.families.variant import UseVariant
 
     if isinstance(arguments.hf_overrides, UseVariant):
         return
-    config = doors.checked_settings(arguments.additional_config, offline)
-    doors.open_doors()
-    use_sgl(arguments, config)
+    config = carried.checked_settings(arguments.additional_config, offline)
+    carried.guide_engines()
+    carried.use_sgl(arguments, config)
 
 
 def install() -> None:
     """Put SGL into vLLM's command line and server: three patched class attributes, two more where there are
     profiles, and a function of ``vllm run-batch`` where that runs, all in ``host``."""
-    from vllm_sgl.engine.large import use_sgl
+    from vllm_sgl.engine.carried import use_sgl
     from vllm_sgl.errors import StartRefused
     from vllm_sgl.host.start import async_llm, engine_args
     from vllm_sgl.serve import flags

@@ -26,7 +26,7 @@ from tests.support.rendering import chat_prompt
 from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.build import guide_over

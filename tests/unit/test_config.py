@@ -1,12 +1,16 @@
 """Settings: ranges, forms, and error texts that name key, what is allowed and what came."""
 
+import json
+import pickle
 import re
+from copy import deepcopy
 from typing import get_args
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, Views, parse_size
+from vllm_sgl.config import ALLOWED, CarriedSettings, QueryRows, SGLConfig, Views
 from vllm_sgl.request.options import RequestOptions
+from vllm_sgl.sizes import parse_size
 
 
 def config(**values):
@@ -157,6 +161,15 @@ def test_sgl_is_off_without_its_key(additional):
 def test_settings_survive_the_way_to_another_process():
     settings = config(retention=0.5, exit_threshold="off", small_memory="4GiB", feature_cache="1MiB")
     assert SGLConfig.of({"other": 1, "sgl": settings.model_dump()}) == settings
+
+
+def test_settings_that_a_config_carries_are_not_parsed_again():
+    settings = SGLConfig(small="S", retention=0.3)
+    carried = CarriedSettings(settings)
+    assert SGLConfig.of({"sgl": carried}) is settings
+    assert json.loads(json.dumps(carried)) == settings.model_dump()  # what vLLM sees
+    for copied in (deepcopy(carried), pickle.loads(pickle.dumps(carried))):
+        assert (copied, SGLConfig.of({"sgl": copied})) == (carried, settings)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any
 import vllm
 
 from vllm_sgl.config import REQUEST_PREFIX, SGLConfig
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.client import SGLAsyncLLM
-from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.start.llm import building_engine
 from vllm_sgl.prune.registry import check_policies

@@ -24,7 +24,7 @@ SEAMS = (
     "(request_id, prompt, params, supported_tasks, lora_request, data_parallel_rank)",
 )
 
-__all__ = ["BULK", "AsyncLLM", "UnguidedLLM", "check_request", "install", "open_door"]
+__all__ = ["BULK", "AsyncLLM", "UnguidedLLM", "check_request", "guide_carriers", "install"]
 
 #: Who builds an engine for a job whose requests all come at once: ``LLM`` and ``vllm run-batch``.
 BULK = frozenset({UsageContext.LLM_CLASS, UsageContext.OPENAI_BATCH_RUNNER})
@@ -34,7 +34,7 @@ class UnguidedLLM(AsyncLLM):
     """An engine that is not guided, though its config carries settings: the small one."""
 
 
-def open_door(engine_client: Callable[[Any], type]) -> None:
+def guide_carriers(engine_client: Callable[[Any], type]) -> None:
     """Guide every ``AsyncLLM`` from now on whose config carries settings, however it is built; idempotent.
 
     A class of the user's keeps its methods: they stand above ours, which stand above vLLM's.

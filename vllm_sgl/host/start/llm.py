@@ -4,7 +4,7 @@ Symptom without it: ``LLM.__init__`` calls ``LLMEngine.from_engine_args`` by the
 takes no engine. The name is replaced while one of ours is being built, and put back. Remove when ``LLM``
 takes an engine.
 
-``LLM`` itself is not guided. Symptom without :func:`close_door`: an ``LLMEngine`` whose config carries
+``LLM`` itself is not guided. Symptom without :func:`refuse_carriers`: an ``LLMEngine`` whose config carries
 settings runs, and nothing guides it. Remove when vLLM hands a config to plugins before it builds an engine.
 """
 
@@ -24,7 +24,7 @@ from vllm_sgl.host.patch import check_signature, wrap
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = ("vllm.v1.engine.llm_engine:LLMEngine.from_engine_args(engine_args, usage_context)",)
 
-__all__ = ["UsageContext", "building_engine", "close_door"]
+__all__ = ["UsageContext", "building_engine", "refuse_carriers"]
 
 _FIX = "vllm_sgl/host/start/llm.py"
 _LOCK = threading.Lock()
@@ -47,7 +47,7 @@ def building_engine(build: Callable[..., Any]) -> Iterator[None]:
             llm_module.LLMEngine = original
 
 
-def close_door(refuse: Callable[[], None]) -> None:
+def refuse_carriers(refuse: Callable[[], None]) -> None:
     """Call ``refuse`` before an ``LLMEngine`` is built of a config that carries settings; idempotent."""
     make = partial(_refusing, refuse)
     wrap(LLMEngine, "__init__", ("self", "vllm_config"), "vllm_sgl/host/llm.py", make)

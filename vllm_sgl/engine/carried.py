@@ -1,18 +1,21 @@
-"""Engines that a Python program builds: settings in ``additional_config`` guide them too, or end the start.
+"""Settings that engine arguments carry in ``additional_config``: an engine that is built from them is guided,
+or refused, whoever builds it.
 
-A config says so itself, also where another process made it (Ray Serve LLM makes it in a remote task): the
-settings on board are :class:`Carried`.
+The arguments may come from the command line or from a Python program, and the config from another process
+(Ray Serve LLM makes it in a remote task): :class:`Carried` prepares the process that it arrives in.
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from multiprocessing import parent_process
 from typing import Any
 
-from vllm_sgl.config import CONFIG_KEY, SGLConfig
+from vllm import EngineArgs
+
+from vllm_sgl.config import CONFIG_KEY, CarriedSettings, SGLConfig
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant, activate
 from vllm_sgl.host.start import async_llm
+from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
 
 _OFFLINE = (
     "vLLM's synchronous engine is not guided; received additional_config with 'sgl': for offline work use "
@@ -20,31 +23,39 @@ _OFFLINE = (
 )
 
 
-class Carried(dict[str, Any]):
-    """Settings on board of a ``VllmConfig``. Where they arrive in another process, that one is prepared."""
+class Carried(CarriedSettings):
+    """The large engine's settings in its ``VllmConfig``; unpickling them prepares the process."""
 
     def __reduce__(self) -> Any:
-        return arrived, (dict(self),)
+        return arrived, (self.config,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Carried":
-        return Carried(deepcopy(dict(self), memo))
+        return Carried(self.config)
 
 
-def arrived(settings: dict[str, Any]) -> Carried:
-    """Settings that come out of a pickle. vLLM's engine processes get them too, and build no engine."""
+def arrived(config: SGLConfig) -> Carried:
+    """Settings from a pickle. vLLM's engine processes receive them too, but build no engine."""
     if parent_process() is None:
-        open_doors()
-    return Carried(settings)
+        guide_engines()
+    return Carried(config)
 
 
-def open_doors() -> None:
-    """From now on an ``AsyncLLM`` whose config carries settings is guided, and an ``LLMEngine`` is refused;
-    idempotent. The variants are registered here and in every process started from here."""
+def use_sgl(engine_args: EngineArgs, config: SGLConfig) -> None:
+    """Put the large model's variant and the settings into engine arguments."""
+    activate()
+    without_encoder_graphs(engine_args)
+    engine_args.hf_overrides = UseVariant(config.positions, then=engine_args.hf_overrides)
+    engine_args.additional_config = {**(engine_args.additional_config or {}), CONFIG_KEY: Carried(config)}
+
+
+def guide_engines() -> None:
+    """From now on, guide every ``AsyncLLM`` whose config carries settings, and refuse such an ``LLMEngine``;
+    idempotent. Registers the variants here and in every process started from here."""
     from vllm_sgl.host.start import llm  # vLLM's LLM, which a server does not load
 
     activate()
-    async_llm.open_door(_engine_client)
-    llm.close_door(_refuse_offline)
+    async_llm.guide_carriers(_engine_client)
+    llm.refuse_carriers(_refuse_offline)
 
 
 def checked_settings(additional_config: Mapping[str, Any], offline: bool) -> SGLConfig:

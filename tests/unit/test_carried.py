@@ -13,7 +13,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from vllm_sgl import plugin
-from vllm_sgl.engine import doors
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine import carried
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant
@@ -22,7 +23,7 @@ from vllm_sgl.host.start.async_llm import UnguidedLLM
 
 
 @pytest.fixture
-def doors_closed_afterwards():
+def unpatched_afterwards():
     """As in a process whose command line says nothing."""
     plugin.register()
     yield
@@ -37,7 +38,7 @@ def doors_closed_afterwards():
         unwrap(owner, name)
 
 
-pytestmark = pytest.mark.usefixtures("doors_closed_afterwards")
+pytestmark = pytest.mark.usefixtures("unpatched_afterwards")
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_class_of_the_programs_keeps_its_say(arguments, built):
     assert len(built) == 1
 
 
-def test_a_config_from_another_process_opens_the_doors(arguments, built, monkeypatch):
+def test_a_config_from_another_process_is_guided(arguments, built, monkeypatch):
     """Ray Serve makes it where the hardware is."""
     sent = pickle.dumps(arguments().create_engine_config())
     unwrap(AsyncLLM, "__init__")
@@ -120,8 +121,8 @@ def test_a_config_from_another_process_opens_the_doors(arguments, built, monkeyp
 
 
 def test_an_engine_process_opens_none(monkeypatch):
-    monkeypatch.setattr(doors, "parent_process", lambda: "the server")
-    assert pickle.loads(pickle.dumps(doors.Carried(small="S"))) == {"small": "S"}
+    monkeypatch.setattr(carried, "parent_process", lambda: "the server")
+    assert pickle.loads(pickle.dumps(carried.Carried(SGLConfig(small="S")))).config == SGLConfig(small="S")
     assert not hasattr(AsyncLLM.__init__, "__vllm_sgl_original__")
 
 
@@ -178,7 +179,7 @@ def test_vllms_synchronous_engine_is_refused(arguments):
 
 
 def test_a_config_that_was_put_together_by_hand_is_refused(arguments, qwen2_pair):
-    doors.open_doors()
+    carried.guide_engines()
     plain = EngineArgs(str(qwen2_pair[1]), trust_remote_code=True).create_engine_config()
     config = VllmConfig(model_config=plain.model_config, additional_config={"sgl": {"small": "S"}})
     with pytest.raises(StartRefused, match=r"make it by AsyncEngineArgs\(\.\.\., additional_config="):
