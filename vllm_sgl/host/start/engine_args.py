@@ -138,6 +138,28 @@ def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
             )
 
 
+def refuse_nodes(config: VllmConfig) -> None:
+    """The small engine's processes run beside the server, and the memory plan knows the devices there.
+
+    Raises:
+        ValueError: for an engine whose workers are elsewhere, or where Ray puts them.
+    """
+    parallel = config.parallel_config
+    backend = parallel.distributed_executor_backend
+    received = None
+    if parallel.nnodes > 1:
+        received = f"--nnodes {parallel.nnodes}"
+    elif backend == "ray" or "ray" in getattr(backend, "__name__", "").lower():
+        received = "--distributed-executor-backend ray (vLLM's choice inside a Ray placement group)"
+    if received is not None:
+        raise ValueError(
+            f"SGL runs both engines on the devices of one machine, in processes of their own; received "
+            f"{received}: use --distributed-executor-backend mp with the devices of one node (a smaller or "
+            "quantised model, or fewer devices), and start one server per node behind a load balancer; or "
+            "serve without --sgl-small"
+        )
+
+
 def refuse_connectors(config: VllmConfig) -> None:
     """Prompts are pruned here; whoever else reads the cache would have to prune them the same way."""
     for flag, given in (

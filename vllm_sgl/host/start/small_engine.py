@@ -34,13 +34,18 @@ logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
 
 def small_config(
-    large: VllmConfig, config: SGLConfig, variant: Callable[[Any], Any], worker_extension: str
+    large: VllmConfig,
+    config: SGLConfig,
+    variant: Callable[[Any], Any],
+    worker_extension: str,
+    context: int | None = None,
 ) -> VllmConfig:
     """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
 
     Args:
         variant: vLLM's ``hf_overrides``, which choose the model's class, the user's own applied first.
         worker_extension: dotted name of the class that listens to attention in the workers.
+        context: its context length; None for the large engine's, or what its model was made for.
 
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model, or the user's
@@ -48,7 +53,7 @@ def small_config(
     """
     whole, text = _configs(config.small, large.model_config)
     alike = _architecture(whole) == _architecture(large.model_config.hf_config)
-    arguments = small_arguments(large, config, _context(text, large), alike)
+    arguments = small_arguments(large, config, context or _context(text, large), alike)
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
