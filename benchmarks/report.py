@@ -117,7 +117,7 @@ def write(
 def write_json(
     path: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None
 ) -> None:
-    """``values``: what :func:`environment` gave when the benchmark began. rows: None where values have them."""
+    """values: what :func:`environment` gave when the benchmark began. rows: None where values have them."""
     path.write_text(json.dumps({**values, **({} if rows is None else {"rows": rows})}, indent=2) + "\n")
 
 
