@@ -38,6 +38,7 @@ class TinyFamily:
     config: Callable[[TinyShape, TokenIds], PreTrainedConfig]
     processor: Callable[[PreTrainedTokenizerFast], ProcessorMixin]
     published_name: Callable[[str], str] = str
+    published_tensor: Callable[[str, torch.Tensor], torch.Tensor] = lambda name, tensor: tensor
     named_tokens: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -84,7 +85,10 @@ def build(family: TinyFamily, shape: TinyShape, directory: Path | str) -> Path:
     model.config.save_pretrained(directory)
     model.generation_config.save_pretrained(directory)
     weights = random_weights(model, shape, tokenizer)
-    published = {family.published_name(name): tensor for name, tensor in weights.items()}
+    published = {
+        family.published_name(name): family.published_tensor(name, tensor).contiguous()
+        for name, tensor in weights.items()
+    }
     save_file(published, directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 

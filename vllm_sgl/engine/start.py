@@ -11,7 +11,7 @@ from vllm.config import ModelConfig, VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.sharing import share_memory
-from vllm_sgl.families import family_of, known_architecture
+from vllm_sgl.families import family_of, known_architecture, prompt_format
 from vllm_sgl.families.base import NO_SETTINGS
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.base import Guide
@@ -40,7 +40,12 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         ValueError: where the small model is missing or is no supported vision-language model.
     """
     variant = UseVariant(config.positions, then=config.small_args.get("hf_overrides"))
-    small = small_engine.small_config(large, config, variant, _EXTENSION)
+    own = prompt_format(large.model_config.hf_config)
+
+    def alike(small: Any) -> bool:
+        return prompt_format(small) == own
+
+    small = small_engine.small_config(large, config, variant, _EXTENSION, alike)
     try:
         family_of(small.model_config)
     except ValueError as error:
@@ -175,7 +180,8 @@ def _facts(which: str, model: ModelConfig) -> ModelFacts:
     architecture = known_architecture(model.hf_config.architectures)
     assert architecture is not None, model.hf_config.architectures
     try:
-        return read_facts(model, architecture, family_of(model).vision_facts(model))
+        vision = family_of(model).vision_facts(model)
+        return read_facts(model, architecture, prompt_format(model.hf_config), vision)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
         raise ValueError(
             f"{which} {model.model}: its tokenizer or image processor cannot be read ({error}): mend or "

@@ -26,12 +26,14 @@ Way = Literal["shared", "translated", "crossed", "refused"]
 class ModelFacts:
     """What a model's config and tokenizer files say of how it is prompted.
 
-    architecture: vLLM's name. vision: what its family says about its images, by names in words.
+    architecture: vLLM's name. format: the name of the format of its prompts and items.
+    vision: what its family says about its images, by names in words.
     encoded: ids of one text. rendered: one conversation in its chat template, None without one.
     """
 
     name: str
     architecture: str
+    format: str
     vision: Mapping[str, object]
     vocabulary: Mapping[str, int]
     encoded: tuple[int, ...]
@@ -84,16 +86,21 @@ class Verdict:
         return f"{self.small} guides {self.large} over the same prompt"
 
 
-def read_facts(model: ModelConfig, architecture: str, vision: Mapping[str, object]) -> ModelFacts:
+def read_facts(
+    model: ModelConfig, architecture: str, format: str, vision: Mapping[str, object]
+) -> ModelFacts:
     """Read a model's files.
 
     Args:
         architecture: vLLM's name of the model's class.
+        format: the name of the format of its prompts and items.
         vision: what its family says about its vision input.
     """
     tokenizer = cached_tokenizer_from_config(model)
     encoded = tuple(tokenizer.encode(_TEXT))
-    return ModelFacts(model.model, architecture, vision, tokenizer.get_vocab(), encoded, _rendered(tokenizer))
+    return ModelFacts(
+        model.model, architecture, format, vision, tokenizer.get_vocab(), encoded, _rendered(tokenizer)
+    )
 
 
 def check_pair(large: ModelFacts, small: ModelFacts) -> Verdict:
@@ -127,9 +134,7 @@ def _templates(large: ModelFacts, small: ModelFacts) -> str | None:
 
 
 def _formats(large: ModelFacts, small: ModelFacts) -> str | None:
-    if large.architecture == small.architecture:
-        return None
-    return f"{large.architecture} and {small.architecture}"
+    return None if large.format == small.format else f"{large.format} and {small.format}"
 
 
 def _tilings(large: ModelFacts, small: ModelFacts) -> str | None:

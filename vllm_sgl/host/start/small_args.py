@@ -36,12 +36,12 @@ _READABLE_GRAPHS = ("NONE", "PIECEWISE")
 
 
 def small_arguments(
-    large: VllmConfig, config: SGLConfig, max_model_len: int, same_architecture: bool = True
+    large: VllmConfig, config: SGLConfig, max_model_len: int, same_format: bool = True
 ) -> dict[str, Any]:
     """Arguments of the small engine, but for what chooses its model's class and listens in its workers.
 
     Args:
-        same_architecture: whether settings of the large model's processor are some of the small one's too.
+        same_format: whether settings of the large model's processor are some of the small one's too.
 
     Raises:
         ValueError: where ``config.small_args`` has what the guide sets itself.
@@ -54,7 +54,7 @@ def small_arguments(
         "seed": model.seed,
         "max_model_len": max_model_len,
         "enforce_eager": model.enforce_eager,
-        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs if same_architecture else None,
+        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs if same_format else None,
         "hf_token": model.hf_token,
         "config_format": model.config_format,
         **{name: getattr(large.load_config, name) for name in _LOADING},

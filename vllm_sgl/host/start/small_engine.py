@@ -33,21 +33,26 @@ logger = logging.getLogger("vllm.vllm_sgl.small_engine")
 
 
 def small_config(
-    large: VllmConfig, config: SGLConfig, variant: Callable[[Any], Any], worker_extension: str
+    large: VllmConfig,
+    config: SGLConfig,
+    variant: Callable[[Any], Any],
+    worker_extension: str,
+    alike: Callable[[Any], bool],
 ) -> VllmConfig:
     """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
 
     Args:
         variant: vLLM's ``hf_overrides``, which choose the model's class, the user's own applied first.
         worker_extension: dotted name of the class that listens to attention in the workers.
+        alike: of the small model's ``hf_config``, whether settings of the large model's processor are some of
+            its own.
 
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model, or the user's
             arguments would undo the guide.
     """
     whole, text = _configs(config.small, large.model_config)
-    alike = _architecture(whole) == _architecture(large.model_config.hf_config)
-    arguments = small_arguments(large, config, _context(text, large), alike)
+    arguments = small_arguments(large, config, _context(text, large), alike(whole))
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
@@ -96,11 +101,6 @@ def _configs(small: str, large: ModelConfig) -> tuple[Any, Any]:
             f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
             "can be downloaded, and --trust-remote-code where its config needs it"
         ) from error
-
-
-def _architecture(config: Any) -> list[str]:
-    """vLLM's names of the class, whatever variant of it was chosen already."""
-    return [name.removeprefix("SGL") for name in config.architectures or []]
 
 
 def _context(text: Any, large: VllmConfig) -> int:
