@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import torch
 
-from tests.support.compare import assert_same_answer
+from tests.support.compare import assert_known_images_are_looked_at_alike, assert_same_answer
 from tests.support.engines import inputs, user
 from tests.support.images import random_image
 from tools.reference import select
@@ -74,6 +74,13 @@ async def test_every_image_keeps_what_it_must(engines, prompts):
     kept = select(engines.reference.importance(*inputs(prompt), tokens), 0.001, engines.reference.least)
     assert [part.tolist() for part in outcome.report.kept] == [part.tolist() for part in kept]
     assert_same_answer(answer, expected(engines, prompt, kept))
+
+
+async def test_known_images_are_looked_at_as_new_ones(engines):
+    """The guide's prefix cache knows them, and where they lie: other sizes have other positions."""
+    sizes, _ = REQUESTS[2]
+    prompts = [render(engines, sizes, question, seed=70) for question in ("Who?", "What time is it? " * 3)]
+    await assert_known_images_are_looked_at_alike(engines, *prompts)
 
 
 async def test_only_images_not_seen_lately_are_encoded(engines):

@@ -7,6 +7,7 @@ by :class:`InProcessEngine`, which steps vLLM's synchronous engine from whicheve
 import asyncio
 import itertools
 from collections import defaultdict, deque
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,14 +27,16 @@ from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.start import guide_over, judge, small_config
+from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of, tiles_of
+from vllm_sgl.guide.build import guide_over
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.render.processor_cache import keeping_pixels
 from vllm_sgl.host.request.output import abort_output
 from vllm_sgl.model.scheduler import charge_what_is_encoded
+from vllm_sgl.pair.verdict import judge
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.facts import FactsReader
@@ -204,11 +207,18 @@ class Engines:
         query_rows: QueryRows | None = None, **params: Any,
     ) -> GuideResult:  # fmt: skip
         """The guide alone; params are the client's ``SamplingParams``."""
+        request = self.request(prompt, max_tokens=max_tokens, id=id, query_rows=query_rows, **params)
+        return await self.guide.look(request, max_tokens)
+
+    def request(
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None,
+        query_rows: QueryRows | None = None, **params: Any,
+    ) -> GuideRequest:  # fmt: skip
+        """What the guide is asked about a prompt; params as in :meth:`look`."""
         client = SamplingParams(temperature=0, **params)
         items = self.reader.items(prompt)
         rows = query_rows or self.config.query_rows
-        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
-        return await self.guide.look(request, max_tokens)
+        return GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
 
     async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:
         """The large model's greedy tokens and their log-probabilities [n]."""
@@ -227,6 +237,22 @@ class Engines:
         """The small model as a plain vLLM engine."""
         id = f"small-{next(_IDS)}"
         return [output async for output in self.small.generate(prompt, params, id)][-1]
+
+    async def known_to_small(self, work: Coroutine[Any, Any, Any]) -> tuple[Any, list[int]]:
+        """What comes of the work, and how many prompt tokens of each pass through the small engine in it
+        were found in that one's prefix cache."""
+        found: list[int] = []
+        generate = self.small.generate
+
+        async def noting(*args: Any, **kwargs: Any) -> Any:
+            async for output in generate(*args, **kwargs):
+                if output.finished:
+                    found.append(output.num_cached_tokens)
+                yield output
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.small, "generate", noting)
+            return await work, found
 
     async def _run_large(self, prompt: Any, params: SamplingParams) -> Any:
         id = f"large-{next(_IDS)}"

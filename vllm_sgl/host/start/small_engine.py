@@ -15,7 +15,7 @@ from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
 from vllm_sgl.host.start.kv_cache import plain, stored_as
 from vllm_sgl.host.start.process_name import naming_processes
-from vllm_sgl.host.start.small_args import small_arguments, tensor_parallel
+from vllm_sgl.host.start.small_args import is_recurrent, small_arguments, tensor_parallel
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -52,7 +52,7 @@ def small_config(
             arguments would undo the guide.
     """
     whole, text = _configs(config.small, large.model_config)
-    arguments = small_arguments(large, config, _context(text, large), alike(whole))
+    arguments = small_arguments(large, config, _context(text, large), alike(whole), is_recurrent(text))
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
@@ -114,7 +114,7 @@ def _refuse_partial_attention(name: str, small: ModelConfig) -> None:
     """Before anything is loaded: only attention over the whole prompt says what matters in it.
 
     Raises:
-        ValueError: for a decoder with windows shorter than the context, or with layers without attention.
+        ValueError: for a decoder with windows shorter than the context, or without attention.
     """
     window = small.get_sliding_window()
     if window is not None and window < small.max_model_len:
@@ -123,8 +123,8 @@ def _refuse_partial_attention(name: str, small: ModelConfig) -> None:
             f"context of {small.max_model_len}, and so not every visual token. A guide must see the whole "
             "prompt: choose another small model"
         )
-    if small.is_hybrid or small.is_attention_free:
+    if small.is_attention_free:
         raise ValueError(
-            f"--sgl-small {name}: this model has layers without attention, whose view of the prompt cannot "
-            "be read: choose another small model, with attention in every layer"
+            f"--sgl-small {name}: this model has no attention, so nothing says which visual tokens matter: "
+            "choose another small model, with layers of full attention"
         )
