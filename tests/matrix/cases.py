@@ -80,12 +80,12 @@ def _mixed(name: str, small: str, large: str, videos: bool = True) -> Family:
     return Family(name, build, ("original",), videos)
 
 
-#: Families that differ from those above in their decoders alone, or that add little to them: what the others are
-#: asked one by one is asked of one pair of engines each.
+#: Families that differ from those above in their decoders alone, or that add little to them: what the others
+#: are asked one by one is asked of one pair of engines each.
 ONE_PAIR_EACH = (
     _mixed("qwen3_vl_moe", "qwen3_vl", "qwen3_vl_moe"),
-    _mixed("qwen3_5", "qwen3_vl", "qwen3_5"),
-    _mixed("qwen3_5_moe", "qwen3_vl", "qwen3_5_moe"),
+    _mixed("qwen3_5", "qwen3_5", "qwen3_5"),
+    _mixed("qwen3_5_moe", "qwen3_5", "qwen3_5_moe"),
     _decoder("qwen3_moe"),
 )
 

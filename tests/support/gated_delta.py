@@ -1,8 +1,8 @@
 """Gated delta nets in float32 on vLLM's CPU build, whose own kernels take bfloat16 alone.
 
 The recurrence is written out token by token (formula: "Gated Delta Networks", arXiv 2412.06464, section 3.1).
-Scheduling, slots of states, their places in the cache and what is resumed are vLLM's own, and so is everything
-in bfloat16. Processes that import this before they start an engine have float32.
+Scheduling, slots of states, their places in the cache and what is resumed are vLLM's own; so is everything in
+bfloat16. Processes that import this before they start an engine have float32.
 """
 
 import torch

@@ -62,8 +62,8 @@ def decoder_layers(runner: Any) -> list[Attention]:
     full = [group for group in groups if _is_full(group.kv_cache_spec)]
     if len(full) != 1:
         raise NotImplementedError(
-            "the small model must have one KV cache group of layers with full attention (no windows, and keys "
-            f"as they are: no MLA); it has {len(full)}, of the groups "
+            "the small model must have one KV cache group of layers with full attention (no windows, and K "
+            f"itself, not MLA's latents); it has {len(full)}, of the groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
     names = set(full[0].layer_names)
@@ -96,11 +96,7 @@ def _is_full(spec: Any) -> bool:
 def layer_numbers(runner: Any, layers: Collection[Attention]) -> tuple[list[int], int]:
     """The numbers of some decoder layers, and how many this worker has."""
     every = {name for group in runner.kv_cache_config.kv_cache_groups for name in group.layer_names}
-    context = runner.compilation_config.static_forward_context
-    numbers = [
-        extract_layer_index(name) for name, layer in context.items() if name in every and layer in layers
-    ]
-    return numbers, len(every)
+    return [extract_layer_index(layer.layer_name) for layer in layers], len(every)
 
 
 def use_readable_layout(runner: Any) -> None:
