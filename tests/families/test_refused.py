@@ -1,8 +1,5 @@
 """What Qwen-VL models cannot do with SGL is refused before anything starts, with what to do instead."""
 
-import json
-import shutil
-
 import pytest
 from vllm import EngineArgs
 
@@ -46,21 +43,11 @@ def test_pruning_of_vllms_own_in_the_small_engine(pair):
 
 
 def test_a_hybrid_decoder(pair, tmp_path):
-    """Qwen3.5 as the guide: its prefix cache is off, because a state is kept at the end of a hit alone, and vLLM
-    chooses the size of blocks; its recurrent state has the dtype that its config asks for."""
+    """Qwen3.5 as the guide: its prefix cache is off, because a state is kept at the end of a hit alone; its
+    recurrent state has the dtype that its config asks for."""
     small = build(FAMILIES["qwen3_5"], SMALL, tmp_path)
     config = small_config(large_config(pair), SGLConfig.parse({"small": str(small)}))
     assert config.model_config.is_hybrid
     assert not config.cache_config.enable_prefix_caching
     assert not reads_cache(config)
     assert config.cache_config.mamba_ssm_cache_dtype == "float32"
-
-
-def test_a_model_without_attention(pair, tmp_path):
-    """None of the families is one, so its name is lent to one."""
-    small = shutil.copytree(pair[0], tmp_path / "small")
-    config = json.loads((small / "config.json").read_text())
-    config["architectures"] = ["Mamba2ForCausalLM"]
-    (small / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"has no attention, .* choose another small model"):
-        small_config(large_config(pair), SGLConfig.parse({"small": str(small)}))

@@ -87,6 +87,7 @@ ONE_PAIR_EACH = (
     _mixed("qwen3_5", "qwen3_5", "qwen3_5"),
     _mixed("qwen3_5_moe", "qwen3_5", "qwen3_5_moe"),
     _decoder("qwen3_moe"),
+    Family("interns1", tiny_families.internvl_hf.build_intern_s1, ("original",)),
 )
 
 

@@ -18,7 +18,6 @@ from vllm.v1.kv_cache_interface import (
 
 from vllm_sgl.host.worker.attention import decoder_layers, layer_numbers
 
-
 SHAPE = {"block_size": 16, "num_kv_heads": 1, "head_size": 16, "dtype": torch.float32}
 FULL = FullAttentionSpec(**SHAPE)
 STATES = MambaSpec(block_size=16, shapes=((4,),), dtypes=(torch.float32,))
@@ -33,7 +32,7 @@ PARTIAL = (
 
 
 def runner(*has_sink, cache_dtype="auto", stored=torch.bfloat16, groups=None):
-    """groups: (layers of each, as their names' numbers, spec); all layers in one of full attention for None."""
+    """groups: the numbers of each group's layers, and its spec; all in one of full attention for None."""
     layers = {}
     for number, has in enumerate(has_sink):
         layer = Attention.__new__(Attention)

@@ -11,6 +11,7 @@ from .qwen2_vl import CHAT_TEMPLATE, MERGE, SPECIAL_TOKENS, token_ids
 from .qwen3_vl import GRID, PATCH
 
 HEAD = 64  # a quarter of it, half of that: 8 angles
+LAYERS = 8  # two of them have attention
 
 
 def text(shape: TinyShape, tokens: TokenIds) -> dict:
@@ -23,11 +24,10 @@ def text(shape: TinyShape, tokens: TokenIds) -> dict:
         "rope_theta": 1e7,
         "partial_rotary_factor": 0.25,
     }
-    layers = 8
     return {
         **text_config(shape, tokens),
-        "num_hidden_layers": layers,
-        "layer_types": ["full_attention" if i % 4 == 3 else "linear_attention" for i in range(layers)],
+        "num_hidden_layers": LAYERS,
+        "layer_types": ["full_attention" if i % 4 == 3 else "linear_attention" for i in range(LAYERS)],
         "head_dim": HEAD,
         "num_attention_heads": shape.heads,
         "linear_conv_kernel_dim": 4,

@@ -8,7 +8,20 @@ from tools.tiny_internvl import TinyShape
 from . import qwen3_vl
 from .checkpoint import TinyFamily, TokenIds
 
-EXPERTS, USED = 6, 2
+EXPERTS, USED = 4, 2
+
+
+def experts_config(shape: TinyShape) -> dict:
+    """Fields of a decoder that is a mixture of experts in every layer, all that vLLM reads."""
+    return {
+        "num_experts": EXPERTS,
+        "num_experts_per_tok": USED,
+        # Not the hidden size: transformers tells by their shapes whether experts are transposed.
+        "moe_intermediate_size": shape.intermediate // 4 + 32,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "norm_topk_prob": True,
+    }
 
 
 def config(shape: TinyShape, tokens: TokenIds) -> Qwen3VLMoeConfig:
@@ -21,13 +34,7 @@ def config(shape: TinyShape, tokens: TokenIds) -> Qwen3VLMoeConfig:
     return Qwen3VLMoeConfig(
         text_config={
             **text,
-            "num_experts": EXPERTS,
-            "num_experts_per_tok": USED,
-            "moe_intermediate_size": shape.intermediate // 2
-            + 32,  # not the hidden size: loaders tell by shapes
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": [],
-            "norm_topk_prob": True,
+            **experts_config(shape),
             "tie_word_embeddings": False,
         },
         vision_config=vision,
@@ -39,9 +46,24 @@ def config(shape: TinyShape, tokens: TokenIds) -> Qwen3VLMoeConfig:
     )
 
 
-def published_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def transposed(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     """Published checkpoints have experts' matrices as [experts, inputs, outputs]."""
-    return tensor.transpose(1, 2) if ".mlp.experts." in name else tensor
+    return {name: tensor.transpose(1, 2).contiguous() if ".mlp.experts." in name else tensor}
+
+
+def one_by_one(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Experts one by one, as decoders of text alone are published."""
+    root, found, part = name.partition(".mlp.experts.")
+    if not found:
+        return {name: tensor}
+    parts = {"down_proj": tensor}
+    if part == "gate_up_proj":
+        parts = dict(zip(("gate_proj", "up_proj"), tensor.chunk(2, dim=1), strict=True))
+    return {
+        f"{root}.mlp.experts.{expert}.{part}.weight": matrix.contiguous()
+        for part, matrices in parts.items()
+        for expert, matrix in enumerate(matrices)
+    }
 
 
 FAMILY = TinyFamily(
@@ -51,5 +73,5 @@ FAMILY = TinyFamily(
     qwen3_vl.CHAT_TEMPLATE,
     config,
     qwen3_vl.processor,
-    published_tensor=published_tensor,
+    published=transposed,
 )
