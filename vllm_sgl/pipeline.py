@@ -5,7 +5,9 @@
 Imports neither torch nor vLLM.
 """
 
+import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,8 +28,8 @@ from vllm_sgl.core import (
 )
 from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass
-from vllm_sgl.decide.early_exit import may_exit, why_no_exit
-from vllm_sgl.errors import GuideError, GuideFailedError, Unguidable
+from vllm_sgl.decide.early_exit import answer_tokens, why_no_exit
+from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted, Unguidable
 from vllm_sgl.request.options import RequestOptions
 
 if TYPE_CHECKING:
@@ -76,32 +78,38 @@ class Pipeline:
             GuideFailedError: under ``on_error="fail"``, when the guide fails.
             RequestAborted: when the request was aborted by its id.
         """
-        if self._costs is not None and self._sees is not None and request is not None and options.enabled:
-            facts = replace(facts, seen_tokens=self._sees(request))
-        reason = why_bypass(facts, options, self._costs, self._guide.context)
-        if reason is not None or request is None:
-            return Outcome(_report("bypass", facts, options, reason))
         start = time.monotonic()
         try:
+            if self._costs is not None and self._sees is not None and request is not None and options.enabled:
+                facts = replace(facts, seen_tokens=self._sees(request))
+            reason = why_bypass(facts, options, self._costs, self._guide.context)
+            if reason is not None or request is None:
+                return Outcome(_report("bypass", facts, options, reason))
             outcome = await self._guided(request, facts, options)
+        except RequestAborted:
+            raise
         except Unguidable as error:
             return Outcome(_report("bypass", facts, options, error.reason))
-        except GuideError as error:
+        except (Exception, asyncio.CancelledError) as raised:
+            # Guides, wrappers, layouts and policies are many, and some are a user's: any may raise anything.
+            if request is None or _is_cancelled(raised):
+                raise
+            failed = _as_failure(raised)
             # What the guide refuses is the request's fault, or none at all.
-            fails = self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED
-            _log(request, error, "fails" if fails else "goes unguided")
+            fails = self._config.on_error == "fail" and failed.reason != Reason.GUIDE_REFUSED
+            _log(request, failed, "fails" if fails else "goes unguided")
             if fails:
-                raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from error
-            outcome = Outcome(_report("bypass", facts, options, error.reason))
+                raise GuideFailedError(f"the guide failed ({failed.reason}): {failed}") from raised
+            outcome = Outcome(_report("bypass", facts, options, failed.reason))
         outcome.report.guide_seconds = time.monotonic() - start
         # A shadow decides and reports, and has no effect.
         return Outcome(outcome.report) if self._config.shadow else outcome
 
     async def _guided(self, request: GuideRequest, facts: Facts, options: RequestOptions) -> Outcome:
         threshold = options.exit_threshold
-        # Without an exit the answer is of use only for its query rows.
-        whole = may_exit(facts, threshold) or options.query_rows.endswith("generated")
-        result = await self._guide.look(request, options.guide_tokens if whole else 1)
+        tokens = answer_tokens(facts, threshold, options.query_rows, options.guide_tokens)
+        result = await self._guide.look(request, tokens)
+        _check(request, result)
         report = _report("prune", facts, options)
         report.confidence = score.confidence(result.answer.logprobs)
         report.importance, report.answer = result.importance, result.answer
@@ -129,9 +137,44 @@ class Pipeline:
         if reason is not None:
             return reason
         share = self._config.consistency_retention
-        report.consistency = await self._guide.confirm(request, result, share)
+        report.consistency = _checked(await self._guide.confirm(request, result, share))
         report.score = score.exit_score(score.confidence(result.answer.logprobs), report.consistency)
         return None if report.score >= threshold else Reason.LOW_SCORE
+
+
+def _check(request: GuideRequest, result: GuideResult) -> None:
+    """A mask of what is no number would be a wrong one, and no client could read the report."""
+    for item, importance in zip(request.items, result.importance, strict=True):
+        if len(importance) != item.visual_tokens or not importance.isfinite().all():
+            raise GuideError(
+                Reason.GUIDE_FAILED,
+                f"expected the importance of {item.visual_tokens} visual tokens, finite numbers; received "
+                f"{len(importance)}, {int(importance.isfinite().sum())} of them finite",
+            )
+    if not all(map(math.isfinite, result.answer.logprobs)):
+        raise GuideError(
+            Reason.GUIDE_FAILED,
+            f"expected finite log-probabilities of the answer, received {list(result.answer.logprobs)}",
+        )
+
+
+def _checked(consistency: float) -> float:
+    if not math.isfinite(consistency):
+        raise GuideError(Reason.GUIDE_FAILED, f"expected a finite consistency, received {consistency}")
+    return consistency
+
+
+def _is_cancelled(raised: BaseException) -> bool:
+    """Whether the request was cancelled, and not merely something that its guide waited for."""
+    task = asyncio.current_task()
+    return isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _as_failure(raised: BaseException) -> GuideError:
+    if isinstance(raised, GuideError):
+        return raised
+    logger.debug("SGL: a guide raised what it should not", exc_info=raised)
+    return GuideError(Reason.GUIDE_FAILED, f"{type(raised).__name__}: {raised}")
 
 
 #: The others are states of the guide, and logged where they begin and end.

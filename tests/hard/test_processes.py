@@ -22,7 +22,10 @@ END_WITHIN = 20
 
 @pytest.fixture(scope="module")
 def server(qwen2_pair, tmp_path_factory):
-    flags = [f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off", f"--sgl-guide-timeout={SILENT}"]
+    flags = [
+        f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off", f"--sgl-guide-timeout={SILENT}",
+        "--sgl-guide-memory=0",
+    ]  # fmt: skip
     with Server(qwen2_pair[1], tmp_path_factory.mktemp("processes") / "log", flags) as running:
         yield running
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,17 +19,19 @@ from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.engine import measure_costs
 from vllm_sgl.engine.in_flight import Guiding, admitted
+from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.guide.build import guarded, guide_over
+from vllm_sgl.guide.build import guide_of
 from vllm_sgl.host.render import processor_cache
 from vllm_sgl.host.request.output import abort_output, exit_output
+from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
-from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_replicas
+from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_nodes, refuse_replicas
 from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
@@ -75,6 +78,7 @@ class SGLAsyncLLM(AsyncLLM):
         patient = kwargs.get("usage_context") in BULK
         with refusing(), interruptible_start():
             small = SmallEngines(vllm_config, config)
+            self._small = small
             started = start_guide(small, config, patient)
         self._local_guide: Guide = started
         self._ready: asyncio.Task[Pipeline] | None = None
@@ -89,8 +93,9 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
-            guide = guide_over(started, small.verdict, small.config, self.renderer)
-            self._guide = self._local_guide = guarded(guide, started, patient)
+            self._guide = self._local_guide = guide_of(
+                started, small.verdict, small.config, self.renderer, patient
+            )
         except BaseException:
             self._local_guide.stop(0)
             raise
@@ -181,6 +186,8 @@ class SGLAsyncLLM(AsyncLLM):
         # An exit must not answer what the large engine refuses, and a refusal is not worth the guide's work.
         await check_request(self, prompt, params, request_id, kwargs)
         super().check_admission(params.n, request_id)
+        tokenizer, ids = self.renderer.tokenizer, prompt["prompt_token_ids"]
+        facts = replace(facts, is_content=content_test(self.vllm_config, tokenizer, ids, kwargs))
         assert facts.max_tokens is not None
         request = GuideRequest(
             request_id, prompt, facts.items, exit_rules.unforced(params), facts.max_tokens,
@@ -207,15 +214,18 @@ class SGLAsyncLLM(AsyncLLM):
         config, guide = self.sgl_config, self._guide
         await guide.start()
         wants_best = AUTO in config.policies.values()
-        if config.break_even == "auto" or wants_best:
-            self.costs = await measure_costs.measure(self, super().generate, guide, self._reader, config)
+        if config.break_even != "off" or wants_best:
+            known = KnownCosts.of(self.vllm_config, self._small.config, config)
+            self.costs = await measure_costs.known_or_measured(
+                self, super().generate, guide, self._reader, config, known
+            )
         best = best_policy(None if self.costs is None else self.costs.vision_share)
         if wants_best:
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
-        compared = self.costs if config.break_even == "auto" else None
+        compared = None if config.break_even == "off" else self.costs
         return Pipeline(
             config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
             guide.sees,
@@ -265,6 +275,7 @@ class SGLAsyncLLM(AsyncLLM):
 def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
     family_of(config.model_config)
     refuse_replicas(client_count, config.parallel_config.data_parallel_size)
+    refuse_nodes(config)
     refuse_connectors(config)
     if getattr(config.lora_config, "enable_tower_connector_lora", False):
         raise ValueError(

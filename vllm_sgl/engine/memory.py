@@ -122,6 +122,21 @@ def plan(
     )
 
 
+def room_for_small(
+    device: Device, utilization: float, small: Engine, large: Engine, asked: str | float | int = "auto"
+) -> int:
+    """The most bytes that the small engine's KV cache may get, whatever its context; arguments as of
+    :func:`plan`."""
+    kind = device.kind
+    if small.kv is not None:
+        return small.kv
+    large_kv = large.sequence if large.kv is None else large.kv
+    left = usable(device, utilization) - small.fixed(kind) - large.fixed(kind) - large_kv
+    if isinstance(asked, str):
+        return min(SMALL_KV_MOST[kind], left)
+    return min(_small_kv(device, small, asked), left)
+
+
 def size(count: int) -> str:
     """Bytes, in the unit that says most."""
     unit, name = next(

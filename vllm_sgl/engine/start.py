@@ -11,6 +11,7 @@ from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.sharing import share_memory
+from vllm_sgl.engine.small_size import check_pinned, fit_sequences, fitting_context
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import family_of, prompt_format
 from vllm_sgl.families.variant import UseVariant
@@ -21,6 +22,7 @@ from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.host.request.output import EngineDeadError
 from vllm_sgl.host.start import small_engine
 from vllm_sgl.host.start.async_llm import AsyncLLM
+from vllm_sgl.host.start.kv_need import sequence_bytes
 from vllm_sgl.pair.verdict import judge
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
@@ -28,8 +30,11 @@ logger = logging.getLogger("vllm.vllm_sgl.engine")
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
 
-def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
+def small_config(large: VllmConfig, config: SGLConfig, context: int | None = None) -> VllmConfig:
     """The small engine's config, with the small model's variant and our ears in its workers.
+
+    Args:
+        context: its context length; None for the large engine's, or what its model was made for.
 
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model.
@@ -40,7 +45,7 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
     def alike(small: PreTrainedConfig) -> bool:
         return prompt_format(small) == own
 
-    small = small_engine.small_config(large, config, variant, _EXTENSION, alike)
+    small = small_engine.small_config(large, config, variant, _EXTENSION, alike, context)
     try:
         family_of(small.model_config)
     except ValueError as error:
@@ -71,8 +76,12 @@ class SmallEngines:
                 "SGL: --sgl-views %s has no effect: both models cut images alike, and the small model's own "
                 "attention ranks thumbnails against grids", config.views,
             )  # fmt: skip
+        if context := fitting_context(large, small, config):
+            small = small_config(large, config, context)
         _refuse_small_context(small)
-        share_memory(large, small, config)
+        plan = share_memory(large, small, config)
+        fit_sequences(small, config, plan, sequence_bytes(small))
+        check_pinned(small, large)
         self.config = small
         self._blocks: int | None = None
         self._others: set[int | None] | None = None  # processes that ran before the start that is under way

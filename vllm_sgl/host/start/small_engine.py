@@ -12,6 +12,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.start import cpu
+from vllm_sgl.host.start.async_llm import UnguidedLLM
 from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
 from vllm_sgl.host.start.kv_cache import plain, stored_as
 from vllm_sgl.host.start.process_name import naming_processes
@@ -38,6 +39,7 @@ def small_config(
     variant: Callable[[Any], Any],
     worker_extension: str,
     alike: Callable[[Any], bool],
+    context: int | None = None,
 ) -> VllmConfig:
     """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
 
@@ -46,13 +48,15 @@ def small_config(
         worker_extension: dotted name of the class that listens to attention in the workers.
         alike: of the small model's ``hf_config``, whether settings of the large model's processor are some of
             its own.
+        context: its context length; None for the large engine's, or what its model was made for.
 
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model, or the user's
             arguments would undo the guide.
     """
     whole, text = _configs(config.small, large.model_config)
-    arguments = small_arguments(large, config, _context(text, large), alike(whole), is_recurrent(text))
+    length = context or _context(text, large)
+    arguments = small_arguments(large, config, length, alike(whole), is_recurrent(text))
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
@@ -80,7 +84,7 @@ def start_small(config: VllmConfig) -> AsyncLLM:
     """
     # Not by from_vllm_config(): its config carries SGL settings too, for the model inside.
     with naming_processes(PROCESS_PREFIX):
-        engine = AsyncLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
+        engine = UnguidedLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
     logger.info("SGL: guide engine runs in process %s", ", ".join(map(str, engine_pids(engine))))
     return engine
 
