@@ -12,7 +12,7 @@ from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 from tools.tiny_families import FAMILIES as TINY
 from tools.tiny_families import SMALL, build
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.families import ACTIVE_ENV, FAMILIES, variant_name
 from vllm_sgl.families.variant import activate
 
