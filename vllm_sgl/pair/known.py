@@ -1,4 +1,4 @@
-"""The series of models that make pairs, for those who do not know yet which two to take."""
+"""The known series of models that make pairs, as suggestions."""
 
 from dataclasses import dataclass
 
