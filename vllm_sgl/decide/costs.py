@@ -97,8 +97,8 @@ class Costs:
         return saving > self.guidance(seen, min(limits))
 
     def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
-        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if it does
-        not pay for `most`."""
+        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if
+        it does not pay for `most`."""
 
         def pays(visual: int) -> bool:
             facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)
