@@ -46,8 +46,8 @@ def watch(prepare: Callable[[EngineArgs, bool], None]) -> None:
 
     prepare: is given them, and whether ``vllm.LLM`` makes the config.
     """
-    first = ("self", "usage_context")
-    wrap(EngineArgs, "create_engine_config", first, _FIX, partial(_preparing, prepare))
+    making = partial(_preparing, prepare)
+    wrap(EngineArgs, "create_engine_config", ("self", "usage_context"), _FIX, making)
 
 
 def _preparing(prepare: Any, create_engine_config: Any) -> Any:
