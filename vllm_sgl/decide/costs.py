@@ -18,6 +18,7 @@ Pure. Costs are measured once, when a server starts: as long as it runs, the sam
 treatment.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -96,12 +97,13 @@ class Costs:
         return saving > self.guidance(seen, min(limits))
 
     def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
-        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if it
-        never does."""
-        found = None
-        for visual in range(most, 0, -1):
+        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if
+        it does not pay for `most`."""
+
+        def pays(visual: int) -> bool:
             facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)
-            if not self.pays(facts, retention, exit_possible, guide_tokens):
-                break
-            found = visual
-        return found
+            return self.pays(facts, retention, exit_possible, guide_tokens)
+
+        if not pays(most):
+            return None
+        return bisect_left(range(1, most), True, key=pays) + 1  # prefill grows faster than a guide's work

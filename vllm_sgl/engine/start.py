@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from copy import deepcopy
 from multiprocessing import active_children
 
+from transformers import PreTrainedConfig
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.engine.small_size import check_pinned, fit_sequences, fitting_context
 from vllm_sgl.errors import StartRefused
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, prompt_format
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.guards.restart import Revived
 from vllm_sgl.guide.local.guide import LocalGuide
@@ -39,7 +40,12 @@ def small_config(large: VllmConfig, config: SGLConfig, context: int | None = Non
         ValueError: where the small model is missing or is no supported vision-language model.
     """
     variant = UseVariant(config.positions, then=config.small_args.get("hf_overrides"))
-    small = small_engine.small_config(large, config, variant, _EXTENSION, context)
+    own = prompt_format(large.model_config.hf_config)
+
+    def alike(small: PreTrainedConfig) -> bool:
+        return prompt_format(small) == own
+
+    small = small_engine.small_config(large, config, variant, _EXTENSION, alike, context)
     try:
         family_of(small.model_config)
     except ValueError as error:

@@ -33,9 +33,10 @@ def why_unknown(model: ModelConfig) -> str | None:
     family, file = family_of(model), f"vllm_sgl/families/{FAMILIES[architecture]}.py"
     images = _image_processor(model)
     kind = type(images).__name__
-    if kind.removesuffix("Fast").removesuffix("Pil") != family.image_processor:
+    if kind.removesuffix("Fast").removesuffix("Pil") not in family.image_processors:
+        known = " or ".join(family.image_processors)
         return (
-            f"its images go through {kind}, where {family.image_processor} is known: add how that one cuts "
+            f"its images go through {kind}, where {known} is known: add how that one cuts "
             f"an image to layout_of in {file}, and a case to tests/families/test_layout.py"
         )
     for setting, usual, why in _USUAL:
