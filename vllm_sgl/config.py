@@ -143,8 +143,9 @@ class SGLConfig(_Settings):
 
     log: str | None = Field(None, min_length=1, description="one JSON object a line for each request")
     shadow_log: str | None = Field(
-        None, min_length=1, description="a log for shadow mode, which also says whether both models' answers
-    agree" ) log_size: int = Field(
+        None, min_length=1, description="a shadow's log, which also says whether both models' answers agree"
+    )
+    log_size: int = Field(
         64 << 20, ge=4096, description="how long a log grows before the next one begins (five are kept)"
     )
     log_text: bool = Field(False, description="log the texts of prompts and answers too")

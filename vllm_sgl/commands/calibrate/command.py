@@ -79,10 +79,13 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     add("--max-tokens", type=count, default=32, metavar="N", help="the longest answer (default: 32)")
     add("--limit", type=count, metavar="N", help="the first N questions only")
-    add("--seed", type=int, default=0, help="seed of the split into requests that order settings and requests
-    that test them (default: 0)") add("--concurrency", type=count, default=32, metavar="N", help="requests in
-    flight (default: 32)") add("--no-picture", action="store_true", help="write no picture; matplotlib is not
-    needed then") add("--trust-remote-code", action="store_true", help="as for vLLM") add(
+    add(
+        "--seed", type=int, default=0, help="of the split into requests that order and that test (default: 0)"
+    )
+    add("--concurrency", type=count, default=32, metavar="N", help="requests in flight (default: 32)")
+    add("--no-picture", action="store_true", help="write no picture; needs no matplotlib")
+    add("--trust-remote-code", action="store_true", help="as for vLLM")
+    add(
         "--large-args", type=json_object, default={}, metavar="JSON",
         help="arguments of vllm_sgl.LLM: of vLLM's engine, and sgl_* settings",
     )  # fmt: skip

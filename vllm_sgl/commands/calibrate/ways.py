@@ -103,8 +103,8 @@ class Asked:
             )
         if reason in _PASSING:
             raise UsageError(
-                f"{self._where}: the guide was not available ({reason}). The answers so far are kept: run the
-                " "same command again, with a lower --concurrency if it was busy"
+                f"{self._where}: the guide was not available ({reason}). The answers so far are kept: run "
+                "the same command again, with a lower --concurrency if it was busy"
             )
         if self.way.retention is not None and decision == "exit":
             raise UsageError(f"{self._where}: expected no exit, received one; is the server of this version?")

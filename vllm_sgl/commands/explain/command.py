@@ -51,8 +51,8 @@ def add_to(commands: Any) -> None:
         metavar="R",
         help="a share of visual tokens to keep; may be repeated (default: 0.35 0.18 0.09)",
     )
-    add("--exit-threshold", type=threshold, metavar="T", help="show the decision of a server with this exit
-    threshold") add(
+    add("--exit-threshold", type=threshold, metavar="T", help="show the decision at this threshold")
+    add(
         "--query-rows",
         choices=get_args(QueryRows),
         metavar="ROWS",
