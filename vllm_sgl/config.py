@@ -54,7 +54,7 @@ ALLOWED = {
     "guide_memory": "a whole number >= 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
-    "break_even": "'auto' or 'off'",
+    "break_even": "'auto', 'measure' or 'off'",
     "profiles": "profiles by name, such as {'fast': {'retention': 0.2}}",
     "enabled": "0 or 1",
     "profile": "the name of one of the server's profiles",
@@ -130,7 +130,7 @@ class SGLConfig(_Settings):
     guide_memory: int = Field(
         1024, ge=0, description="results of the small model that are kept for requests that are the same"
     )
-    break_even: Literal["auto", "off"] = Field(
+    break_even: Literal["auto", "measure", "off"] = Field(
         "auto", description="leave requests alone whose guidance would cost more than pruning saves"
     )
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")

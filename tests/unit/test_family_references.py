@@ -166,6 +166,10 @@ def test_an_incomplete_checkpoint_is_refused(pair, tmp_path):
         reference(tmp_path)
 
 
+@pytest.mark.nightly(
+    "the references against vLLM alone: for a change of vLLM, tools/reference or tools/tiny_families",
+    but="large-qwen3_vl",
+)
 def test_plain_vllm_agrees(model, monkeypatch):
     """Greedy tokens and log-probabilities equal vLLM's, from vLLM's own image processing."""
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

@@ -19,6 +19,7 @@ from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.engine import measure_costs
 from vllm_sgl.engine.in_flight import Guiding, admitted
+from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
@@ -77,6 +78,7 @@ class SGLAsyncLLM(AsyncLLM):
         patient = kwargs.get("usage_context") in BULK
         with refusing(), interruptible_start():
             small = SmallEngines(vllm_config, config)
+            self._small = small
             started = start_guide(small, config, patient)
         self._local_guide: Guide = started
         self._ready: asyncio.Task[Pipeline] | None = None
@@ -212,15 +214,18 @@ class SGLAsyncLLM(AsyncLLM):
         config, guide = self.sgl_config, self._guide
         await guide.start()
         wants_best = AUTO in config.policies.values()
-        if config.break_even == "auto" or wants_best:
-            self.costs = await measure_costs.measure(self, super().generate, guide, self._reader, config)
+        if config.break_even != "off" or wants_best:
+            known = KnownCosts.of(self.vllm_config, self._small.config, config)
+            self.costs = await measure_costs.known_or_measured(
+                self, super().generate, guide, self._reader, config, known
+            )
         best = best_policy(None if self.costs is None else self.costs.vision_share)
         if wants_best:
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
-        compared = self.costs if config.break_even == "auto" else None
+        compared = None if config.break_even == "off" else self.costs
         return Pipeline(
             config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
             guide.sees,
