@@ -33,7 +33,7 @@ def work(tmp_path_factory):
     ("small", "large", "most"),
     [
         ("Qwen3-VL-2B", "Qwen3-VL-32B", (2.1, 3.3)),
-        ("Qwen3-VL-2B", "Qwen3.5-27B", (2.0, 2.9)),
+        ("Qwen3-VL-2B", "Qwen3.5-27B", (2.0, 3.0)),
         ("Qwen3-VL-2B", "Qwen3-VL-30B-A3B", (0.8, 0.9)),
         ("InternVL2-2B", "InternVL2-26B", (1.3, 1.5)),
     ],

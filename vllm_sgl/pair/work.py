@@ -100,7 +100,9 @@ def _attention(model: ModelConfig) -> int:
         asking = heads * (nope + rope)
         queries = width * asking if not query else query * (width + asking)
         return queries + width * (latent + rope) + latent * heads * (nope + values) + heads * values * width
-    gate = 2 if getattr(text, "attn_output_gate", False) else 1
+    # As vLLM has it: hybrid decoders of Qwen's have a gate behind attention unless they say otherwise.
+    hybrid = "linear_attention" in (getattr(text, "layer_types", None) or ())
+    gate = 2 if getattr(text, "attn_output_gate", hybrid) else 1
     return width * head * ((gate + 1) * heads + 2 * model.get_total_num_kv_heads())
 
 
