@@ -48,8 +48,8 @@ class Pipeline:
 
     Args:
         policies: gives the policy of a name.
-        costs: of both models, so that requests are left alone whose guidance does not pay; None guides all.
-        sees: visual tokens of a request that the guide's model is given; None for the large model's.
+        costs: of both models, to skip the guide if it does not pay; None guides every request.
+        sees: gives the visual tokens of a request in the guide's model; None if as in the large model.
     """
 
     def __init__(

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from vllm import EngineArgs
-from vllm_sgl.engine.large import use_sgl
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine import small_size
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.memory import GIB, MIB
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.host.start.device import Device

@@ -1,4 +1,4 @@
-"""Who is left to the large model alone. One place, one order of reasons."""
+"""Decides which requests skip the guide, and why, in a fixed order."""
 
 from vllm_sgl.core import Facts, Reason
 from vllm_sgl.decide.costs import Costs
@@ -7,10 +7,10 @@ from vllm_sgl.request.options import RequestOptions
 
 
 def why_bypass(facts: Facts, options: RequestOptions, costs: Costs | None, context: int) -> str | None:
-    """The reason to leave a request to the large model alone, or None.
+    """The reason why a request skips the guide, or None.
 
     Args:
-        costs: of both models' passes; None guides requests whatever it costs.
+        costs: of both models' passes; None guides requests at any cost.
         context: the most tokens that the guide can take: the prompt, an answer of at least one token, and
             one more for the consistency pass.
     """

@@ -48,16 +48,16 @@ logger = logging.getLogger("vllm.vllm_sgl.engine")
 
 
 class UnguidedRequestError(RetryableRequestError, GuideFailedError):
-    """A request that failed for want of guidance, in vLLM's terms: a 503, or an error chunk in a stream."""
+    """A request that failed because its guide did, in vLLM's terms: a 503, or an error chunk in a stream."""
 
 
 class SGLAsyncLLM(AsyncLLM):
-    """Answers every request as ``AsyncLLM`` does, after the guide had its say.
+    """Answers requests as ``AsyncLLM`` does, after asking the guide.
 
     The small engine is started first, so that the large one measures what is left of the device.
 
     wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
-    costs: of both models' passes, once measured; None where no setting needs them.
+    costs: of both models' passes, once measured; None if no setting needs them.
     """
 
     wrap_guide: Callable[[Guide], Guide] | None = None
@@ -87,7 +87,7 @@ class SGLAsyncLLM(AsyncLLM):
         self._reader = FactsReader.of(family_of(model), model, same_tokens, exit_rules.possible(vllm_config))
         try:
             with interruptible_start(), processor_cache.keeping_pixels(vllm_config) as keep:
-                # In place of the one that vLLM chose for an engine that is alone.
+                # vLLM chose one for an engine that is alone on the machine.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 charge_what_is_encoded(vllm_config)
                 with starting_large(vllm_config.model_config.model):

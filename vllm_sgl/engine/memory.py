@@ -43,7 +43,7 @@ class Engine:
         return int(self.weights * SLACK) + self.features + RESERVE[kind]
 
     def describe(self, kv: int) -> str:
-        """A KV cache of so many bytes, in words."""
+        """A KV cache of ``kv`` bytes, in words."""
         tokens = kv * self.tokens // self.sequence
         return f"KV cache {size(kv)} ({tokens:,} tokens, {kv / self.sequence:.1f} sequences of full length)"
 

@@ -1,4 +1,4 @@
-"""Reading what the memory plan needs, and telling vLLM what came of it."""
+"""Reads what the memory plan needs, and gives the result to vLLM."""
 
 import logging
 import os

@@ -17,5 +17,5 @@ PLACES = "sgl_places"
 #: int64 scalar: how long the unpruned placeholder was.
 LENGTH = "sgl_length"
 
-#: All of them, for those who have to take them off again.
+#: All of them, for code that removes them again.
 FIELDS = (ITEM, TILES, ROWS, KEPT, PLACES, LENGTH)

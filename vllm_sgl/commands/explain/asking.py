@@ -28,7 +28,7 @@ from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
 
 #: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
-#: nobody is served meanwhile, so that a slow machine may take its time.
+#: no requests are served meanwhile, so a slow machine may take its time.
 _DEFAULTS = {
     "enforce_eager": True,
     "sgl_on_error": "fail",
@@ -150,8 +150,8 @@ def explain(
 
 
 class OneLook(GuideWrapper):
-    """A :class:`vllm_sgl.guide.base.Guide` that looks once, whoever asks: one importance explains every
-    retention, to the last bit."""
+    """A :class:`vllm_sgl.guide.base.Guide` that looks once: the same importance, to the last bit, explains
+    every retention."""
 
     def __init__(self, guide: Guide) -> None:
         super().__init__(guide)

@@ -46,8 +46,8 @@ def watch(prepare: Callable[[EngineArgs, bool], None]) -> None:
 
     prepare: is given them, and whether ``vllm.LLM`` makes the config.
     """
-    first = ("self", "usage_context")
-    wrap(EngineArgs, "create_engine_config", first, _FIX, partial(_preparing, prepare))
+    making = partial(_preparing, prepare)
+    wrap(EngineArgs, "create_engine_config", ("self", "usage_context"), _FIX, making)
 
 
 def _preparing(prepare: Any, create_engine_config: Any) -> Any:
@@ -161,7 +161,7 @@ def refuse_nodes(config: VllmConfig) -> None:
 
 
 def refuse_connectors(config: VllmConfig) -> None:
-    """Prompts are pruned here; whoever else reads the cache would have to prune them the same way."""
+    """Refuse KV connectors: any other reader of the cache would have to prune prompts in the same way."""
     for flag, given in (
         ("--kv-transfer-config (or --kv-offloading-size)", config.kv_transfer_config),
         ("--ec-transfer-config", config.ec_transfer_config),
