@@ -99,11 +99,12 @@ def _attention(model: ModelConfig) -> int:
         query, latent = getattr(text, "q_lora_rank", None), text.kv_lora_rank
         asking = heads * (nope + rope)
         queries = width * asking if not query else query * (width + asking)
-        return queries + width * (latent + rope) + latent * heads * (nope + values) + heads * values * width
+        found = queries + width * (latent + rope) + latent * heads * (nope + values) + heads * values * width
+        return int(found)
     # As vLLM has it: hybrid decoders of Qwen's have a gate behind attention unless they say otherwise.
     hybrid = "linear_attention" in (getattr(text, "layer_types", None) or ())
     gate = 2 if getattr(text, "attn_output_gate", hybrid) else 1
-    return width * head * ((gate + 1) * heads + 2 * model.get_total_num_kv_heads())
+    return int(width * head * ((gate + 1) * heads + 2 * model.get_total_num_kv_heads()))
 
 
 def _linear_attention(text: Any) -> int:

@@ -111,14 +111,14 @@ def _gain(verdict: Verdict, large: ModelConfig, small: ModelConfig) -> str:
         return f"not known: a config has no {error.name}"
     seen = _seen(small) / _seen(large) if verdict.way == "crossed" else 1.0
     most = [speed_up(guided, guide, kept, seen) for kept in SHARES]
-    said = " and ".join(f"{gain:.1f} at {kept:.0%}" for gain, kept in zip(most, SHARES, strict=True))
+    said = ", ".join(f"{gain:.1f} with {100 * kept:g} %" for gain, kept in zip(most, SHARES, strict=True))
     works = ", ".join(
         f"{name} {work.decoder / 1e9:.2g} + {work.vision / 1e9:.2g}"
         for name, work in (("guide", guide), ("large model", guided))
     )
     gain = (
-        f"prefill at most {said} of the visual tokens kept, times as fast as without a guide, by billions of "
-        f"active parameters per visual token (decoder + vision encoder): {works}"
+        f"a prefill is at most this many times as fast as without a guide: {said} of the visual tokens kept; "
+        f"billions of active parameters per visual token (decoder + vision encoder): {works}"
     )
     if most[0] < WORTH:
         gain += (
