@@ -24,14 +24,19 @@ from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.base import Guide, load_of
 from vllm_sgl.guide.build import guide_of
 from vllm_sgl.host.render import processor_cache
 from vllm_sgl.host.request.output import abort_output, exit_output
 from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
-from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_nodes, refuse_replicas
+from vllm_sgl.host.start.engine_args import (
+    refuse_connectors,
+    refuse_eager_stages,
+    refuse_nodes,
+    refuse_replicas,
+)
 from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
@@ -111,6 +116,11 @@ class SGLAsyncLLM(AsyncLLM):
     def guide_alive(self) -> bool:
         """Whether the guide answers; a server without it answers unguided."""
         return self._local_guide.alive
+
+    @property
+    def guide_load(self) -> tuple[int, int]:
+        """Requests that the guide works on, and those that wait for it."""
+        return load_of(self._local_guide)
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **kwargs: Any
@@ -276,6 +286,7 @@ def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
     family_of(config.model_config)
     refuse_replicas(client_count, config.parallel_config.data_parallel_size)
     refuse_nodes(config)
+    refuse_eager_stages(config)
     refuse_connectors(config)
     if getattr(config.lora_config, "enable_tower_connector_lora", False):
         raise ValueError(
