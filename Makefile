@@ -15,7 +15,7 @@ help: ## list the targets
 
 install: $(STAMP) ## build .venv: vLLM for CPU, this package (editable), the test tools
 
-$(STAMP): pyproject.toml setup.py $(wildcard tools/cpu/*.py tools/cpu/*.pth tools/cpu/*.toml)
+$(STAMP): pyproject.toml $(wildcard tools/cpu/*.py tools/cpu/*.pth tools/cpu/*.toml)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install ./tools/cpu --editable '.[test]'
 # CUDA builds that break transformers next to a CPU torch: tools/cpu/README.md, third row.

@@ -25,7 +25,7 @@ from vllm_sgl.commands.arguments import count, percentage
 from vllm_sgl.commands.calibrate import choosing
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import TokensCost
-from vllm_sgl.commands.calibrate.requests import Requests, Setting
+from vllm_sgl.commands.calibrate.losses import Requests, Setting
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from benchmarks.kernels import Work, operation
 from vllm_sgl.kernels.attention_mass import attention_mass as mass_kernel
 from vllm_sgl.kernels.attention_mass.naive import attention_mass as mass_naive
-from vllm_sgl.kernels.compact_kv import compact_kv as compact_kernel
-from vllm_sgl.kernels.compact_kv.naive import compact_kv as compact_naive
 from vllm_sgl.kernels.gather_visual import gather_visual as gather_kernel
 from vllm_sgl.kernels.gather_visual.naive import gather_visual as gather_naive
 
@@ -109,37 +107,4 @@ def gather_visual(device, *, visual, kept, hidden) -> Work:
         naive=partial(gather_naive, features, rows),
         verify=verify,
         moved=2 * kept * hidden * features.element_size(),
-    )
-
-
-LARGE = {"tokens": 3392, "kept": 1228, "kv_heads": 8, "width": 256, "dtype": torch.bfloat16}
-
-
-@operation(
-    small={"tokens": 96, "kept": 33, "kv_heads": 2, "width": 64, "dtype": torch.float32, "in_place": True},
-    in_place={**LARGE, "in_place": True},
-    apart={**LARGE, "in_place": False},
-)
-def compact_kv(device, *, tokens, kept, kv_heads, width, dtype, in_place) -> Work:
-    """One layer's retained tokens to the front of the request's slots, or into another cache."""
-    pages = -(-tokens // BLOCK_SIZE)
-    cache = torch.randn(pages, kv_heads, BLOCK_SIZE, width, device=device).to(dtype)
-    source = torch.randperm(tokens, device=device)[:kept].sort().values
-    destination = torch.arange(kept, device=device)
-    out = None if in_place else torch.zeros_like(cache)
-
-    def result(function):
-        start = cache.clone()
-        target = None if in_place else torch.zeros_like(cache)
-        function(start, source, destination, target)
-        return start if in_place else target
-
-    def verify():
-        assert torch.equal(result(compact_kernel), result(compact_naive)), "other bits"
-
-    return Work(
-        kernel=partial(compact_kernel, cache, source, destination, out),
-        naive=partial(compact_naive, cache, source, destination, out),
-        verify=verify,
-        moved=2 * kept * kv_heads * width * cache.element_size(),
     )

@@ -1,5 +1,5 @@
 """Settings: :class:`SGLConfig` for a server, :class:`ProfileSettings` for one of its profiles. Those of one
-request are :class:`vllm_sgl.options.RequestOptions`.
+request are :class:`vllm_sgl.request.options.RequestOptions`.
 
 All are plain values that check themselves. A bad value names the key, what is allowed and what came.
 """

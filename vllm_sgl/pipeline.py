@@ -28,10 +28,10 @@ from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass
 from vllm_sgl.decide.early_exit import may_exit, why_no_exit
 from vllm_sgl.errors import GuideError, GuideFailedError, Unguidable
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 if TYPE_CHECKING:
-    from vllm_sgl.decide.break_even import Costs
+    from vllm_sgl.decide.costs import Costs
     from vllm_sgl.guide.base import Guide
     from vllm_sgl.prune.base import Policy
 

@@ -20,7 +20,7 @@ def register() -> None:
     if os.environ.get(ACTIVE_ENV):
         register_variants()
     if prefix := os.environ.get("SGL_VLLM_PROCESS_PREFIX"):  # a process of the small engine
-        from vllm_sgl.host.process_name import take_name
+        from vllm_sgl.host.start.process_name import take_name
 
         take_name(prefix)
     if parent_process() is None and asks_for_sgl(sys.argv):
@@ -32,7 +32,7 @@ def install() -> None:
     profiles, and a function of ``vllm run-batch`` where that runs, all in ``host``."""
     from vllm_sgl.engine.large import use_sgl
     from vllm_sgl.errors import StartRefused
-    from vllm_sgl.host import async_llm, engine_args
+    from vllm_sgl.host.start import async_llm, engine_args
     from vllm_sgl.serve import flags
 
     engine_args.install(flags.add_flags, _fold, use_sgl)
@@ -46,7 +46,7 @@ def _fold(args: "Namespace") -> "SGLConfig | None":
 
     config = flags.fold(args)
     if config is not None and config.profiles:
-        from vllm_sgl.host import model_names
+        from vllm_sgl.host.request import model_names
 
         naming = Naming(config.profiles)
         model_names.install(naming.note, naming.answered)
@@ -55,7 +55,7 @@ def _fold(args: "Namespace") -> "SGLConfig | None":
 
 def _engine_client() -> type:
     from vllm_sgl.engine.client import SGLAsyncLLM
-    from vllm_sgl.host import run_batch
+    from vllm_sgl.host.request import run_batch
     from vllm_sgl.serve import batch_file
 
     run_batch.install(batch_file.reporting)  # by now it is known whether this is that command

@@ -11,10 +11,9 @@ from transformers import PretrainedConfig
 
 from benchmarks import report
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.commands.calibrate import data
-from vllm_sgl.commands.calibrate.data import Question
-from vllm_sgl.commands.calibrate.runs import fingerprint
-from vllm_sgl.commands.errors import UsageError
+from vllm_sgl.evaluate.errors import UsageError
+from vllm_sgl.evaluate.provenance import fingerprint
+from vllm_sgl.evaluate.questions import Question, load
 
 from . import pictures, settings, tables
 from .answerer import Answerer
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         UsageError: for bad data, settings that do not go together, or an output folder of another run.
         RuntimeError: where a request went another way than its setting says.
     """
-    questions = data.load(options.data, options.limit)
+    questions = load(options.data, options.limit)
     wanted = _settings(options, questions)
     config, small_config = _config(options.large), _config(options.small)
     environment = report.environment()

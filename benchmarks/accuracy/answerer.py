@@ -8,8 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.commands.calibrate.backends import Backend, Endpoint, Engines
-from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.evaluate.backends import Backend, Endpoint, Engines
+from vllm_sgl.evaluate.questions import Question
 
 from .asking import Ask
 from .ranking_guide import RankingGuide

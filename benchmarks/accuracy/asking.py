@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.commands.calibrate.backends import Reply
-from vllm_sgl.commands.calibrate.data import Question, data_url, encoded
+from vllm_sgl.evaluate.backends import Reply
+from vllm_sgl.evaluate.questions import Question, data_url, encoded
 from vllm_sgl.prune.base import kept_count
 
 from .baselines import tome

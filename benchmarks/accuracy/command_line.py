@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from vllm_sgl.commands.arguments import count, json_object, share, threshold
-from vllm_sgl.commands.calibrate.metrics import METRICS
+from vllm_sgl.evaluate.metrics import METRICS
 
 from .settings import METHODS
 
@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         type=Path,
         metavar="FILE",
-        help="JSON Lines of questions; see vllm_sgl/commands/calibrate/data.py",
+        help="JSON Lines of questions; see vllm_sgl/evaluate/questions.py",
     )
     add(
         "--out",

@@ -1,5 +1,5 @@
 """How sure a mean over questions is. What one answer is worth is in
-:mod:`vllm_sgl.commands.calibrate.metrics`. Pure: numbers only."""
+:mod:`vllm_sgl.evaluate.metrics`. Pure: numbers only."""
 
 import math
 from collections.abc import Sequence

@@ -10,15 +10,15 @@ import asyncio
 import torch
 
 from vllm_sgl.core import Answer, GuideRequest, GuideResult
-from vllm_sgl.engine import exits
 from vllm_sgl.guide.base import Guide, GuideWrapper
+from vllm_sgl.request import exit_rules
 
 from .rankings import OutsideAnswer, Rankings
 
 #: Keys of ``extra_args``: the ranking's name, the question's id, and for "tome" the share of tokens to keep.
 RANKING, QUESTION, RETENTION = "accuracy_ranking", "accuracy_question", "accuracy_retention"
 
-exits.GUIDE_KEYS.update((RANKING, QUESTION, RETENTION))
+exit_rules.GUIDE_KEYS.update((RANKING, QUESTION, RETENTION))
 
 _NO_ANSWER = Answer(text="", token_ids=(), logprobs=(), finished=False, finish_reason=None)
 

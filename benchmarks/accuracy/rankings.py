@@ -13,8 +13,8 @@ from PIL import Image
 from tools.internvl_reference import fastv
 from tools.internvl_reference.tiling import Tiling
 from tools.reference import Reference, reference
-from vllm_sgl.commands.calibrate.data import Question
 from vllm_sgl.core import Answer
+from vllm_sgl.evaluate.questions import Question
 from vllm_sgl.prune.base import kept_count
 
 from .baselines import cdpruner, divprune, tome

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.evaluate.questions import Question
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vllm_sgl.commands.calibrate.lines import Lines
+from vllm_sgl.evaluate.answer_store import Lines
 
 from .settings import Setting
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vllm_sgl.commands.calibrate.data import Question
-from vllm_sgl.commands.calibrate.metrics import METRICS
+from vllm_sgl.evaluate.metrics import METRICS
+from vllm_sgl.evaluate.questions import Question
 
 from . import exits, metrics
 from .cost import PairCost

@@ -18,7 +18,7 @@ from benchmarks.serving import load
 from tools.internvl_reference.tiling import Tiling
 from tools.sign_reading.scene import TILE, paint
 from tools.sign_reading.split import Example, example
-from vllm_sgl.commands.calibrate.metrics import exact_match
+from vllm_sgl.evaluate.metrics import exact_match
 
 #: Questions that no load asks: warm-ups, component times, answers that are compared.
 _ASIDE = 1_000_000

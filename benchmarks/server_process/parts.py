@@ -8,7 +8,7 @@ PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "vLLM: engine requests": (("vllm.v1.engine.input_processor", "InputProcessor", "process_inputs"),),
     "vLLM: encode for the engines": (("vllm.v1.serial_utils", "MsgpackEncoder", "encode"),),
     "vLLM: outputs": (("vllm.v1.engine.output_processor", "OutputProcessor", "process_outputs"),),
-    "SGL: facts": (("vllm_sgl.engine.facts", "FactsReader", "read"),),
+    "SGL: facts": (("vllm_sgl.request.facts", "FactsReader", "read"),),
     "SGL: the guide's prompt": (("vllm_sgl.guide.local.guide", "", "tag_items"),),
     "SGL: importance": (("vllm_sgl.guide.local.guide", "", "importance"),),
     "SGL: which tokens stay": (

@@ -2,9 +2,9 @@
 
 vLLM gives the model of a CPU engine a process of its own. Engine and worker wait for each other by polling,
 and OpenMP threads that wait for their like spin: both take time from whatever else runs on the same cores.
-SGL's two engines share the cores and do without either (`vllm_sgl/host/cpu.py`). So that a comparison shows
-the method and not the layout, the servers that SGL is compared with are laid out alike; vLLM's own layout is
-measured beside them.
+SGL's two engines share the cores and do without either (`vllm_sgl/host/start/cpu.py`). So that a comparison
+shows the method and not the layout, the servers that SGL is compared with are laid out alike; vLLM's own
+layout is measured beside them.
 
 On a GPU there is one layout, vLLM's. Threads are bound to cores in neither: all servers use as many.
 """

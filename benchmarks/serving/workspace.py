@@ -18,7 +18,7 @@ from tools import allocator
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What an installation is built from.
-_PACKAGE = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "vllm_sgl", "kernels")
+_PACKAGE = ("pyproject.toml", "README.md", "LICENSE", "vllm_sgl")
 #: In a child: the plugin's entry point, and the package complete with its kernels.
 _READY = (
     "from importlib.metadata import entry_points; import vllm_sgl.kernels; "
@@ -127,8 +127,7 @@ def end_group(child: subprocess.Popen) -> None:
 
 
 def _environment(cpu: bool, first: list[str]) -> dict[str, str]:
-    # PYTHONSAFEPATH: the checkout's own vllm_sgl/ has no kernels/ inside, so the current directory must
-    # not come before an installed copy.
+    # PYTHONSAFEPATH: an installed copy is measured, not the checkout's own vllm_sgl/.
     path = [*first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     fixed = {
         "PYTHONPATH": os.pathsep.join(path),

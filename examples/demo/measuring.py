@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TextIO
 
-from vllm_sgl.commands.calibrate.metrics import exact_match
+from vllm_sgl.evaluate.metrics import exact_match
 
 from .asker import Asker
 from .picture_questions import PictureQuestion

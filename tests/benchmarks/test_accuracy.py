@@ -18,7 +18,7 @@ from tests.support.rendering import chat_prompt, render
 from tools.internvl_reference import fastv
 from tools.internvl_reference.tiling import Tiling
 from tools.reference import reference, select
-from vllm_sgl.commands.calibrate import data
+from vllm_sgl.evaluate.questions import load
 
 MAX_TOKENS = 5
 RETENTION = 0.35
@@ -34,7 +34,7 @@ class Outside:
     def __init__(self, pair, file):
         self.path, self.small, self.large = pair[0], reference(pair[0]), reference(pair[1])
         self.tiling = Tiling.of(json.loads((pair[1] / "config.json").read_text()))
-        self.questions = data.load(file)
+        self.questions = load(file)
 
     def rendered(self, question, resize=None):
         images = [Image.open(path).convert("RGB") for path in question.images]
@@ -98,7 +98,7 @@ def outside(qwen2_pair, tmp_path_factory):
     models = (found.large, found.large, found.small)
     answers = [found.answer(m, found.rendered(q)) for m, q in zip(models, found.questions, strict=False)]
     found.file = write_questions(folder, [*answers, "never said"])
-    found.questions = data.load(found.file)
+    found.questions = load(found.file)
     return found
 
 

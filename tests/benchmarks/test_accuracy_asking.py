@@ -6,7 +6,7 @@ from benchmarks.accuracy.asking import Ask, Reply
 from benchmarks.accuracy.settings import Setting
 from tests.support.images import random_image
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.evaluate.questions import Question
 
 TILING = Tiling(side=112, cells=4, min_tiles=1, max_tiles=6, thumbnail=True)
 

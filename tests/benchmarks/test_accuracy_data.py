@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from vllm_sgl.commands.calibrate import data
-from vllm_sgl.commands.errors import UsageError
+from vllm_sgl.evaluate import questions
+from vllm_sgl.evaluate.errors import UsageError
 
 GOOD = {"id": "a", "images": ["one.png"], "question": "What?", "answers": ["42"]}
 
@@ -28,12 +28,12 @@ def write(tmp_path):
 def test_a_full_line_and_a_short_one(write, tmp_path):
     full = {**GOOD, "kind": "code", "answer_boxes": [[0, 1, 2, 3, 4.5]], "more": "is ignored"}
     path = write(full, "", {"image": "one.png", "question": "Who?", "answers": ["me", "you"]})
-    first, second = data.load(path)
-    assert first == data.Question(
+    first, second = questions.load(path)
+    assert first == questions.Question(
         "a", (tmp_path / "one.png",), "What?", ("42",), "code", ((0, 1, 2, 3, 4.5),)
     )
-    assert second == data.Question("3", (tmp_path / "one.png",), "Who?", ("me", "you"))
-    assert data.load(path, limit=1) == [first]
+    assert second == questions.Question("3", (tmp_path / "one.png",), "Who?", ("me", "you"))
+    assert questions.load(path, limit=1) == [first]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_a_full_line_and_a_short_one(write, tmp_path):
 )
 def test_a_bad_line_is_named(write, line, words):
     with pytest.raises(UsageError, match=words):
-        data.load(write({**GOOD, "id": "first"}, line))
+        questions.load(write({**GOOD, "id": "first"}, line))
 
 
 def test_files_without_questions_or_with_an_id_twice(write, tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
-        data.load(tmp_path / "none.jsonl")
+        questions.load(tmp_path / "none.jsonl")
     with pytest.raises(UsageError, match="no questions"):
-        data.load(write(""))
+        questions.load(write(""))
     with pytest.raises(UsageError, match="id 'a' occurs more than once"):
-        data.load(write(GOOD, GOOD))
+        questions.load(write(GOOD, GOOD))

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.accuracy.metrics import auc, mean
-from vllm_sgl.commands.calibrate.metrics import anls, exact_match, levenshtein, normalise, vqa_accuracy
+from vllm_sgl.evaluate.metrics import anls, exact_match, levenshtein, normalise, vqa_accuracy
 
 
 @pytest.mark.parametrize(

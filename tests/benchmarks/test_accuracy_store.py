@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.accuracy.settings import METHODS, Setting, plan
 from benchmarks.accuracy.store import Store
-from vllm_sgl.commands.errors import UsageError
+from vllm_sgl.evaluate.errors import UsageError
 
 RUN = {"large": "L", "data": "abc", "methods": ("tuple", "becomes a list")}
 SGP = Setting("sgp", 0.35, "original")

@@ -9,7 +9,7 @@ from benchmarks.accuracy.cost import ModelCost, PairCost
 from benchmarks.accuracy.settings import Setting
 from benchmarks.accuracy.store import Store
 from benchmarks.accuracy.summary import summarise
-from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.evaluate.questions import Question
 
 COST = PairCost(ModelCost(100, 10, 0, 0, 4), ModelCost(10, 1, 0, 0, 4))
 QUESTIONS = [Question(str(n), (), "?", ("yes",), kind) for n, kind in enumerate(("a", "a", "b", None))]

@@ -7,7 +7,7 @@ from vllm.transformers_utils.processors import internvl
 from benchmarks.accuracy.rankings import box_importance
 from tests.support.images import random_image
 from tools.internvl_reference.tiling import Tiling
-from vllm_sgl.commands.calibrate.data import Question
+from vllm_sgl.evaluate.questions import Question
 
 TILING = Tiling(side=112, cells=4, min_tiles=1, max_tiles=12, thumbnail=True)
 SIZES = [(112, 112), (448, 336), (336, 448), (560, 224), (301, 207), (97, 800), (1500, 1100), (5, 5)]

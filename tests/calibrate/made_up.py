@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vllm_sgl.commands.calibrate.requests import Pruned, Requests
+from vllm_sgl.commands.calibrate.losses import Pruned, Requests
 
 RETENTIONS = (0.5, 0.2)
 #: Of the population: how often pruning loses a request that did not exit, by retention.

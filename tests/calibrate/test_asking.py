@@ -5,13 +5,14 @@ import json
 import pytest
 from PIL import Image
 
-from vllm_sgl.commands.calibrate import asking, data
+from vllm_sgl.commands.calibrate import asking
 from vllm_sgl.commands.calibrate.asking import Asker
-from vllm_sgl.commands.calibrate.backends import Reply
-from vllm_sgl.commands.calibrate.requests import Requests, Setting
+from vllm_sgl.commands.calibrate.losses import Requests, Setting
 from vllm_sgl.commands.calibrate.ways import LARGE, QUESTION, SMALL, Asked, plan, pruned
-from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.core import Reason
+from vllm_sgl.evaluate.backends import Reply
+from vllm_sgl.evaluate.errors import UsageError
+from vllm_sgl.evaluate.questions import load as load_questions
 
 WAYS = plan(["top", "tiles"], [1.0, 0.5])
 #: Answers by question and way.
@@ -72,7 +73,7 @@ def questions(tmp_path):
         ]
         path = tmp_path / "questions.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return data.load(path, answered=False)
+        return load_questions(path, answered=False)
 
     return load
 
@@ -194,7 +195,7 @@ def test_who_cannot_exit_never_does_and_who_is_left_alone_loses_nothing(question
 
 
 def test_costs_are_kept_beside_the_answers(questions, tmp_path, monkeypatch):
-    from vllm_sgl.decide.break_even import Costs
+    from vllm_sgl.decide.costs import Costs
 
     measured = Costs((0.1, 0.2), 0.3, ((32, 0.4), (64, 0.5)), 0.6)
 

@@ -10,8 +10,8 @@ from tests.calibrate.made_up import RETENTIONS, draw, true_loss
 from vllm_sgl.commands.calibrate import choosing, sequence
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import SecondsCost, TokensCost
-from vllm_sgl.commands.calibrate.requests import Pruned, Requests, Setting
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.commands.calibrate.losses import Pruned, Requests, Setting
+from vllm_sgl.decide.costs import Costs
 
 THRESHOLDS = tuple(np.linspace(0.3, 0.99, 24))
 

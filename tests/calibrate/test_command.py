@@ -11,10 +11,10 @@ from PIL import Image
 
 from vllm_sgl import cli
 from vllm_sgl.commands.calibrate import asking
-from vllm_sgl.commands.calibrate.backends import Reply
-from vllm_sgl.commands.calibrate.requests import Requests
+from vllm_sgl.commands.calibrate.losses import Requests
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.evaluate.backends import Reply
+from vllm_sgl.request.options import RequestOptions
 
 COUNT = 240
 

@@ -12,9 +12,9 @@ from vllm.renderers import ChatParams
 from tests.support.prompts import make_prompt
 from vllm_sgl.core import Answer, GuideRequest, GuideResult, VisualItem
 from vllm_sgl.errors import GuideError, Unguidable
-from vllm_sgl.guide.crossed import Crossed
-from vllm_sgl.guide.vocabulary import TranslatedAnswer
-from vllm_sgl.host.rendering import Conversation, attach
+from vllm_sgl.guide.views.crossed import Crossed
+from vllm_sgl.guide.views.vocabulary import TranslatedAnswer
+from vllm_sgl.host.render.conversation import Conversation, attach
 from vllm_sgl.visual.layout import grid
 from vllm_sgl.visual.transfer import transfers
 

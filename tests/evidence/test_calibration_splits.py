@@ -14,7 +14,7 @@ from benchmarks.calibration_splits import splits
 from vllm_sgl.commands.calibrate import choosing, sequence
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import TokensCost
-from vllm_sgl.commands.calibrate.requests import Requests
+from vllm_sgl.commands.calibrate.losses import Requests
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "calibration-signs.json"
 CONFIDENCE = 0.9

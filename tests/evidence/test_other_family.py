@@ -9,14 +9,14 @@ from benchmarks.crossed.__main__ import NATIVE
 from examples.demo import LARGE
 from tests.support.engines import Engines, user
 from tools import sign_reading
-from vllm_sgl.commands.calibrate import data
+from vllm_sgl.evaluate.questions import load
 
 QUESTIONS, RETENTION, MAX_TOKENS = 24, 0.18, 8
 
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
-    return data.load(sign_reading.write("test", QUESTIONS, tmp_path_factory.mktemp("signs")))
+    return load(sign_reading.write("test", QUESTIONS, tmp_path_factory.mktemp("signs")))
 
 
 @pytest.fixture(scope="module")

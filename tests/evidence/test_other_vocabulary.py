@@ -13,8 +13,8 @@ from examples.demo import EXIT_THRESHOLD, LARGE, RETENTION, SMALL
 from tests.support.engines import Engines, user
 from tools import sign_reading
 from tools.sign_reading.permuted import permute
-from vllm_sgl.commands.calibrate import data
 from vllm_sgl.core import Report
+from vllm_sgl.evaluate.questions import load
 
 QUESTIONS = 60
 MAX_TOKENS = 8
@@ -33,7 +33,7 @@ class Answered:
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
-    return data.load(sign_reading.write("test", QUESTIONS, tmp_path_factory.mktemp("signs")))
+    return load(sign_reading.write("test", QUESTIONS, tmp_path_factory.mktemp("signs")))
 
 
 async def ask_all(engines, questions):

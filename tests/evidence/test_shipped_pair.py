@@ -16,7 +16,7 @@ from examples.demo import EXIT_THRESHOLD, LARGE, SMALL
 from tests.support.rendering import chat_prompt, render
 from tools import sign_reading
 from tools.reference import reference
-from vllm_sgl.commands.calibrate import data
+from vllm_sgl.evaluate.questions import load
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "benchmarks" / "results" / "accuracy-signs.json"
@@ -133,7 +133,7 @@ def test_answers_are_those_of_transformers(found, out, questions, method, model)
     records = map(json.loads, (out / "answers.jsonl").read_text().splitlines()[1:])
     answers = {record["question"]: record["answer"] for record in records if record["method"] == method}
     outside = reference(model)
-    for question in data.load(questions, COMPARED):
+    for question in load(questions, COMPARED):
         images = [Image.open(path) for path in question.images]
         rendered = render(model, chat_prompt(question.text, len(images)), images)
         generated = outside.generate(*rendered, found.run["max_tokens"])

@@ -14,7 +14,7 @@ from examples.demo import LARGE, SMALL, __main__, measuring, picture_questions, 
 from examples.demo.shipped import PLAIN, SETTINGS, SHIPPED_ARGS
 from examples.demo.vllm_serve import environment, flags
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from PIL import Image
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.inputs import PlaceholderRange
 
-from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain import asking
 from vllm_sgl.commands.explain.asking import OneLook
 from vllm_sgl.core import Answer, GuideResult, Reason, Report, VisualItem
+from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.visual.layout import tiled
 
 

@@ -9,7 +9,7 @@ from vllm.transformers_utils.processors.internvl import dynamic_preprocess_inter
 
 from tests.support.images import random_image
 from vllm_sgl.families import family_of
-from vllm_sgl.host.image_file import load_image
+from vllm_sgl.host.render.media_files import load_image
 from vllm_sgl.visual.layout import tiled
 
 SIDE, CELLS = 112, 4

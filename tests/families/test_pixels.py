@@ -9,8 +9,8 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from tests.support.images import random_image
 from tools import tiny_internvl
 from tools.tiny_families import FAMILIES, SMALL, build
-from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.families import family_of
+from vllm_sgl.request.facts import FactsReader
 
 SIZES = [(96, 64), (300, 200), (448, 112), (60, 500)]
 #: Settings of processors that a request may send, and that the model's own config does not share. Those of an

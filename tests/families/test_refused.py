@@ -10,7 +10,7 @@ from tools.tiny_families import FAMILIES, LARGE, SMALL, build, build_pair
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import small_config
+from vllm_sgl.engine.start import small_config
 
 
 @pytest.fixture(scope="module")

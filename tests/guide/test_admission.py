@@ -7,7 +7,7 @@ import pytest
 from tests.guide.fakes import RESULT, HeldGuide, request, settle
 from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError, RequestAborted
-from vllm_sgl.guide.admission import Admission, Capacity
+from vllm_sgl.guide.guards.admission import Admission, Capacity
 
 TWO = Capacity(requests=2, tokens=1000)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.guide.fakes import DEAD, RESULT, SILENT, Clock, HeldGuide, request, settle
 from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError
-from vllm_sgl.guide.breaker import Breaker
+from vllm_sgl.guide.guards.breaker import Breaker
 
 
 class Scene:

@@ -9,7 +9,7 @@ from tests.guide.fakes import SILENT, HeldGuide, request, settle
 from vllm_sgl.core import Reason
 from vllm_sgl.engine.guarding import guarded
 from vllm_sgl.errors import GuideError
-from vllm_sgl.guide.admission import Capacity
+from vllm_sgl.guide.guards.admission import Capacity
 
 
 async def ask(guide, id):

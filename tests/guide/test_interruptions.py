@@ -10,7 +10,7 @@ from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs
 from vllm_sgl.config import QueryRows
 from vllm_sgl.core import Reason
-from vllm_sgl.engine.guiding import Guiding
+from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide.local import params
 

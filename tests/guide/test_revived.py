@@ -8,7 +8,7 @@ import pytest
 from tests.guide.fakes import DEAD, RESULT, Clock, HeldGuide, request, settle
 from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError
-from vllm_sgl.guide.revived import Revived
+from vllm_sgl.guide.guards.restart import Revived
 
 
 class Unready(HeldGuide):

@@ -10,7 +10,7 @@ from tests.hard.questions import Reference, questions
 from tests.hard.scale import count, say
 from tests.support.server import Server
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 #: The ways in which a request is tried.
 SETTINGS = ({}, {"sgl_exit_threshold": 0}, {"sgl_enabled": 0})

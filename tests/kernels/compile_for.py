@@ -15,7 +15,6 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from vllm_sgl.kernels.attention_mass.kernel import attention_mass
-from vllm_sgl.kernels.compact_kv.kernel import compact_kv
 from vllm_sgl.kernels.gather_visual.kernel import gather_visual
 
 #: Shared memory that one program may use, bytes (CUDA C programming guide, compute capabilities).
@@ -70,9 +69,6 @@ def compile_all(capability: int) -> None:
     slots = torch.zeros(4, dtype=torch.int64)
     gather_visual(torch.zeros(5, 2048, dtype=torch.bfloat16), slots)
     gather_visual(torch.zeros(5, 2048, dtype=torch.float16), slots, torch.bfloat16)
-    cache = torch.zeros(8, 8, 16, 256, dtype=torch.bfloat16)
-    compact_kv(cache, slots, slots)
-    compact_kv(cache, slots, slots, out=torch.zeros_like(cache))
 
 
 def mass(dtype, heads, kv_heads, head_dim, lanes, rows) -> None:

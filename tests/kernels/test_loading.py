@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from vllm_sgl.kernels.attention_mass import attention_mass, warm_up
-from vllm_sgl.kernels.compact_kv import compact_kv
 from vllm_sgl.kernels.gather_visual import gather_visual
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +55,7 @@ def test_nothing_to_warm_up_on_a_cpu(monkeypatch):
 def test_without_triton(monkeypatch):
     monkeypatch.setattr("vllm_sgl.kernels._triton._has_triton", lambda: False)
     tensor = torch.zeros(2, 3, 4, device="meta")
-    for operation in (attention_mass, gather_visual, compact_kv):
+    for operation in (attention_mass, gather_visual):
         with pytest.raises(ImportError, match=rf"{operation.__name__} on meta .*pip install triton"):
             operation(tensor)
 
@@ -67,7 +66,7 @@ import sys
 sys.modules["triton"] = None  # importing it fails
 import torch
 from vllm_sgl.kernels.gather_visual import gather_visual
-import vllm_sgl.kernels.attention_mass, vllm_sgl.kernels.compact_kv
+import vllm_sgl.kernels.attention_mass
 assert gather_visual(torch.eye(3), torch.tensor([2])).tolist() == [[0, 0, 1]]
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)

@@ -10,7 +10,7 @@ from tests.offline.conftest import prompt
 from tests.offline.test_llm import QUESTIONS, VISUAL, greedy
 from tests.support.server import poll
 from vllm_sgl import cli
-from vllm_sgl.decide.agreement import normalise
+from vllm_sgl.telemetry.agreement import normalise
 
 
 def test_answers_are_those_without_sgl(shadow_llm):

@@ -8,9 +8,9 @@ import pytest
 from tests.translated.pairs import other_format, other_tokenizer
 from tools import tiny_families
 from vllm_sgl import cli
-from vllm_sgl.commands.pairs import known
 from vllm_sgl.commands.pairs.judging import judge_pair
 from vllm_sgl.families import ACTIVE_ENV, FAMILIES, internvl
+from vllm_sgl.pair import known
 from vllm_sgl.visual.layout import tiled
 
 

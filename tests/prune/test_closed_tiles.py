@@ -19,7 +19,7 @@ from tests.support.compare import assert_same_answer
 from tests.support.encoded import Encoded
 from tests.support.engines import Engines, inputs
 from tests.support.prompts import END, IMG, START
-from vllm_sgl.families.scheduling import SGLAsyncScheduler, SGLScheduler, charge_what_is_encoded
+from vllm_sgl.model.scheduler import SGLAsyncScheduler, SGLScheduler, charge_what_is_encoded
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.fields import KEPT, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import visual_counts

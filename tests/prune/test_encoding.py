@@ -5,8 +5,8 @@ import weakref
 import pytest
 import torch
 
-from vllm_sgl.families.encoding import batch_items, encoded
-from vllm_sgl.families.features import FeatureCache
+from vllm_sgl.model.encoding import batch_items, encoded
+from vllm_sgl.model.feature_cache import FeatureCache
 from vllm_sgl.visual.fields import FIELDS, ITEM, KEPT, ROWS, TILES
 
 EMPTY = torch.empty(0, 2)

@@ -8,7 +8,7 @@ import torch
 from tests.support.compare import assert_same_answer
 from tests.support.encoded import Encoded
 from tests.support.engines import Engines, inputs
-from vllm_sgl.families.features import FeatureCache
+from vllm_sgl.model.feature_cache import FeatureCache
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import visual_counts
 

@@ -9,7 +9,7 @@ from tools.reference import select
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune import base
 from vllm_sgl.prune.base import check_policy, kept_count, policy, register_policy
-from vllm_sgl.prune.least import AtLeast
+from vllm_sgl.prune.minimum import AtLeast
 from vllm_sgl.prune.top import TopImportance
 
 

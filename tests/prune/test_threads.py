@@ -7,7 +7,7 @@ import torch
 from tests.support.prompts import make_prompt
 from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune import rewrite
-from vllm_sgl.prune.least import AtLeast
+from vllm_sgl.prune.minimum import AtLeast
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.threads import one_thread
 

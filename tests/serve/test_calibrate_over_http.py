@@ -7,8 +7,8 @@ import pytest
 from tests.serve.asking import ask
 from tests.support.images import QUESTIONS, random_image
 from vllm_sgl import cli
-from vllm_sgl.commands.calibrate import backends
-from vllm_sgl.commands.errors import UsageError
+from vllm_sgl.evaluate import backends
+from vllm_sgl.evaluate.errors import UsageError
 
 
 def records(out):

@@ -17,9 +17,9 @@ from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.refusals import starting_large, starting_small
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import ACTIVE_ENV
-from vllm_sgl.host import device, small_engine
-from vllm_sgl.host.async_llm import AsyncLLM
 from vllm_sgl.host.patch import unwrap
+from vllm_sgl.host.start import device, small_engine
+from vllm_sgl.host.start.async_llm import AsyncLLM
 
 
 class Started(Exception):

@@ -3,7 +3,7 @@
 import json
 
 from vllm_sgl.core import Report
-from vllm_sgl.engine import asked
+from vllm_sgl.request import client_request
 from vllm_sgl.serve.middleware import SGLMiddleware
 
 REPORT = Report("prune", visual_tokens=112, kept_tokens=39, confidence=0.5)
@@ -34,7 +34,7 @@ class App:
         more = scope["type"] == "http" and scope["method"] == "POST"
         while more:
             more = (await receive()).get("more_body", False)
-        self.about = asked.current.get()
+        self.about = client_request.current.get()
         if self.about is not None:
             self.made = []
             for choices, _ in self.reports:
@@ -59,7 +59,7 @@ class App:
 async def post(app, *body, method="POST", path="/v1/chat/completions", scope=None, through=None):
     """Messages sent to the client; ``app.log`` has the order of both sides. through: a middleware over the
     app; a new one by default."""
-    asked.current.set(None)
+    client_request.current.set(None)
     parts = list(body or (b"{}",))
     sent = []
 

@@ -24,19 +24,19 @@ from tests.support.rendering import chat_prompt
 from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
-from vllm_sgl.engine.asked import Asked
-from vllm_sgl.engine.facts import FactsReader
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import guide_over, judge, small_config
+from vllm_sgl.engine.start import guide_over, judge, small_config
 from vllm_sgl.families import family_of, tiles_of
-from vllm_sgl.families.scheduling import charge_what_is_encoded
 from vllm_sgl.guide.local.guide import LocalGuide
-from vllm_sgl.host.output import abort_output
-from vllm_sgl.host.renderer import keeping_pixels
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.host.render.processor_cache import keeping_pixels
+from vllm_sgl.host.request.output import abort_output
+from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.request.client_request import Asked
+from vllm_sgl.request.facts import FactsReader
+from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.visual.items import placed_items
 
 _IDS = itertools.count()

@@ -13,9 +13,9 @@ from vllm.renderers import ChatParams
 from tests.support.prompts import make_prompt
 from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, VisualItem
 from vllm_sgl.errors import GuideError, RequestAborted, Unguidable
-from vllm_sgl.guide import translated
-from vllm_sgl.guide.translated import Translated
-from vllm_sgl.host.rendering import Conversation, attach
+from vllm_sgl.guide.views import translated
+from vllm_sgl.guide.views.translated import Translated
+from vllm_sgl.host.render.conversation import Conversation, attach
 
 ANSWER = Answer("yes", (7, 2), (-0.1, -0.2), True, "stop")
 RESULT = GuideResult([torch.ones(5), torch.ones(3)], ANSWER)

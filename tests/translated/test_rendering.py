@@ -3,7 +3,7 @@
 import pytest
 from vllm.renderers import ChatParams
 
-from vllm_sgl.host.rendering import conversation_of, remember_conversations
+from vllm_sgl.host.render.conversation import conversation_of, remember_conversations
 
 PARAMS = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
 MESSAGES = [{"role": "user", "content": "What is this?"}]
@@ -79,7 +79,9 @@ def test_a_method_that_is_missing():
     class Older(Renderer):
         process_for_engine_async = None
 
-    with pytest.raises(RuntimeError, match=r"Older.process_for_engine_async is missing .*host/rendering.py"):
+    with pytest.raises(
+        RuntimeError, match=r"Older.process_for_engine_async is missing .*host/render/conversation.py"
+    ):
         remember_conversations(Older())
 
 
@@ -89,6 +91,6 @@ def test_a_method_with_other_parameters():
             raise NotImplementedError
 
     with pytest.raises(
-        RuntimeError, match=r"takes \('request', .*expected \('messages', .*host/rendering.py"
+        RuntimeError, match=r"takes \('request', .*expected \('messages', .*host/render/conversation.py"
     ):
         remember_conversations(Newer())

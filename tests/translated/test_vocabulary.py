@@ -6,9 +6,9 @@ import pytest
 from vllm import SamplingParams
 
 from vllm_sgl.core import Answer, GuideRequest, Reason
-from vllm_sgl.engine.asked import Asked
-from vllm_sgl.engine.facts import FactsReader
-from vllm_sgl.guide.vocabulary import LargeVocabulary, without_tokens
+from vllm_sgl.guide.views.vocabulary import LargeVocabulary, without_tokens
+from vllm_sgl.request.client_request import Asked
+from vllm_sgl.request.facts import FactsReader
 
 from ..support.prompts import make_prompt
 

@@ -1,8 +1,8 @@
 """What travels beside a request: reports by engine request, a beam search as one."""
 
 from vllm_sgl.core import Report
-from vllm_sgl.engine import asked
-from vllm_sgl.engine.asked import Asked
+from vllm_sgl.request import client_request
+from vllm_sgl.request.client_request import Asked
 
 ONE, TWO = Report("prune", visual_tokens=8), Report("exit", visual_tokens=4)
 
@@ -50,6 +50,6 @@ def test_what_was_written_stands_for_what_vllm_made_of_it():
 
 def test_asking_ends():
     about = Asked()
-    with asked.asking(about):
-        assert asked.current.get() is about
-    assert asked.current.get() is None
+    with client_request.asking(about):
+        assert client_request.current.get() is about
+    assert client_request.current.get() is None

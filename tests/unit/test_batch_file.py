@@ -9,9 +9,9 @@ from vllm.entrypoints.launchers import run_batch as vllms
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
 
 from vllm_sgl.core import Report
-from vllm_sgl.engine import asked
-from vllm_sgl.host import run_batch
 from vllm_sgl.host.patch import unwrap
+from vllm_sgl.host.request import run_batch
+from vllm_sgl.request import client_request
 from vllm_sgl.serve import batch_file
 
 REPORT = Report("prune", visual_tokens=8, kept_tokens=3)
@@ -39,7 +39,7 @@ class Serving:
         self.report, self.seen = report, {}
 
     async def __call__(self, body):
-        about = asked.current.get()
+        about = client_request.current.get()
         self.seen[body.max_completion_tokens] = (about.tools, about.beam_search, about.seen)
         about.request(1).report = self.report
         await asyncio.sleep(0)
@@ -77,7 +77,7 @@ def test_what_the_lines_ask_for_is_known_to_each_alone(installed):
         1: (False, False, True), 2: (True, False, True), 3: (False, False, True), 4: (False, True, True),
         5: (True, False, True),
     }  # fmt: skip
-    assert asked.current.get() is None
+    assert client_request.current.get() is None
 
 
 def test_a_line_without_a_report_or_with_an_error_stays(installed):

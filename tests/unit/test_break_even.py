@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from vllm_sgl.core import Facts
-from vllm_sgl.decide.break_even import TYPICAL_ANSWER, Costs
+from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
 
 #: 10 ms + 0.1 ms per visual token + 5 ms per further token; prefill 1 ms per token from 8 ms at 8 on.
 COSTS = Costs(guide=(0.010, 1e-4), decode=0.005, prefill=((8, 0.008), (32, 0.032), (128, 0.128)))

@@ -85,7 +85,7 @@ def test_a_change_in_the_installed_vllm_is_found():
     found = compare(open_source("vllm_sgl", REPOSITORY), old, new).findings
     assert {finding.seam for finding in found} == {"vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config"}
     patched = "takes cls, how; ours expects cls, vllm_config first"
-    assert [f.file for f in found if f.text == patched] == ["vllm_sgl/host/async_llm.py"]
+    assert [f.file for f in found if f.text == patched] == ["vllm_sgl/host/start/async_llm.py"]
 
 
 def test_runs_as_a_file(trees):
@@ -93,7 +93,7 @@ def test_runs_as_a_file(trees):
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=trees)
     # The seams of the repository itself: this vLLM has hardly any of them.
     assert result.returncode == 1
-    assert "vllm_sgl/host/async_llm.py:" in result.stdout
+    assert "vllm_sgl/host/start/async_llm.py:" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("vLLM 1.0 and 1.0: ")
 
 

@@ -12,15 +12,16 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from tests.support.prompts import make_prompt
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import Answer, GuideResult, Reason
-from vllm_sgl.engine import asked, client
+from vllm_sgl.engine import client
 from vllm_sgl.engine.client import SGLAsyncLLM
-from vllm_sgl.engine.facts import FactsReader
-from vllm_sgl.engine.guiding import Guiding
+from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.engine.shutdown import Shutdown
-from vllm_sgl.host.async_llm import AsyncLLM
+from vllm_sgl.host.start.async_llm import AsyncLLM
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.request import client_request
+from vllm_sgl.request.facts import FactsReader
 
 PROMPT_TOKENS = 15  # of make_prompt()
 
@@ -140,7 +141,7 @@ async def answer(engine, id="r", prompt=None, about=None, **params):
     """(text, report) of a client's request, through HTTP where it says what was asked. vLLM's own output of
     an aborted request has no report."""
     prompt = make_prompt() if prompt is None else prompt
-    with asked.asking(about):
+    with client_request.asking(about):
         outputs = engine.generate(prompt, SamplingParams(**params), id)
     async with asyncio.timeout(20):  # who is let in by mistake would wait for ever
         final = [output async for output in outputs][-1]
@@ -151,7 +152,7 @@ TEXT = {"type": "token", "prompt_token_ids": [1, 2]}
 
 
 async def test_every_conversation_is_counted_and_has_its_report(engine, counted):
-    about = asked.Asked()
+    about = client_request.Asked()
     many = [answer(engine, f"r-{i}", prompt, about) for i, prompt in enumerate((None, TEXT, None))]
     reports = [report for _, report in await asyncio.gather(*many)]
     assert [made.report for made in about.requests] == [report.without_tensors() for report in reports]
@@ -161,7 +162,7 @@ async def test_every_conversation_is_counted_and_has_its_report(engine, counted)
 
 
 async def test_the_steps_of_a_beam_search_are_counted_once(engine, counted):
-    about = asked.Asked(beam_search=True)
+    about = client_request.Asked(beam_search=True)
     for i in range(4):
         assert (await answer(engine, f"r-{i}", None, about))[0] == "large"
     assert counted.reports == [("bypass", 8)]
@@ -170,7 +171,7 @@ async def test_the_steps_of_a_beam_search_are_counted_once(engine, counted):
 
 @pytest.mark.parametrize(
     ("about", "reason"),
-    [(None, Reason.UNSEEN), (asked.Asked(tools=True), Reason.TOOLS)],
+    [(None, Reason.UNSEEN), (client_request.Asked(tools=True), Reason.TOOLS)],
     ids=["gRPC", "HTTP"],
 )
 async def test_a_request_that_may_have_tools_does_not_exit(engine, about, reason):
@@ -179,16 +180,16 @@ async def test_a_request_that_may_have_tools_does_not_exit(engine, about, reason
 
 
 async def test_what_only_the_large_engine_checks_is_checked_before_an_exit(engine, counted):
-    assert (await answer(engine, about=asked.Asked()))[0] == "small"
+    assert (await answer(engine, about=client_request.Asked()))[0] == "small"
     looked = list(engine._guide.looked)
     with pytest.raises(VLLMValidationError, match="reasoning_config is not configured"):
-        await answer(engine, about=asked.Asked(), thinking_token_budget=1)
+        await answer(engine, about=client_request.Asked(), thinking_token_budget=1)
     assert engine._guide.looked == looked
     assert len(counted.reports) == 1
 
 
 async def test_a_boolean_is_refused_although_vllm_made_it_a_number(engine):
-    about = asked.Asked(keys={"sgl_retention": True})
+    about = client_request.Asked(keys={"sgl_retention": True})
     with pytest.raises(VLLMValidationError, match=r"sgl_retention: expected a number in .* received True"):
         await answer(engine, about=about, extra_args={"sgl_retention": 1})
 
@@ -196,16 +197,18 @@ async def test_a_boolean_is_refused_although_vllm_made_it_a_number(engine):
 @pytest.mark.parametrize(
     ("about", "named"),
     [
-        (asked.Asked(keys={"sgl_retention": 7}), "sgl_retention"),
-        (asked.Asked(keys={"SGL_retention": 0.5}), "SGL_retention"),
-        (asked.Asked(headers=[("sgl-retention", "7")]), "sgl-retention"),
+        (client_request.Asked(keys={"sgl_retention": 7}), "sgl_retention"),
+        (client_request.Asked(keys={"SGL_retention": 0.5}), "SGL_retention"),
+        (client_request.Asked(headers=[("sgl-retention", "7")]), "sgl-retention"),
     ],
 )
 async def test_bad_settings_are_refused_before_a_response_starts(engine, about, named):
     """A stream of the Responses API has its status before the engine is given anything."""
-    with asked.asking(about), pytest.raises(VLLMValidationError, match=f"^{named}: "):
+    with client_request.asking(about), pytest.raises(VLLMValidationError, match=f"^{named}: "):
         engine.check_admission()
-    with asked.asking(asked.Asked(keys={"sgl_retention": 0.5}, headers=[("sgl-retention", "0.5")])):
+    with client_request.asking(
+        client_request.Asked(keys={"sgl_retention": 0.5}, headers=[("sgl-retention", "0.5")])
+    ):
         engine.check_admission()
 
 
@@ -213,20 +216,20 @@ async def test_a_request_has_the_settings_of_its_profile_and_its_headers(engine)
     engine.sgl_config = SGLConfig(small="S", retention=0.5, profiles={"fast": {"retention": 0.25}})
     kept = {}
     for profile, headers in ((None, []), ("fast", []), ("fast", [("sgl-retention", "0.75")])):
-        about = asked.Asked(profile=profile, headers=headers)
+        about = client_request.Asked(profile=profile, headers=headers)
         _, report = await answer(engine, about=about)
         kept[profile, len(headers)] = (report.profile, report.kept_tokens)
     assert kept == {(None, 0): (None, 4), ("fast", 0): ("fast", 2), ("fast", 1): ("fast", 6)}
-    _, report = await answer(engine, about=asked.Asked(), extra_args={"sgl_profile": "fast"})
+    _, report = await answer(engine, about=client_request.Asked(), extra_args={"sgl_profile": "fast"})
     assert (report.profile, report.kept_tokens) == ("fast", 2)
-    _, report = await answer(engine, prompt=TEXT, about=asked.Asked(profile="fast"))
+    _, report = await answer(engine, prompt=TEXT, about=client_request.Asked(profile="fast"))
     assert (report.decision, report.profile) == ("bypass", "fast")
 
 
 async def waiting(engine, *ids):
     """Requests that are with the guide."""
     engine._guide.gate.clear()
-    tasks = [asyncio.create_task(answer(engine, id, about=asked.Asked())) for id in ids]
+    tasks = [asyncio.create_task(answer(engine, id, about=client_request.Asked())) for id in ids]
     while len(engine._guide.looked) < len(ids):
         await asyncio.sleep(0)
     return tasks
@@ -258,9 +261,9 @@ async def test_a_full_queue_refuses_before_the_guide_works_and_never_after(engin
     engine.sgl_config = engine.sgl_config.model_copy(update={"exit_threshold": None})
     tasks = await waiting(engine, "a", "b")  # the second one comes while 15 tokens wait
     with pytest.raises(Full):
-        await answer(engine, "c", about=asked.Asked())
+        await answer(engine, "c", about=client_request.Asked())
     with pytest.raises(Full):  # nor is anything else let in
-        await answer(engine, "text", TEXT, asked.Asked())
+        await answer(engine, "text", TEXT, client_request.Asked())
     assert engine._guide.looked == ["a", "b"]
     large.tokens = 1000  # others have come meanwhile
     engine._guide.gate.set()

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, Views, parse_size
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 
 def config(**values):

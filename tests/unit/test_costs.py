@@ -6,8 +6,8 @@ import pytest
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import VisualItem
-from vllm_sgl.engine import costs
-from vllm_sgl.host import probe
+from vllm_sgl.engine import measure_costs
+from vllm_sgl.host.render import dummy_prompts
 
 #: Of each visual token of the guide's, of each token of the large model's.
 GUIDE, PREFILL = 1e-3, 1e-2
@@ -30,11 +30,13 @@ class Machine:
         self.engine = SimpleNamespace(
             model_config=SimpleNamespace(multimodal_config=allowed, max_model_len=context)
         )
-        monkeypatch.setattr(probe, "noise", lambda *size, seed=0: SimpleNamespace(size=size[:2]))
-        monkeypatch.setattr(probe, "image_prompt", self._image_prompt)
-        monkeypatch.setattr(probe, "text_prompt", lambda engine, tokens: {"prompt_token_ids": [0] * tokens})
+        monkeypatch.setattr(dummy_prompts, "noise", lambda *size, seed=0: SimpleNamespace(size=size[:2]))
+        monkeypatch.setattr(dummy_prompts, "image_prompt", self._image_prompt)
+        monkeypatch.setattr(
+            dummy_prompts, "text_prompt", lambda engine, tokens: {"prompt_token_ids": [0] * tokens}
+        )
         clock = SimpleNamespace(perf_counter=lambda: self._now, monotonic=lambda: self._now)
-        monkeypatch.setattr(costs, "time", clock)
+        monkeypatch.setattr(measure_costs, "time", clock)
 
     async def _image_prompt(self, engine, images):
         items = tuple(VisualItem("image", self._visual(*image.size)) for image in images)
@@ -55,13 +57,13 @@ class Machine:
         self._now += PREFILL * len(prompt["prompt_token_ids"])
         if len(prompt["prompt_token_ids"]) == 32 and self._load[1:]:
             self._passes = getattr(self, "_passes", 0) + 1
-            if self._passes % costs.REPEATS == 0:  # a round ends with the large model's passes
+            if self._passes % measure_costs.REPEATS == 0:  # a round ends with the large model's passes
                 del self._load[0]
         yield prompt
 
     async def measure(self):
         config = SGLConfig.parse({"small": "S"})
-        return await costs.measure(self.engine, self.generate, self, self, config)
+        return await measure_costs.measure(self.engine, self.generate, self, self, config)
 
 
 def by_tiles(width, height):
@@ -84,7 +86,7 @@ async def test_where_all_images_are_alike_several_in_a_prompt_are_measured(monke
     measured = await machine.measure()
     assert measured.guide == (pytest.approx(0.1), pytest.approx(GUIDE))
     assert "measured with images of 64 and 256 visual tokens" in caplog.text
-    assert {len(sizes) for sizes in machine.looked} == {1, costs.SEVERAL}
+    assert {len(sizes) for sizes in machine.looked} == {1, measure_costs.SEVERAL}
     # What the guide has of one image is told by prompts with one.
     assert {seen for _, seen in measured.seen} == {64}
 

@@ -10,8 +10,8 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import small_config
-from vllm_sgl.host.cpu import executor_class, share_cores
+from vllm_sgl.engine.start import small_config
+from vllm_sgl.host.start.cpu import executor_class, share_cores
 
 
 @pytest.mark.parametrize(("threads", "executor"), [("nobind", UniProcExecutor), ("0-1", MultiprocExecutor)])

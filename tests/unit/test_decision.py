@@ -9,7 +9,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Answer, Facts, Reason, Report
 from vllm_sgl.decide.bypass import why_bypass
 from vllm_sgl.decide.early_exit import why_no_exit
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 FACTS = Facts(visual_tokens=(112, 16), prompt_tokens=150, max_tokens=8)
 

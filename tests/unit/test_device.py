@@ -15,8 +15,8 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine import sharing
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.sharing import share_memory
-from vllm_sgl.engine.small import small_config
-from vllm_sgl.host import device as host
+from vllm_sgl.engine.start import small_config
+from vllm_sgl.host.start import device as host
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

@@ -12,12 +12,12 @@ import pytest
 from markdown_it import MarkdownIt
 from prometheus_client import CollectorRegistry
 
-from vllm_sgl.commands.pairs.known import table
 from vllm_sgl.config import FLAG_PREFIX, SGLConfig, named
 from vllm_sgl.core import WIRE_FIELDS, Reason
-from vllm_sgl.engine.metrics import Metrics
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.pair.known import table
+from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.serve.headers import header_name
+from vllm_sgl.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -133,7 +133,7 @@ def test_quoted_messages_are_printed_by_the_code():
     ("where", "error"),
     [
         ("commands/calibrate/*.py", "UsageError"),
-        ("engine/request_log.py", "ValueError"),
+        ("telemetry/request_log.py", "ValueError"),
         ("serve/profiles.py", "ValueError"),
     ],
 )

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vllm_sgl.host import encoder
-from vllm_sgl.host.encoder import FEATURES_MOST, feature_cache_bytes, profiled_tokens
+from vllm_sgl.host.start import encoder
+from vllm_sgl.host.start.encoder import FEATURES_MOST, feature_cache_bytes, profiled_tokens
 
 MIB = 1 << 20
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from vllm.multimodal.inputs import PlaceholderRange
 
-from vllm_sgl.host.encoder_charge import ChargesEncoding
+from vllm_sgl.host.worker.encoder_budget import ChargesEncoding
 
 ROWS = "rows"
 

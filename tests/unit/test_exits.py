@@ -7,8 +7,8 @@ import pytest
 from vllm import SamplingParams
 from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind, StructuredOutputsParams
 
-from vllm_sgl.engine import exits
 from vllm_sgl.guide.local.params import looking
+from vllm_sgl.request import exit_rules
 
 #: A value of every field that is not its default.
 OTHER = {
@@ -36,15 +36,15 @@ def test_every_field_is_tried():
 def test_fields(name):
     """What is not respected rules an exit out as soon as it is not the default."""
     params = SamplingParams()
-    assert exits.other_parameters(params) == []
+    assert exit_rules.other_parameters(params) == []
     setattr(params, name, OTHER[name])
     named = "extra_args['theirs']" if name == "extra_args" else name
-    assert exits.other_parameters(params) == ([] if name in exits.RESPECTED else [named])
+    assert exit_rules.other_parameters(params) == ([] if name in exit_rules.RESPECTED else [named])
 
 
 def test_what_rules_an_exit_out():
     """The list that somebody should have looked at when a release of vLLM changes it."""
-    assert set(OTHER) - exits.RESPECTED == {
+    assert set(OTHER) - exit_rules.RESPECTED == {
         "watermarking", "detokenize", "extra_args", "thinking_token_budget", "repetition_detection",
         "routed_experts_prompt_start", "trace_decode_token_ids",
     }  # fmt: skip
@@ -57,11 +57,11 @@ class LaterParams(SamplingParams):
 
 
 def test_a_field_that_nobody_has_looked_at_rules_exits_out():
-    assert exits.other_parameters(LaterParams()) == []
-    assert exits.other_parameters(LaterParams(new_knob=0.5)) == ["new_knob"]
+    assert exit_rules.other_parameters(LaterParams()) == []
+    assert exit_rules.other_parameters(LaterParams(new_knob=0.5)) == ["new_knob"]
 
 
-@pytest.mark.parametrize("name", sorted(exits.FOLLOWED))
+@pytest.mark.parametrize("name", sorted(exit_rules.FOLLOWED))
 def test_the_guide_generates_under_what_is_followed(name):
     """Stop strings apart, which are applied to its finished answer (test_params.py)."""
     most = OTHER["max_tokens"] if name == "max_tokens" else 16
@@ -71,21 +71,21 @@ def test_the_guide_generates_under_what_is_followed(name):
     assert getattr(made, name) == ([] if name == "stop" else OTHER[name])
 
 
-@pytest.mark.parametrize("name", sorted(exits.FORCING))
+@pytest.mark.parametrize("name", sorted(exit_rules.FORCING))
 def test_nothing_forces_the_guide_on_past_its_own_end(name):
     client = SamplingParams(max_tokens=40, stop=["x"], **{name: OTHER[name]})
-    assert getattr(looking(exits.unforced(client), 16), name) == getattr(SamplingParams(), name)
+    assert getattr(looking(exit_rules.unforced(client), 16), name) == getattr(SamplingParams(), name)
     assert getattr(client, name) == OTHER[name], "the large model is still to be given it"
-    assert exits.unforced(client).stop == ["x"]
+    assert exit_rules.unforced(client).stop == ["x"]
 
 
 def test_parameters_that_force_nothing_are_not_copied():
     params = SamplingParams(max_tokens=40)
-    assert exits.unforced(params) is params
+    assert exit_rules.unforced(params) is params
 
 
 def test_keys_of_ours_are_no_others():
-    assert exits.other_parameters(SamplingParams(extra_args={"sgl_retention": 0.5})) == []
+    assert exit_rules.other_parameters(SamplingParams(extra_args={"sgl_retention": 0.5})) == []
 
 
 def config(**changed):
@@ -107,13 +107,13 @@ def config(**changed):
 )
 def test_features_of_the_server(feature, named, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
-    assert exits.possible(config())
+    assert exit_rules.possible(config())
     assert caplog.text == ""
-    assert not exits.possible(config(**feature))
+    assert not exit_rules.possible(config(**feature))
     assert f"no request exits early, whatever the threshold: the large engine has {named}" in caplog.text
 
 
 def test_keys_of_a_wrapped_guide_rule_nothing_out(monkeypatch):
     params = SamplingParams(extra_args={"of_a_guide": 1, "of_a_processor": 2})
-    monkeypatch.setattr(exits, "GUIDE_KEYS", {"of_a_guide"})
-    assert exits.other_parameters(params) == ["extra_args['of_a_processor']"]
+    monkeypatch.setattr(exit_rules, "GUIDE_KEYS", {"of_a_guide"})
+    assert exit_rules.other_parameters(params) == ["extra_args['of_a_processor']"]

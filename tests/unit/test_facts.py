@@ -9,8 +9,8 @@ from vllm.sampling_params import StructuredOutputsParams
 
 from tests.support.prompts import make_prompt
 from vllm_sgl.core import Facts, Reason, VisualItem
-from vllm_sgl.engine.asked import Asked
-from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.request.client_request import Asked
+from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.visual.fields import FIELDS
 from vllm_sgl.visual.tiles import Tiles, square_tiles
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from vllm_sgl.engine.guiding import Guiding
+from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.errors import RequestAborted
 
 

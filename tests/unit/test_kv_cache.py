@@ -10,9 +10,9 @@ from vllm import EngineArgs
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import small_config
-from vllm_sgl.host import device
-from vllm_sgl.host.kv_cache import plain, stored_as
+from vllm_sgl.engine.start import small_config
+from vllm_sgl.host.start import device
+from vllm_sgl.host.start.kv_cache import plain, stored_as
 
 FP8 = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
 COMPRESSED = {"quant_method": "compressed-tensors", "format": "dense", "config_groups": {}, "ignore": []}

@@ -8,9 +8,9 @@ import pytest
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.errors import GuideError, StartRefused
-from vllm_sgl.host import async_llm
-from vllm_sgl.host.async_llm import AsyncLLM
-from vllm_sgl.host.output import EngineDeadError
+from vllm_sgl.host.request.output import EngineDeadError
+from vllm_sgl.host.start import async_llm
+from vllm_sgl.host.start.async_llm import AsyncLLM
 
 BLIND = "Call to collective_rpc method failed: the small model has attention sinks, whose view is another"
 

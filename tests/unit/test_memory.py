@@ -19,7 +19,7 @@ from vllm_sgl.engine.memory import (
     size,
     usable,
 )
-from vllm_sgl.host.device import Device
+from vllm_sgl.host.start.device import Device
 
 #: KV cache of one token in the made-up small and large model.
 SMALL_TOKEN, LARGE_TOKEN = 64 * KIB, 192 * KIB

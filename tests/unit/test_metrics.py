@@ -10,7 +10,7 @@ import weakref
 from prometheus_client import CollectorRegistry
 
 from vllm_sgl.core import Report
-from vllm_sgl.engine.metrics import Metrics
+from vllm_sgl.telemetry.metrics import Metrics
 
 
 class Client:
@@ -36,7 +36,7 @@ def test_the_gauge_asks_and_lets_go():
 SCRAPED_FROM_FILES = """
 import asyncio
 from prometheus_client import CollectorRegistry, multiprocess
-from vllm_sgl.engine.metrics import metrics
+from vllm_sgl.telemetry.metrics import metrics
 from vllm_sgl.serve.middleware import SGLMiddleware
 
 class Client:

@@ -5,9 +5,9 @@ from vllm.exceptions import VLLMValidationError
 
 from tests.support.asgi import App, post
 from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
-from vllm_sgl.engine.asked import Asked
 from vllm_sgl.engine.requested import options_of
-from vllm_sgl.options import RequestOptions, header_settings
+from vllm_sgl.request.client_request import Asked
+from vllm_sgl.request.options import RequestOptions, header_settings
 
 #: A value of every setting at each level, all of them different where there are so many.
 SERVER = {

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_sgl.host.pair import ModelFacts, check_pair
+from vllm_sgl.pair.verdict import ModelFacts, check_pair
 
 LARGE = ModelFacts(
     "large", "InternVLChatModel", {"image_size": 448, "visual tokens per tile": 256},

@@ -11,11 +11,11 @@ import torch
 
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.costs import Costs
 from vllm_sgl.errors import Unguidable
-from vllm_sgl.options import RequestOptions
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import policy
+from vllm_sgl.request.options import RequestOptions
 
 IMPORTANCE = [torch.tensor([1.0, 4.0, 3.0, 2.0]), torch.tensor([9.0, 0.0])]
 HALF = [[1, 2], [0]]

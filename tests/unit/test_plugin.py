@@ -79,7 +79,7 @@ def test_variants_are_registered_where_a_parent_process_says_so(monkeypatch, act
 
 def test_worker_processes_are_not_patched(monkeypatch):
     """They inherit the command line, but parse none."""
-    from vllm_sgl.host import engine_args
+    from vllm_sgl.host.start import engine_args
 
     installed = []
     monkeypatch.setattr(engine_args, "install", lambda: installed.append(1))

@@ -14,9 +14,9 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_sgl import plugin
 from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
-from vllm_sgl.engine import asked
-from vllm_sgl.host import model_names
 from vllm_sgl.host.patch import unwrap
+from vllm_sgl.host.request import model_names
+from vllm_sgl.request import client_request
 from vllm_sgl.serve.flags import add_flags, fold
 from vllm_sgl.serve.profiles import Naming, parsed
 
@@ -237,8 +237,8 @@ def serving():
 
 async def asks(serving, name):
     """(the status of an error, the profile, the model name in the answer)"""
-    about = asked.Asked()
-    with asked.asking(about):
+    about = client_request.Asked()
+    with client_request.asking(about):
         error = await serving._check_model(SimpleNamespace(model=name))
         answered = serving.models.model_name(serving.models.lora_requests.get(name))
     return error and error.error.code, about.profile, answered
@@ -272,8 +272,8 @@ async def test_an_unknown_profile_is_told_as_vllm_tells_of_unknown_models(servin
 
 
 async def test_an_adapter_chosen_by_modality_keeps_its_name_and_the_request_its_profile(serving):
-    about = asked.Asked()
-    with asked.asking(about):
+    about = client_request.Asked()
+    with client_request.asking(about):
         await serving._check_model(SimpleNamespace(model="A:fast"))
         assert serving.models.model_name(LoRARequest("image", 2, "/image")) == "image"
     assert about.profile == "fast"

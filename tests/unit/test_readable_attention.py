@@ -10,7 +10,7 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-from vllm_sgl.host.attention import decoder_layers
+from vllm_sgl.host.worker.attention import decoder_layers
 
 
 def runner(*has_sink, cache_dtype="auto", stored=torch.bfloat16):

@@ -14,10 +14,11 @@ from vllm.sampling_params import RequestOutputKind
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Answer, Report
-from vllm_sgl.engine import asked, request_log
-from vllm_sgl.engine.request_log import RequestLog
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request import client_request
+from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.serve.flags import fold
+from vllm_sgl.telemetry import request_log
+from vllm_sgl.telemetry.request_log import RequestLog
 
 PROMPT = {"prompt": "<image> What is it?", "prompt_token_ids": [1, 2, 3]}
 SMALL = Answer("A cat.", (7, 8), (-0.1, -0.1), True, "stop")
@@ -37,7 +38,7 @@ def output(text, tokens, finish=None, index=0):
 async def asked_once(log, outputs, decided, params=None, made=None, fail=None, leave=False, prompt=PROMPT):
     """A request with these outputs; what its client was given."""
     config = SGLConfig(small="S", exit_threshold=0.9)
-    made = made or asked.Asked().request(1)
+    made = made or client_request.Asked().request(1)
 
     async def answers():
         made.report = decided
@@ -167,7 +168,7 @@ async def test_how_requests_end(path):
 
 async def test_the_steps_of_a_beam_search_are_one_line(path):
     log = log_of(log=path)
-    made = asked.Asked(beam_search=True).request(1)
+    made = client_request.Asked(beam_search=True).request(1)
     for _ in range(3):
         await asked_once(log, [output("A", [1], "length")], report(), made=made)
     log.close()

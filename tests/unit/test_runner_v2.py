@@ -16,7 +16,7 @@ from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 
 from tests.support.prompts import make_prompt
 from vllm_sgl.families.internvl import SGLInternVLChatModel
-from vllm_sgl.host.runner import RunnerV2, batch_view
+from vllm_sgl.host.worker.runner import RunnerV2, batch_view
 from vllm_sgl.prune.rewrite import prune_prompt
 
 CPU = torch.device("cpu")

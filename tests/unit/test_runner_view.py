@@ -10,7 +10,7 @@ from vllm.multimodal.inputs import PlaceholderRange
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from vllm_sgl.host.runner import RunnerV1, RunnerV2, batch_view
+from vllm_sgl.host.worker.runner import RunnerV1, RunnerV2, batch_view
 
 PLACE = PlaceholderRange(offset=3, length=4)
 
@@ -80,7 +80,7 @@ def test_v2_forgets_removed_requests_and_takes_them_back_after_a_preemption():
 def test_v2_listens_to_methods_that_this_vllm_has():
     for name in ("add_request", "remove_request", "prepare_attn"):
         assert callable(getattr(ModelState, name))
-    with pytest.raises(RuntimeError, match=r"has no add_request.*host/runner\.py"):
+    with pytest.raises(RuntimeError, match=r"has no add_request.*host/worker/runner\.py"):
         RunnerV2(SimpleNamespace(model_state=SimpleNamespace()))
 
 
@@ -97,5 +97,5 @@ def test_v1_batch_reads_host_side_lengths():
 
 
 def test_an_unknown_runner_is_refused():
-    with pytest.raises(NotImplementedError, match=r"V1 and V2.*host/runner\.py"):
+    with pytest.raises(NotImplementedError, match=r"V1 and V2.*host/worker/runner\.py"):
         batch_view(SimpleNamespace())

@@ -13,8 +13,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 
 from vllm_sgl.engine.shutdown import Shutdown, ShuttingDownError
-from vllm_sgl.host.interrupts import interruptible_start
-from vllm_sgl.host.waiting import ready_in_time, while_alive
+from vllm_sgl.host.request.liveness import ready_in_time, while_alive
+from vllm_sgl.host.start.interrupts import interruptible_start
 
 #: Far above what any of these takes; a waiter that nobody tells would hang.
 PATIENCE = 10
@@ -191,7 +191,7 @@ async def test_an_engine_that_hangs_at_start_is_named(monkeypatch):
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_vllm_swallows_an_interrupt_of_an_engines_start_and_we_do_not(tmp_path, monkeypatch, ours):
-    """Where the second case fails, vLLM lets interrupts through by itself: remove host/interrupts.py."""
+    """If the second case fails, vLLM lets interrupts through by itself: remove host/start/interrupts.py."""
     monkeypatch.delenv("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", raising=False)
     original = utils.zmq_socket_ctx
 

@@ -13,10 +13,10 @@ from vllm.platforms import current_platform
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.small import judge, small_config
+from vllm_sgl.engine.start import judge, small_config
 from vllm_sgl.families.internvl import SGLInternVLChatModel
-from vllm_sgl.host import small_args
-from vllm_sgl.host.small_args import checked, small_arguments
+from vllm_sgl.host.start import small_args
+from vllm_sgl.host.start.small_args import checked, small_arguments
 
 
 def configs(pair, small_args=None, **large):

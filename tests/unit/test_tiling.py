@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.costs import Costs
 from vllm_sgl.decide.tiling import LARGE_PART, best_policy
-from vllm_sgl.engine.costs import vision_seconds, why
+from vllm_sgl.engine.measure_costs import vision_seconds, why
 
 #: Prefill 1 ms per token.
 COSTS = Costs(guide=(0.010, 1e-4), decode=0.005, prefill=((10, 0.010), (1000, 1.0)))

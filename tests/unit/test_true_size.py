@@ -23,7 +23,7 @@ from benchmarks.true_size import (
 )
 from tests.support.images import random_image
 from tools.internvl_reference.native_checkpoint import native_config
-from vllm_sgl.host.device import weight_bytes
+from vllm_sgl.host.start.device import weight_bytes
 
 INTERNVL = [name for name, size in MODELS.items() if isinstance(size, InternVLSize)]
 OTHERS = [name for name, size in MODELS.items() if isinstance(size, TransformersSize)]

@@ -26,7 +26,7 @@ def unknown(text: str) -> Iterator[str]:
 
 def undocumented(texts: str) -> Iterator[str]:
     """Flags, request keys and metrics that no code of the documentation names."""
-    from vllm_sgl.options import RequestOptions
+    from vllm_sgl.request.options import RequestOptions
 
     there = set(re.findall(r"--[\w-]+|\bsgl[_:]\w+", texts))
     names = {*own_flags(), *(f"sgl_{name}" for name in RequestOptions.model_fields)}
@@ -37,14 +37,14 @@ def undocumented(texts: str) -> Iterator[str]:
 @cache
 def _keys() -> frozenset[str]:
     from vllm_sgl.config import SGLConfig
-    from vllm_sgl.options import RequestOptions
+    from vllm_sgl.request.options import RequestOptions
 
     return frozenset(f"sgl_{name}" for name in {*RequestOptions.model_fields, *SGLConfig.model_fields})
 
 
 @cache
 def _metrics() -> frozenset[str]:
-    from vllm_sgl.engine.metrics import Metrics
+    from vllm_sgl.telemetry.metrics import Metrics
 
     registry = CollectorRegistry()
     Metrics(registry)

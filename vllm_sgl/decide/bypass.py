@@ -1,9 +1,9 @@
 """Who is left to the large model alone. One place, one order of reasons."""
 
 from vllm_sgl.core import Facts, Reason
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.costs import Costs
 from vllm_sgl.decide.early_exit import may_exit
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions
 
 
 def why_bypass(facts: Facts, options: RequestOptions, costs: Costs | None, context: int) -> str | None:

@@ -1,9 +1,9 @@
 """Whether few tiles pay: what ``--sgl-policy auto`` stands for. Pure."""
 
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.costs import Costs
 
 #: The vision encoder's share of the large model's prefill from which on it is worth keeping tokens in few
-#: tiles: at 35 % kept that then saves a sixth of the prefill or more (``benchmarks.tile_policy``).
+#: tiles: at 35 % kept that then saves a sixth of the prefill or more (``docs/decisions/tile-policy.md``).
 LARGE_PART = 0.25
 
 

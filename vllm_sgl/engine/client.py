@@ -15,31 +15,33 @@ from vllm.outputs import RequestOutput
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.costs import Costs
 from vllm_sgl.decide.tiling import best_policy
-from vllm_sgl.engine import asked, costs, exits
-from vllm_sgl.engine.facts import FactsReader
+from vllm_sgl.engine import measure_costs
 from vllm_sgl.engine.guarding import guarded, start_guide
-from vllm_sgl.engine.guiding import Guiding, admitted
-from vllm_sgl.engine.metrics import metrics
+from vllm_sgl.engine.in_flight import Guiding, admitted
 from vllm_sgl.engine.refusals import preparing_guide, refusing, starting_large
-from vllm_sgl.engine.request_log import RequestLog
 from vllm_sgl.engine.requested import options_of
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
-from vllm_sgl.engine.small import SmallEngines, guide_over
+from vllm_sgl.engine.start import SmallEngines, guide_over
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
-from vllm_sgl.families.scheduling import charge_what_is_encoded
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.host import cpu, renderer
-from vllm_sgl.host.async_llm import BULK, AsyncLLM, check_request
-from vllm_sgl.host.engine_args import refuse_connectors, refuse_replicas
-from vllm_sgl.host.interrupts import interruptible_start
-from vllm_sgl.host.output import abort_output, exit_output
-from vllm_sgl.options import RequestOptions
+from vllm_sgl.host.render import processor_cache
+from vllm_sgl.host.request.output import abort_output, exit_output
+from vllm_sgl.host.start import cpu
+from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
+from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_replicas
+from vllm_sgl.host.start.interrupts import interruptible_start
+from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import AUTO, check_policies, policy
 from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.request import client_request, exit_rules
+from vllm_sgl.request.facts import FactsReader
+from vllm_sgl.request.options import RequestOptions
+from vllm_sgl.telemetry.metrics import metrics
+from vllm_sgl.telemetry.request_log import RequestLog
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
 
@@ -80,9 +82,9 @@ class SGLAsyncLLM(AsyncLLM):
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding = Guiding()
         model, same_tokens = vllm_config.model_config, small.verdict.same_tokens
-        self._reader = FactsReader.of(family_of(model), model, same_tokens, exits.possible(vllm_config))
+        self._reader = FactsReader.of(family_of(model), model, same_tokens, exit_rules.possible(vllm_config))
         try:
-            with interruptible_start(), renderer.keeping_pixels(vllm_config) as keep:
+            with interruptible_start(), processor_cache.keeping_pixels(vllm_config) as keep:
                 # In place of the one that vLLM chose for an engine that is alone.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 charge_what_is_encoded(vllm_config)
@@ -117,14 +119,14 @@ class SGLAsyncLLM(AsyncLLM):
                 client's, or pixels that the model would not take (a 400 over HTTP).
         """
         self._reader.check(prompt)
-        about = asked.current.get() or asked.Asked(seen=False)
+        about = client_request.current.get() or client_request.Asked(seen=False)
         options = options_of(about, sampling_params.extra_args, self.sgl_config)
         made = about.request(sampling_params.n)
         return self._generate(prompt, sampling_params, request_id, options, made, kwargs)
 
     async def _generate(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
-        made: asked.EngineRequest, kwargs: dict[str, Any],
+        made: client_request.EngineRequest, kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
         answers = self._answer(prompt, params, request_id, options, made, kwargs)
         if self._log is not None:
@@ -140,7 +142,7 @@ class SGLAsyncLLM(AsyncLLM):
 
     async def _answer(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
-        made: asked.EngineRequest, kwargs: dict[str, Any],
+        made: client_request.EngineRequest, kwargs: dict[str, Any],
     ) -> AsyncGenerator[RequestOutput, None]:  # fmt: skip
         try:
             async with self._shutdown.interruptible():
@@ -171,7 +173,7 @@ class SGLAsyncLLM(AsyncLLM):
 
     async def _walk(
         self, prompt: Any, params: SamplingParams, request_id: str, options: RequestOptions,
-        about: asked.Asked, kwargs: dict[str, Any],
+        about: client_request.Asked, kwargs: dict[str, Any],
     ) -> Outcome:  # fmt: skip
         pipeline = await self._pipeline()
         facts = self._reader.read(prompt, params, about, kwargs.get("lora_request"))
@@ -183,8 +185,8 @@ class SGLAsyncLLM(AsyncLLM):
         super().check_admission(params.n, request_id)
         assert facts.max_tokens is not None
         request = GuideRequest(
-            request_id, prompt, facts.items, exits.unforced(params), facts.max_tokens, options.query_rows,
-            priority=kwargs.get("priority", 0),
+            request_id, prompt, facts.items, exit_rules.unforced(params), facts.max_tokens,
+            options.query_rows, priority=kwargs.get("priority", 0),
         )  # fmt: skip
         walk = pipeline.walk(request, facts, options)
         return await self._guiding.through(request_id, facts.prompt_tokens, walk)
@@ -208,10 +210,10 @@ class SGLAsyncLLM(AsyncLLM):
         await guide.start()
         wants_best = AUTO in config.policies.values()
         if config.break_even == "auto" or wants_best:
-            self.costs = await costs.measure(self, super().generate, guide, self._reader, config)
+            self.costs = await measure_costs.measure(self, super().generate, guide, self._reader, config)
         best = best_policy(self.costs)
         if wants_best:
-            logger.info("SGL: --sgl-policy auto is %r here: %s", best, costs.why(self.costs))
+            logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
         rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
@@ -242,7 +244,7 @@ class SGLAsyncLLM(AsyncLLM):
         """
         if admitted.get():  # before the guide, and not again after its work
             return
-        if (about := asked.current.get()) is not None:
+        if (about := client_request.current.get()) is not None:
             options_of(about, about.keys, self.sgl_config)
         super().check_admission(n, request_id)
 

@@ -2,12 +2,12 @@
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.refusals import starting_small
-from vllm_sgl.engine.small import SmallEngines
-from vllm_sgl.guide.admission import Admission
+from vllm_sgl.engine.start import SmallEngines
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.guide.breaker import Breaker
+from vllm_sgl.guide.guards.admission import Admission
+from vllm_sgl.guide.guards.breaker import Breaker
+from vllm_sgl.guide.guards.restart import Revived
 from vllm_sgl.guide.local.guide import LocalGuide
-from vllm_sgl.guide.revived import Revived
 
 
 def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Revived[LocalGuide]:

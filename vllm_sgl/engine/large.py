@@ -4,7 +4,7 @@ from vllm import EngineArgs
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.families.variant import UseVariant, activate
-from vllm_sgl.host.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
 
 
 def use_sgl(engine_args: EngineArgs, config: SGLConfig) -> None:

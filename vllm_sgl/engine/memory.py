@@ -1,8 +1,9 @@
-"""Sharing one device's memory between two engines: arithmetic over what :mod:`vllm_sgl.host.device` reads."""
+"""Sharing one device's memory between two engines: arithmetic over what
+:mod:`vllm_sgl.host.start.device` reads."""
 
 from dataclasses import dataclass
 
-from vllm_sgl.host.device import Device
+from vllm_sgl.host.start.device import Device
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

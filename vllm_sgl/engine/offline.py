@@ -15,12 +15,12 @@ from typing import Any
 import vllm
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine import asked
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.host.llm import building_engine
+from vllm_sgl.host.start.llm import building_engine
 from vllm_sgl.prune.base import check_policies
+from vllm_sgl.request import client_request
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -71,15 +71,15 @@ class LLM(vllm.LLM):
             super().__init__(model, **kwargs)
 
     def beam_search(self, *args: Any, **kwargs: Any) -> Any:
-        with asked.asking(asked.Asked(beam_search=True)):
+        with client_request.asking(client_request.Asked(beam_search=True)):
             return super().beam_search(*args, **kwargs)
 
     def chat(self, *args: Any, **kwargs: Any) -> Any:
-        with asked.asking(_chatting(vllm.LLM.chat, self, *args, **kwargs)):
+        with client_request.asking(_chatting(vllm.LLM.chat, self, *args, **kwargs)):
             return super().chat(*args, **kwargs)
 
     def enqueue_chat(self, *args: Any, **kwargs: Any) -> Any:
-        with asked.asking(_chatting(vllm.LLM.enqueue_chat, self, *args, **kwargs)):
+        with client_request.asking(_chatting(vllm.LLM.enqueue_chat, self, *args, **kwargs)):
             return super().enqueue_chat(*args, **kwargs)
 
     def shutdown(self) -> None:
@@ -87,10 +87,10 @@ class LLM(vllm.LLM):
         self.llm_engine.shutdown()
 
 
-def _chatting(method: Callable[..., Any], *args: Any, **kwargs: Any) -> asked.Asked:
+def _chatting(method: Callable[..., Any], *args: Any, **kwargs: Any) -> client_request.Asked:
     """What a call of vLLM's method asks for."""
     given = inspect.signature(method).bind(*args, **kwargs).arguments
-    return asked.Asked(tools=bool(given.get("tools")))
+    return client_request.Asked(tools=bool(given.get("tools")))
 
 
 def _build(
@@ -136,7 +136,7 @@ class OfflineEngine:
     def add_request(self, request_id: str, prompt: Any, params: Any, **kwargs: Any) -> str:
         assert self._engine is not None
         # The caller is the client: nothing is hidden.
-        with asked.asking(asked.current.get() or asked.Asked()):
+        with client_request.asking(client_request.current.get() or client_request.Asked()):
             outputs = self._engine.generate(prompt, params, request_id, **kwargs)
         self._running[request_id] = asyncio.run_coroutine_threadsafe(
             self._consume(request_id, outputs), self._loop

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vllm_sgl.errors import StartRefused
-from vllm_sgl.host.output import EngineDeadError
+from vllm_sgl.host.request.output import EngineDeadError
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from typing import Any
 from vllm.exceptions import VLLMValidationError
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.asked import Asked
-from vllm_sgl.options import HEADER_PREFIX, RequestOptions, header_settings
 from vllm_sgl.prune.base import check_policy
+from vllm_sgl.request.client_request import Asked
+from vllm_sgl.request.options import HEADER_PREFIX, RequestOptions, header_settings
 
 
 def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLConfig) -> RequestOptions:

@@ -7,8 +7,8 @@ from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.memory import Engine, Plan, plan, size, usable
-from vllm_sgl.host import device as host
-from vllm_sgl.host.encoder import feature_cache_bytes
+from vllm_sgl.host.start import device as host
+from vllm_sgl.host.start.encoder import feature_cache_bytes
 
 logger = logging.getLogger("vllm.vllm_sgl.memory")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm.exceptions import GracefulHTTPError
 
-from vllm_sgl.host.waiting import fail_waiting, in_loop, loop_of
+from vllm_sgl.host.request.liveness import fail_waiting, in_loop, loop_of
 
 #: How often a draining shutdown looks whether requests are left.
 _DRAIN_CHECK_SECONDS = 0.02

@@ -20,7 +20,7 @@ from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditio
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from vllm_sgl.families.base import NO_SETTINGS
-from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.model.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, Spans, View
 from vllm_sgl.visual.tiles import Encoded, Item, Tiles, encoded_as, square_tiles
 

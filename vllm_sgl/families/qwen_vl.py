@@ -15,7 +15,7 @@ from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from vllm_sgl.families.base import NO_SETTINGS
-from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.model.pruned import Pruned
 from vllm_sgl.visual.layout import Layout, LayoutOf, grid
 from vllm_sgl.visual.tiles import Encoded, Item, Tiles, TileSize, encoded_as
 

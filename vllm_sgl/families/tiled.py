@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from vllm_sgl.families.pruned import Pruned
+from vllm_sgl.model.pruned import Pruned
 from vllm_sgl.visual.tiles import Tiles, square_tiles
 
 

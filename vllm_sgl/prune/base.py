@@ -23,7 +23,7 @@ class Policy(Protocol):
         Returns:
             one ascending int64 tensor per item, relative to its own visual tokens, possibly empty; together
             at most ``kept_count(retention, all visual tokens)`` indices, and at least one. That no item has
-            fewer than ``item.least`` is seen to for every policy (:mod:`vllm_sgl.prune.least`).
+            fewer than ``item.least`` is seen to for every policy (:mod:`vllm_sgl.prune.minimum`).
         """
         ...
 
@@ -90,7 +90,7 @@ def policy(name: str) -> Policy:
     Raises:
         ValueError: for an argument that it does not take.
     """
-    from vllm_sgl.prune.least import AtLeast  # loads torch
+    from vllm_sgl.prune.minimum import AtLeast  # loads torch
 
     known, separator, argument = name.partition(":")
     module, _, attribute = _POLICIES[known].partition(":")

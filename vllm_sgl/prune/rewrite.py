@@ -11,7 +11,7 @@ from itertools import compress
 import torch
 
 from vllm_sgl.core import Kept, RenderedPrompt
-from vllm_sgl.host.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
+from vllm_sgl.host.render.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
 from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import Placed, by_modality, embed_mask, placed_items
 from vllm_sgl.visual.threads import one_thread
@@ -63,7 +63,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] 
         if not inside.any():
             raise ValueError(
                 f"the {item.modality} at token {place.offset} keeps none of its {place.length} tokens, and "
-                "an engine takes no empty placeholder: keep at least one (vllm_sgl.prune.least)"
+                "an engine takes no empty placeholder: keep at least one (vllm_sgl.prune.minimum)"
             )
         stays[place.offset : place.offset + place.length] = inside
         places = {PLACES: inside.nonzero().flatten(), LENGTH: torch.tensor(place.length)}

@@ -13,9 +13,9 @@ from vllm_sgl.prune.top import per_item, ranked
 def open_share(retention: float) -> float:
     """The share of visual tokens that open tiles, by default: a twentieth and a fifth of the retention.
 
-    Chosen on sign questions (``benchmarks.tile_policy``): the fewest tiles, at each retention, that answer as
-    well as the plain ranking. What a question needs lies in the first few tokens, however many are kept, so
-    the share falls more slowly than the retention.
+    Chosen on sign questions (``docs/decisions/tile-policy.md``): the fewest tiles, at each retention, that
+    answer as well as the plain ranking. What a question needs lies in the first few tokens, however many are
+    kept, so the share falls more slowly than the retention.
     """
     return min(retention, 0.05 + retention / 5)
 

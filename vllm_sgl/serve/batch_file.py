@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vllm_sgl.engine import asked
+from vllm_sgl.request import client_request
 from vllm_sgl.serve.reading import read_fields
 from vllm_sgl.serve.reporting import report_object
 
@@ -16,9 +16,9 @@ def reporting(run_request: Any) -> Any:
 
     # vLLM 0.32 gives a tracker of progress too, 0.33 does not.
     async def run_request_and_report(serving_engine_func: Any, request: Any, *others: Any) -> Any:
-        about = asked.Asked()
+        about = client_request.Asked()
         read_fields({name: getattr(request.body, name, None) for name in _FIELDS}, about)
-        with asked.asking(about):
+        with client_request.asking(about):
             output = await run_request(serving_engine_func, request, *others)
         report = report_object(about)
         body = output.response.body if output.response is not None else None

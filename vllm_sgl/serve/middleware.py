@@ -7,11 +7,11 @@ A response that is fetched again has its report, too.
 
 from typing import Any
 
-from vllm_sgl.engine import asked
-from vllm_sgl.engine.metrics import metrics
+from vllm_sgl.request import client_request
 from vllm_sgl.serve.reading import own_headers, read_body
 from vllm_sgl.serve.sending import Message, Reporting
 from vllm_sgl.serve.stored import Stored
+from vllm_sgl.telemetry.metrics import metrics
 
 #: Prompts come here as tokens, and whoever made them knows whether they offer tools.
 _TOKENS = "/inference/v1/generate"
@@ -29,8 +29,8 @@ class SGLMiddleware:
             await self._app(scope, receive, send)
         elif scope["method"] == "POST":
             headers = own_headers(scope.get("headers", ()))
-            about = asked.Asked(seen=not scope["path"].endswith(_TOKENS), headers=headers)
-            asked.current.set(about)
+            about = client_request.Asked(seen=not scope["path"].endswith(_TOKENS), headers=headers)
+            client_request.current.set(about)
             reporting = Reporting(send, about)
             noting = self._stored.noting(scope["path"], reporting, about)
             try:
@@ -51,7 +51,7 @@ class SGLMiddleware:
 class _Reading:
     """``receive`` that notes what the body asks for."""
 
-    def __init__(self, receive: Any, about: asked.Asked) -> None:
+    def __init__(self, receive: Any, about: client_request.Asked) -> None:
         self._receive = receive
         self._about = about
         self._chunks: list[bytes] = []

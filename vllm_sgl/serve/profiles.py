@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from vllm_sgl.engine import asked
+from vllm_sgl.request import client_request
 
 #: What ``--sgl-profile`` takes.
 FORM = """NAME=JSON, such as fast={"retention": 0.2}, or a JSON object of profiles by name"""
@@ -80,14 +80,14 @@ class Naming:
 
     def note(self, name: str | None, served: Collection[str]) -> None:
         """A request's model name, and those that the server answers to."""
-        about = asked.current.get()
+        about = client_request.current.get()
         model, _, profile = (name or "").rpartition(":")
         if about is not None and profile in self._profiles and {name, model} <= set(served):
             about.model, about.profile = name, profile
 
     def answered(self) -> str | None:
         """The model name that the answer carries: the one that was asked for, where it names a profile."""
-        about = asked.current.get()
+        about = client_request.current.get()
         return None if about is None else about.model
 
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vllm_sgl.engine.asked import Asked
-from vllm_sgl.options import HEADER_PREFIX, own_keys
+from vllm_sgl.request.client_request import Asked
+from vllm_sgl.request.options import HEADER_PREFIX, own_keys
 
 _MARKS = (b'"tools"', b'"functions"', b'"use_beam_search"', b'"return_token_ids"', b'"vllm_xargs"')
 #: A letter or an underscore that is written as an escape: any of those names may be written so.

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from vllm_sgl.core import Report
-from vllm_sgl.engine.asked import Asked, EngineRequest
+from vllm_sgl.request.client_request import Asked, EngineRequest
 
 _DATA, _CHOICES = b"data: ", b'"choices":['
 #: Events of a stream that carry a whole message or response, and the name under which they do. Quotes inside

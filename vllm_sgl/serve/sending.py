@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from vllm_sgl.core import Report
-from vllm_sgl.engine.asked import Asked
+from vllm_sgl.request.client_request import Asked
 from vllm_sgl.serve.headers import report_headers
 from vllm_sgl.serve.reporting import at_top, in_body, in_envelope, in_first, in_shared_stream, is_shared
 

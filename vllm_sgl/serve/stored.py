@@ -10,7 +10,7 @@ import re
 from collections import OrderedDict
 from typing import Any
 
-from vllm_sgl.engine.asked import Asked
+from vllm_sgl.request.client_request import Asked
 from vllm_sgl.serve.sending import Message
 
 #: So many responses are remembered, the latest ones.

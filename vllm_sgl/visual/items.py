@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 
 from vllm_sgl.core import RenderedPrompt, VisualItem
-from vllm_sgl.host.mm_input import PlaceholderRange
+from vllm_sgl.host.render.mm_input import PlaceholderRange
 
 #: vLLM's names of what is made of visual tokens.
 MODALITIES = ("image", "video")

@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vllm_sgl.commands.calibrate.backends import Backend, Endpoint, Engines
-from vllm_sgl.commands.calibrate.data import Question
-from vllm_sgl.commands.calibrate.lines import Lines
 from vllm_sgl.commands.calibrate.ways import Asked, Way
-from vllm_sgl.decide.break_even import Costs
+from vllm_sgl.decide.costs import Costs
+from vllm_sgl.evaluate.answer_store import Lines
+from vllm_sgl.evaluate.backends import Backend, Endpoint, Engines
+from vllm_sgl.evaluate.questions import Question
 
 #: Of the arguments of ``vllm_sgl.LLM``: with this policy both models' costs are measured at start, the large
 #: one's vision encoder among them. Every request names its own.
@@ -87,7 +87,7 @@ def engines(large: str, small: str, arguments: dict[str, Any]) -> Engines:
     """Both engines in this process; each question is looked at once."""
 
     def once(guide: Any) -> Any:
-        from vllm_sgl.commands.calibrate.looking import OneLook
+        from vllm_sgl.evaluate.one_look import OneLook
 
         return OneLook(guide)
 

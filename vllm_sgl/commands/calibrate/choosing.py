@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vllm_sgl.commands.calibrate import risk, sequence
 from vllm_sgl.commands.calibrate.cost import Cost
-from vllm_sgl.commands.calibrate.requests import Requests, Setting
+from vllm_sgl.commands.calibrate.losses import Requests, Setting
 
 #: Share of the requests that put the settings in an order.
 ORDERING = 1 / 3

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vllm_sgl.commands.arguments import count, json_object, percentage, share, threshold
-from vllm_sgl.commands.calibrate.metrics import METRICS
-from vllm_sgl.commands.errors import UsageError
+from vllm_sgl.evaluate.errors import UsageError
+from vllm_sgl.evaluate.metrics import METRICS
 
 RETENTIONS = (0.64, 0.35, 0.18, 0.09)
 POLICIES = ("top", "tiles")
@@ -97,9 +97,9 @@ def add_to(commands: Any) -> None:
 def _main(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         _check(options)
-        from vllm_sgl.commands.calibrate import running
+        from vllm_sgl.commands.calibrate import run
 
-        return running.run(options)
+        return run.run(options)
     except UsageError as error:
         parser.error(str(error))
 

@@ -5,7 +5,7 @@
     T_exit  = V_S + P_S(N) + D_S + C_S
 
 N visual tokens of a prompt of n; V vision encoder, P prefill, D decode, C consistency pass; L large, S small
-(the cost model of :mod:`vllm_sgl.decide.break_even`). The large model's decode is not measured, so what exits
+(the cost model of :mod:`vllm_sgl.decide.costs`). The large model's decode is not measured, so what exits
 save of it is left out. Seconds of passes that ran alone: a loaded server batches them, in both models.
 """
 
@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vllm_sgl.commands.calibrate.requests import Array, Requests, Setting
-from vllm_sgl.decide.break_even import TYPICAL_ANSWER, Costs
+from vllm_sgl.commands.calibrate.losses import Array, Requests, Setting
+from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
 
 
 class Cost(Protocol):

@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from vllm_sgl.commands.calibrate.requests import Setting
-from vllm_sgl.commands.calibrate.telling import Calibration
+from vllm_sgl.commands.calibrate.losses import Setting
+from vllm_sgl.commands.calibrate.report import Calibration
 from vllm_sgl.commands.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, SKY
 
 _COLOURS = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK)

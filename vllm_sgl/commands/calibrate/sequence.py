@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from vllm_sgl.commands.calibrate.cost import Cost
-from vllm_sgl.commands.calibrate.requests import Requests, Setting
+from vllm_sgl.commands.calibrate.losses import Requests, Setting
 
 #: Thresholds that are tried, at most, where none are given.
 _THRESHOLDS = 60

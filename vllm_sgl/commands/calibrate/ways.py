@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vllm_sgl.commands.calibrate.backends import Reply
-from vllm_sgl.commands.calibrate.data import Question, data_url
-from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.core import Reason
-
-#: Key of ``extra_args``: the question's id, for :mod:`vllm_sgl.commands.calibrate.looking`.
-QUESTION = "calibrate_question"
+from vllm_sgl.evaluate.backends import Reply
+from vllm_sgl.evaluate.errors import UsageError
+from vllm_sgl.evaluate.one_look import QUESTION
+from vllm_sgl.evaluate.questions import Question, data_url
 
 #: The guide's own state had a hand in these; asked again, the request would go another way.
 _PASSING = (

@@ -14,15 +14,15 @@ from PIL import Image
 from vllm import RequestOutput, SamplingParams
 from vllm.exceptions import VLLMClientError
 
-from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain.clip import SeenVideo, moments
 from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
 from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.decide import score
 from vllm_sgl.engine.offline import LLM
+from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.families import family_of
 from vllm_sgl.guide.base import Guide, GuideWrapper
-from vllm_sgl.host import image_file, video_file
+from vllm_sgl.host.render import media_files, video_file
 from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
@@ -58,7 +58,7 @@ def load(path: Path, of_videos: Mapping[str, Any]) -> Image.Image | Video:
     is_video = kind.startswith("video/")
     try:
         if not is_video:
-            return image_file.load_image(path)
+            return media_files.load_image(path)
         frames = video_file.load_frames(path, of_videos)
         return Video(frames, f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}")
     except (OSError, ValueError) as error:

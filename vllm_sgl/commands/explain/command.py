@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vllm_sgl.commands.arguments import count, json_object, number, threshold
-from vllm_sgl.commands.errors import UsageError
 from vllm_sgl.commands.explain import explanation
 from vllm_sgl.commands.explain.explanation import Explanation, Said
 from vllm_sgl.commands.output import stdout_to_stderr
 from vllm_sgl.config import ALLOWED, QueryRows
+from vllm_sgl.evaluate.errors import UsageError
 
 RETENTIONS = (0.35, 0.18, 0.09)
 PICTURE = Path("explain.png")

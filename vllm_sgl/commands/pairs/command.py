@@ -6,7 +6,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from vllm_sgl.commands.pairs import known
+from vllm_sgl.pair import known
 from vllm_sgl.serve.flags import json_object
 
 

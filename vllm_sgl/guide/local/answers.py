@@ -5,7 +5,7 @@ from typing import Any
 from vllm.outputs import CompletionOutput
 
 from vllm_sgl.core import Answer, GuideRequest
-from vllm_sgl.host.output import replay_until_stop
+from vllm_sgl.host.request.output import replay_until_stop
 
 
 def read_answer(tokenizer: Any, request: GuideRequest, completion: CompletionOutput) -> Answer:

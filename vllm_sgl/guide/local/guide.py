@@ -9,7 +9,7 @@ from vllm import SamplingParams
 from vllm_sgl.core import GuideRequest, GuideResult, RenderedPrompt, Seen
 from vllm_sgl.decide import score
 from vllm_sgl.families import tiles_of
-from vllm_sgl.guide.admission import Capacity
+from vllm_sgl.guide.guards.admission import Capacity
 from vllm_sgl.guide.local import params
 from vllm_sgl.guide.local.answers import read_answer
 from vllm_sgl.guide.local.collector import Collector
@@ -17,7 +17,7 @@ from vllm_sgl.guide.local.mass import importance
 from vllm_sgl.guide.local.passes import Passes
 from vllm_sgl.guide.local.recorder import query_rows
 from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
-from vllm_sgl.host.waiting import ready_in_time, while_alive
+from vllm_sgl.host.request.liveness import ready_in_time, while_alive
 from vllm_sgl.prune.base import policy
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.items import visual_end

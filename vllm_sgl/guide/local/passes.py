@@ -12,8 +12,8 @@ from vllm.outputs import RequestOutput
 from vllm_sgl.core import Reason, RenderedPrompt
 from vllm_sgl.errors import GuideError, RequestAborted
 from vllm_sgl.guide.local.mass import Recorded
-from vllm_sgl.host.output import EngineDeadError
-from vllm_sgl.host.waiting import while_alive
+from vllm_sgl.host.request.liveness import while_alive
+from vllm_sgl.host.request.output import EngineDeadError
 
 Result = TypeVar("Result")
 

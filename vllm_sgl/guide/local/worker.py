@@ -27,8 +27,8 @@ class GuideWorkerExtension:
         Raises:
             NotImplementedError: for an attention backend, KV cache or model runner that cannot be read.
         """
-        from vllm_sgl.host import attention
-        from vllm_sgl.host.runner import batch_view
+        from vllm_sgl.host.worker import attention
+        from vllm_sgl.host.worker.runner import batch_view
 
         runner = self.model_runner  # type: ignore[attr-defined]
         layers = attention.decoder_layers(runner)
@@ -53,7 +53,7 @@ class GuideWorkerExtension:
         ]
 
     def _sgl_listen(self, layer: Any, query: Any, kv_cache: Any, metadata: Any) -> None:
-        from vllm_sgl.host.attention import key_cache_view
+        from vllm_sgl.host.worker.attention import key_cache_view
 
         recorder = self._sgl_recorder
         if not recorder.is_current(metadata):

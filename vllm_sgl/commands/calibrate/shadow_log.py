@@ -1,0 +1,88 @@
+"""Reading what a shadow server logged: :mod:`vllm_sgl.telemetry.request_log` writes it.
+
+A shadow shows both models' own answers, so it shows what exits would lose; it never runs the large model on
+pruned prompts, so it says nothing about pruning.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vllm_sgl.commands.calibrate.losses import Pruned, Requests
+from vllm_sgl.evaluate.errors import UsageError
+
+_NEEDED = ("decision", "exit_threshold", "score", "agrees", "visual_tokens", "prompt_tokens", "tiles")
+
+
+@dataclass(frozen=True)
+class Log:
+    """lowest: the threshold from which on every request that would exit has a score."""
+
+    requests: Requests
+    lowest: float
+
+
+def read(paths: Sequence[Path]) -> Log:
+    """All lines of all files that were answered to their end.
+
+    Raises:
+        UsageError: naming file and line, what was expected and what came.
+    """
+    lines = [line for path in paths for line in _lines(path)]
+    if not lines:
+        raise UsageError(f"--log {', '.join(map(str, paths))}: no requests; expected one JSON object a line")
+    guided = [line["decision"] != "bypass" for line in lines]
+    thresholds = [line["exit_threshold"] for line, used in zip(lines, guided, strict=True) if used]
+    if any(one is None for one in thresholds):
+        raise UsageError(
+            "--log: there are guided requests without exit_threshold, so without a score; start the shadow "
+            "server with --sgl-exit-threshold 0 to score every request"
+        )
+    # One whose answer cannot be compared, as one of several, could not exit either.
+    scores = [line["score"] if line["agrees"] is not None else None for line in lines]
+    visual, tiles = _column(lines, "visual_tokens"), _column(lines, "tiles")
+    none = np.zeros(len(lines))
+    requests = Requests(
+        prompt_tokens=_column(lines, "prompt_tokens"),
+        visual_tokens=visual,
+        tiles=tiles,
+        guided=np.array(guided, dtype=np.float64),
+        score=np.array([np.nan if score is None else score for score in scores], dtype=np.float64),
+        small_tokens=none,
+        small_loss=np.array([0.0 if line["agrees"] is not False else 1.0 for line in lines]),
+        whole=True,
+        pruned={("top", 1.0): Pruned(none, visual, tiles)},
+    )
+    return Log(requests, max(thresholds, default=0.0))
+
+
+def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Any:
+    return np.array([line[name] for line in lines], dtype=np.float64)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--log {path}: cannot be read ({error}); expected a --sgl-shadow-log file"
+        ) from None
+    found = []
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            line = None
+        missing = [name for name in _NEEDED if name not in line] if isinstance(line, dict) else _NEEDED
+        if missing or not isinstance(line, dict):
+            raise UsageError(
+                f"--log {path}:{number}: expected a line of --sgl-shadow-log, with {', '.join(missing)}; "
+                f"received {text[:60]!r}"
+            )
+        if line.get("finish_reason") in ("stop", "length"):  # the others have no answer to agree with
+            found.append(line)
+    return found

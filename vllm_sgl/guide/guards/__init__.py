@@ -1,0 +1,1 @@
+"""What protects requests from a guide: a limit, a breaker, a restart."""

@@ -1,0 +1,1 @@
+"""Rendering: conversations, the processor cache, prompts made up for probes, media files."""

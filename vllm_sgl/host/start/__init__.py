@@ -1,0 +1,1 @@
+"""Starting the two engines: their classes, arguments, devices and processes."""

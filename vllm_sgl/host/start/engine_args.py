@@ -1,0 +1,124 @@
+"""``EngineArgs``: our flags on vLLM's command line, and what they mean for the large engine's config.
+
+Symptom without it: ``vllm serve`` knows no ``--sgl-*`` flag. vLLM loads plugins inside
+``AsyncEngineArgs.add_cli_args``, but has no registry of flags and copies only its own fields from the
+parsed arguments. Remove when vLLM lets a plugin add arguments.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from vllm import envs
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+
+from vllm_sgl.config import SGLConfig
+from vllm_sgl.host.patch import wrap
+
+_FIX = "vllm_sgl/host/start/engine_args.py"
+
+
+def install(
+    add_flags: Callable[[Any], Any],
+    fold: Callable[[Namespace], SGLConfig | None],
+    use_sgl: Callable[[EngineArgs, SGLConfig], None],
+) -> None:
+    """Add flags to every parser made from now on, and read them; idempotent.
+
+    add_flags: adds them to a parser and returns it. fold: moves them from parsed arguments into
+    ``additional_config`` and returns the settings, None where SGL is off. use_sgl: makes engine arguments
+    those of an SGL large engine.
+    """
+    wrap(EngineArgs, "add_cli_args", ("parser",), _FIX, partial(_adding_flags, add_flags))
+    wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, partial(_folding_flags, fold, use_sgl))
+
+
+def _adding_flags(add_flags: Any, add_cli_args: Any) -> Any:
+    def add_cli_args_and_ours(parser: Any) -> Any:
+        return add_flags(add_cli_args(parser))
+
+    return add_cli_args_and_ours
+
+
+def _folding_flags(fold: Any, use_sgl: Any, from_cli_args: Any) -> Any:
+    def from_cli_args_and_ours(cls: type, args: Namespace) -> Any:
+        try:
+            config = fold(args)
+            if config is not None:
+                refuse_offline(cls)
+                refuse_components(getattr(args, "launch_component", None))
+                refuse_frontends(headless=getattr(args, "headless", False))
+                refuse_replicas(
+                    api_servers=getattr(args, "api_server_count", None),
+                    data_parallel=getattr(args, "data_parallel_size", None),
+                )
+        except ValueError as error:
+            # Python prints the text and ends with 1.
+            raise SystemExit(f"vllm: {error}") from None
+        engine_args = from_cli_args(cls, args)
+        if config is not None:
+            use_sgl(engine_args, config)
+        return engine_args
+
+    return from_cli_args_and_ours
+
+
+def refuse_offline(engine_args: type) -> None:
+    """A command that builds ``vllm.LLM``, such as ``vllm bench latency``, would run unguided in silence.
+
+    Raises:
+        ValueError: for such a command, by its kind of engine arguments.
+    """
+    if not issubclass(engine_args, AsyncEngineArgs):
+        raise ValueError(
+            "--sgl-small guides vLLM's server, not vllm.LLM, which this command builds: measure with "
+            "`vllm bench serve` against `vllm serve ... --sgl-small ...`, or use vllm_sgl.LLM in Python"
+        )
+
+
+def refuse_components(component: str | None) -> None:
+    """``vllm launch render`` takes every flag of ``vllm serve``, and has no engine to guide.
+
+    Raises:
+        ValueError: for such a command, by the name of what it launches.
+    """
+    if component is not None:
+        raise ValueError(
+            f"--sgl-small guides a server that generates; received it with `vllm launch {component}`, which "
+            "has no engine: give it to `vllm serve` alone"
+        )
+
+
+def refuse_frontends(headless: bool) -> None:
+    """SGL lives in Python's engine client; a server without one would silently serve unguided."""
+    if headless or envs.VLLM_USE_RUST_FRONTEND:
+        raise ValueError(
+            "SGL needs vLLM's Python server in the engine's process; received "
+            f"{'--headless' if headless else 'VLLM_USE_RUST_FRONTEND=1'}: drop it, or serve without SGL"
+        )
+
+
+def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
+    """The small engine lives in the server process, so there is one server process and one replica."""
+    # In this order: vLLM derives the number of servers from the number of replicas.
+    for flag, count in (("--data-parallel-size", data_parallel), ("--api-server-count", api_servers)):
+        if count is not None and count > 1:
+            raise ValueError(
+                f"SGL runs one small engine inside one server process; received {flag} {count}: use 1, and "
+                "start one server per replica behind a load balancer"
+            )
+
+
+def refuse_connectors(config: VllmConfig) -> None:
+    """Prompts are pruned here; whoever else reads the cache would have to prune them the same way."""
+    for flag, given in (
+        ("--kv-transfer-config (or --kv-offloading-size)", config.kv_transfer_config),
+        ("--ec-transfer-config", config.ec_transfer_config),
+    ):
+        if given is not None:
+            raise ValueError(
+                f"SGL does not share KV or encoder caches: the engines would prune one prompt differently; "
+                f"received {flag}: drop it, or serve without --sgl-small"
+            )

@@ -1,0 +1,1 @@
+"""Inside an engine's workers: attention layers, the model runner, the encoder's budget."""
