@@ -6,7 +6,7 @@ All are plain values that check themselves. A bad value names the key, what is a
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -28,6 +28,10 @@ _NO_PROFILE = ("off", "none", "default")
 
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
+
+#: What a request keeps of images that the large model was given lately; see
+#: :mod:`vllm_sgl.decide.follow_ups`.
+FollowUpMode = Literal["auto", "late", "sticky", "off"]
 
 #: How an image's grid and its thumbnail or base image rank against each other where importance is carried
 #: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
@@ -51,6 +55,8 @@ ALLOWED = {
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
     "guide_timeout": "a number of seconds > 0",
+    "follow_ups": "'auto', 'late', 'sticky' or 'off'",
+    "hot_after": "a whole number >= 1, 'auto' or 'off'",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
     "break_even": "'auto' or 'off'",
@@ -98,7 +104,7 @@ class _Settings(BaseModel):
             raise ValueError("a boolean")
         return value
 
-    @field_validator("exit_threshold", "log", "shadow_log", mode="before", check_fields=False)
+    @field_validator("exit_threshold", "hot_after", "log", "shadow_log", mode="before", check_fields=False)
     @classmethod
     def _off_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.lower() == "off" else value
@@ -140,6 +146,12 @@ class SGLConfig(_Settings):
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
     break_even: Literal["auto", "off"] = Field(
         "auto", description="leave requests alone whose guidance would cost more than pruning saves"
+    )
+    follow_ups: FollowUpMode = Field(
+        "auto", description="what a request keeps of images that the large model was given lately"
+    )
+    hot_after: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        "auto", description="looks at one image after which it is sent unpruned"
     )
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
     on_error: Literal["fallback", "fail"] = Field(
@@ -225,6 +237,7 @@ class ProfileSettings(_Settings):
     guide_tokens: int = Field(ge=1)
     query_rows: QueryRows
     policy: str = Field(min_length=1)
+    follow_ups: FollowUpMode = "auto"
     enabled: int = Field(1, ge=0, le=1)
 
 

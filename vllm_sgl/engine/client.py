@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ from vllm.outputs import RequestOutput
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
+from vllm_sgl.decide.follow_ups import FollowUps
+from vllm_sgl.decide.follow_ups import mode as follow_up_mode
 from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.engine import measure_costs
 from vllm_sgl.engine.guarding import guarded, start_guide
@@ -36,7 +39,8 @@ from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import AUTO, check_policies, policy
-from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.prune.late import given_prompt
+from vllm_sgl.prune.memory import Memory
 from vllm_sgl.request import client_request, exit_rules
 from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.request.options import RequestOptions
@@ -166,6 +170,9 @@ class SGLAsyncLLM(AsyncLLM):
             params.max_tokens = outcome.max_tokens
         async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
             async for output in outputs:
+                if outcome.heard is not None and output.num_cached_tokens is not None:
+                    outcome.heard(output.num_cached_tokens)
+                    outcome = replace(outcome, heard=None)  # later outputs say the same
                 if outcome.prompt is not None:
                     output.prompt_token_ids = prompt["prompt_token_ids"]
                 output.sgl = outcome.report
@@ -216,12 +223,23 @@ class SGLAsyncLLM(AsyncLLM):
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
-        rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
+        rewrite = partial(given_prompt, tiles=tiles_of(self.model_config))
         compared = self.costs if config.break_even == "auto" else None
         return Pipeline(
             config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
-            guide.sees,
+            guide.sees, self._follow_ups(compared),
         )  # fmt: skip
+
+    def _follow_ups(self, compared: Costs | None) -> FollowUps | None:
+        """What is remembered of images that the large model was given."""
+        config, cache = self.sgl_config, self.vllm_config.cache_config
+        if not cache.enable_prefix_caching:
+            logger.info("SGL: every request is decided by itself: the large engine has no prefix cache")
+            return None
+        logger.info("SGL: follow-ups of the server's own settings are %r", follow_up_mode(config))
+        return FollowUps(
+            Memory(), cache.block_size, Turns(self.renderer).last_start, config.hot_after, compared
+        )
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)

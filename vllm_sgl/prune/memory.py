@@ -12,17 +12,17 @@ the CPU and no pixels. Imports neither torch nor vLLM.
 import hashlib
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_sgl.core import GuideRequest, Late, RenderedPrompt
+from vllm_sgl.core import GuideRequest, Kept, Late, RenderedPrompt, VisualItem
 
 if TYPE_CHECKING:
     import torch
 
-    from vllm_sgl.options import RequestOptions
-
+#: Whatever of a request's settings shapes a mask.
+Settings = tuple[object, ...]
 #: Of a prompt, in its order: where an item starts, how long it is, its modality and its hash.
 _Item = tuple[int, int, str, str]
 
@@ -49,14 +49,18 @@ class Recalled:
     """A plan, and how much of a prompt it covers.
 
     length: tokens of the unpruned prompt that are those of the earlier one.
+    images_end: one past the last item's placeholder in the new prompt.
     follows: whether these reach past the last item, so that the prompt goes on from an earlier one;
         otherwise it asks something else about the same images.
+    at: where late tokens may stand in the unpruned prompt; None where none are wanted.
     """
 
     plan: Plan
     length: int
+    images_end: int
     follows: bool
     key: bytes
+    at: int | None = None
 
 
 class Memory:
@@ -79,23 +83,23 @@ class Memory:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def recall(self, request: GuideRequest, options: "RequestOptions") -> Recalled | None:
+    def recall(self, request: GuideRequest, settings: Settings) -> Recalled | None:
         """The plan of the longest known beginning of a request's prompt, if there is one."""
         items = _items(request.prompt)
         known = self._lengths.get(items[0]) if items else None
         found = None
         for length, digest in _digests(request.prompt, items, known or ()):
-            for scope in (_scope(request), _scope(request, options)):
+            for scope in (_scope(request), _scope(request, settings)):
                 key = digest + scope
                 if (plan := self._plans.get(key)) is not None:
                     offset, size, *_ = _inside(items, length)[-1]
-                    found = Recalled(plan, length, length > offset + size, key)
+                    found = Recalled(plan, length, sum(items[-1][:2]), length > offset + size, key)
                     break  # what is whole serves every setting
         if found is not None:
             self._plans.move_to_end(found.key)
         return found
 
-    def remember(self, request: GuideRequest, options: "RequestOptions", plan: Plan, at: int = 0) -> None:
+    def remember(self, request: GuideRequest, settings: Settings, plan: Plan, at: int = 0) -> None:
         """Note what the large model is given of a request: under its whole prompt, and under beginnings that
         end with an item or with this turn's late tokens, unless something is known of these.
 
@@ -103,7 +107,7 @@ class Memory:
             at: where this turn's late tokens stand in the unpruned prompt, 0 without any.
         """
         items, end = _items(request.prompt), len(request.prompt["prompt_token_ids"])
-        scope = _scope(request) if plan.whole else _scope(request, options)
+        scope = _scope(request) if plan.whole else _scope(request, settings)
         lengths = {*(offset + length for offset, length, *_ in items), at, end} - {0}
         for length, digest in _digests(request.prompt, items, lengths):
             key = digest + scope
@@ -148,6 +152,16 @@ class Memory:
             del self._lengths[first]
 
 
+def indices_of(items: Sequence[VisualItem], kept: "Sequence[torch.Tensor | None]") -> Kept:
+    """The kept indices of each item, where None stands for all of them."""
+    import torch
+
+    return [
+        torch.arange(item.visual_tokens) if indices is None else indices
+        for item, indices in zip(items, kept, strict=True)
+    ]
+
+
 def _items(prompt: RenderedPrompt) -> list[_Item]:
     """Of every modality: whatever is in a prompt makes its tokens what they are."""
     return sorted(
@@ -162,7 +176,9 @@ def _inside(items: list[_Item], length: int) -> list[_Item]:
     return [item for item in items if item[0] < length]
 
 
-def _digests(prompt: RenderedPrompt, items: list[_Item], lengths: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+def _digests(
+    prompt: RenderedPrompt, items: list[_Item], lengths: Iterable[int]
+) -> Iterator[tuple[int, bytes]]:
     """Of the beginnings of these lengths, shortest first."""
     ids, done, running = prompt["prompt_token_ids"], 0, hashlib.sha256()
     for length in sorted(lengths):
@@ -175,9 +191,6 @@ def _digests(prompt: RenderedPrompt, items: list[_Item], lengths: Iterable[int])
         yield length, digest.digest()
 
 
-def _scope(request: GuideRequest, options: "RequestOptions | None" = None) -> bytes:
-    """Whose entries a request may find: those under its salt and adapter; with options, of its own settings."""
-    whose: tuple[object, ...] = (request.prompt.get("cache_salt"), request.lora)
-    if options is not None:
-        whose += (options.retention, options.policy, request.query_rows)
-    return hashlib.sha256(repr(whose).encode()).digest()
+def _scope(request: GuideRequest, settings: Settings | None = None) -> bytes:
+    """Whose entries a request finds: those of its salt and adapter, and of its settings where they count."""
+    return hashlib.sha256(repr((request.prompt.get("cache_salt"), request.lora, settings)).encode()).digest()
