@@ -5,7 +5,7 @@ All are plain values that check themselves. A bad value names the key, what is a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -279,7 +279,16 @@ def validated(cls: type[Validated], values: Mapping[str, Any], prefix: str) -> V
     try:
         return cls(**values)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(e, cls, prefix) for e in error.errors())) from None
+        raise ValueError(explained(error.errors(), cls, prefix)) from None
+
+
+def explained(errors: Iterable[Any], cls: type[_Settings], prefix: str) -> str:
+    """Pydantic's errors in words: each names its key, what is allowed and what came.
+
+    Args:
+        prefix: as for :func:`validated`.
+    """
+    return "; ".join(_explain(error, cls, prefix) for error in errors)
 
 
 def _explain(error: Any, cls: type[_Settings], prefix: str) -> str:

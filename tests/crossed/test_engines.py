@@ -10,7 +10,11 @@ import torch
 from vllm import SamplingParams
 from vllm.renderers import ChatParams
 
-from tests.support.compare import assert_same_answer, assert_same_importance
+from tests.support.compare import (
+    assert_known_images_are_looked_at_alike,
+    assert_same_answer,
+    assert_same_importance,
+)
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
 from tests.translated.pairs import CONVERSATIONS
@@ -102,6 +106,12 @@ def mass(view, values, box):
     down = np.minimum(bottom, box[3]) - np.maximum(top, box[1])
     share = across.clip(0) * down.clip(0) / ((right - left) * (bottom - top)).clip(1e-12)
     return float((values.double().numpy()[view.tokens.flatten()] * share).sum())
+
+
+async def test_a_known_image_is_looked_at_as_a_new_one(engines):
+    images = random_image(9, 300, 200), random_image(10, 360, 120)
+    prompts = [engines.render_chat([user(question, *images)]) for question in ("Who?", "What time is it?")]
+    await assert_known_images_are_looked_at_alike(engines, *prompts)
 
 
 def test_how_the_pair_is_guided(engines, kind):

@@ -7,8 +7,8 @@ import pytest
 
 from tests.guide.fakes import SILENT, HeldGuide, request, settle
 from vllm_sgl.core import Reason
-from vllm_sgl.engine.guarding import guarded
 from vllm_sgl.errors import GuideError
+from vllm_sgl.guide.build import guarded
 from vllm_sgl.guide.guards.admission import Capacity
 
 

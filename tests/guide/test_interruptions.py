@@ -1,10 +1,12 @@
-"""What may happen to a guide request inside the small engine: preemption, abort, a prefix-cache hit."""
+"""What may happen to a guide request inside the small engine: preemption, abort, hits that hide rows."""
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import get_args
 
 import pytest
+from vllm.v1.core.sched.scheduler import Scheduler
 
 from tests.support.compare import assert_same_importance
 from tests.support.engines import Engines, inputs
@@ -12,7 +14,6 @@ from vllm_sgl.config import QueryRows
 from vllm_sgl.core import Reason
 from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.errors import GuideError, RequestAborted
-from vllm_sgl.guide.local import params
 
 QUESTIONS = ("What is written on the sign?", "Read the number.", "How many people are there?", "Who?")
 CHOICES = get_args(QueryRows)
@@ -134,40 +135,22 @@ async def test_every_request_aborted_leaves_an_engine_that_works(engines):
     assert len(engines.small.recorder) == 0
 
 
-@pytest.fixture(scope="module")
-def caching(qwen2_pair):
-    engines = make(qwen2_pair, {"enable_prefix_caching": True, "block_size": 32})
-    yield engines
-    engines.shutdown()
+#: Long enough for some of its rows to lie in full blocks, which are what the cache holds.
+LONG = "What is written on the sign next to the door? " * 4
 
 
-async def test_prefix_caching_switched_on_does_not_hide_rows(caching):
-    prompt = caching.render(QUESTIONS[0], (300, 200))
-    first = await caching.look(prompt)
-    again, other = await asyncio.gather(
-        caching.look(prompt), caching.look(caching.render(QUESTIONS[1], (300, 200)))
-    )
-    assert_right(caching, prompt, first)
-    assert_right(caching, prompt, again)
-    assert_right(caching, caching.render(QUESTIONS[1], (300, 200)), other)
-
-
-async def test_rows_hidden_by_the_prefix_cache_are_noticed(caching, monkeypatch):
-    """As if vLLM stopped honouring skip_reading_prefix_cache. The question is long enough for some of
-    its rows to lie in full blocks, which are what the cache holds."""
-    looking = params.looking
-
-    def reading_cache(*args, **kwargs):
-        sampling = looking(*args, **kwargs)
-        sampling.skip_reading_prefix_cache = False
-        return sampling
-
-    monkeypatch.setattr(params, "looking", reading_cache)
-    prompt = caching.render("What is written on the sign next to the door? " * 4, (112, 112))
-    assert_right(caching, prompt, await caching.look(prompt))  # nothing cached yet
+async def test_rows_hidden_by_the_prefix_cache_are_noticed(engines, monkeypatch):
+    """As if our scheduler did not end hits in time."""
+    scheduler = engines.small.scheduler
+    prompt = engines.render(LONG, (112, 112), seed=8)
+    assert_right(engines, prompt, await engines.look(prompt))  # nothing cached yet
+    uncapped = partial(Scheduler._get_local_prefix_cache_hit, scheduler)
+    monkeypatch.setattr(scheduler, "_get_local_prefix_cache_hit", uncapped)
     with pytest.raises(GuideError, match="prefix-cache hit") as error:
-        await caching.look(prompt)
+        await engines.look(prompt)
     assert error.value.reason == Reason.GUIDE_FAILED
+    monkeypatch.undo()
+    assert_right(engines, prompt, await engines.look(prompt))
 
 
 def skip_second_layer(recorder, add_layer):

@@ -8,8 +8,8 @@ from tests.support.images import random_image
 from tests.support.rendering import chat_prompt
 from tools.tiny_internvl import SMALL_QWEN2, TinySpec, build_pair
 from vllm_sgl.core import Facts, Seen, VisualItem
-from vllm_sgl.decide.tiling import best_policy
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.auto import best_policy
+from vllm_sgl.prune.registry import policy
 
 #: So heavy that its prefill of two large images outweighs a guide pass, and of one tile does not. Its vision
 #: encoder takes about as much.
@@ -63,7 +63,7 @@ def test_the_policy_follows_from_the_measured_vision_encoder(llm):
     assert costs.vision > 0
     assert report.decision == "prune"
     seen = [Seen(VisualItem("image", len(part), 16), part) for part in report.importance]
-    expected = policy(best_policy(costs)).select(seen, 0.2)
+    expected = policy(best_policy(costs.vision_share)).select(seen, 0.2)
     assert [part.tolist() for part in report.kept] == [part.tolist() for part in expected]
 
 

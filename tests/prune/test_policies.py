@@ -7,9 +7,10 @@ import torch
 
 from tools.reference import select
 from vllm_sgl.core import Seen, VisualItem
-from vllm_sgl.prune import base
-from vllm_sgl.prune.base import check_policy, kept_count, policy, register_policy
+from vllm_sgl.prune import registry
+from vllm_sgl.prune.base import kept_count
 from vllm_sgl.prune.minimum import AtLeast
+from vllm_sgl.prune.registry import check_policy, policy, register_policy
 from vllm_sgl.prune.top import TopImportance
 
 
@@ -117,7 +118,7 @@ class KeepsTheFirst:
 
 
 def test_another_packages_policy_is_known_by_its_name(monkeypatch):
-    monkeypatch.setattr(base, "_POLICIES", dict(base._POLICIES))
+    monkeypatch.setattr(registry, "_POLICIES", dict(registry._POLICIES))
     with pytest.raises(ValueError, match="received 'first'"):
         check_policy("first")
     register_policy("first", f"{__name__}:KeepsTheFirst")

@@ -9,7 +9,7 @@ from vllm_sgl.core import Seen, VisualItem
 from vllm_sgl.prune import rewrite
 from vllm_sgl.prune.minimum import AtLeast
 from vllm_sgl.prune.rewrite import prune_prompt
-from vllm_sgl.visual.threads import one_thread
+from vllm_sgl.prune.threads import one_thread
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ import torch
 
 from tools.reference import select
 from vllm_sgl.core import Seen, VisualItem
-from vllm_sgl.prune.base import check_policy, kept_count, policy
+from vllm_sgl.prune.base import kept_count
 from vllm_sgl.prune.minimum import AtLeast
+from vllm_sgl.prune.registry import check_policy, policy
 from vllm_sgl.prune.tiles import FewTiles, open_share
 
 

@@ -1,6 +1,7 @@
 """What "equal" means between our engines and the reference."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -30,3 +31,20 @@ def assert_same_answer(
     """The same greedy tokens, log-probabilities within tolerance (absolute)."""
     assert list(found[0]) == list(expected[0])
     torch.testing.assert_close(torch.as_tensor(found[1]), expected[1], atol=tolerance, rtol=0)
+
+
+async def assert_known_images_are_looked_at_alike(engines: Any, one: Any, other: Any) -> None:
+    """Two prompts about the same images: the second finds them in the guide's prefix cache, and what comes of
+    it is what a guide without one sees; under another salt it finds nothing."""
+    forget = engines.small.engine.reset_prefix_cache
+    assert forget()
+    expected, (nothing,) = await engines.known_to_small(engines.look(other))
+    assert forget()
+    await engines.look(one)
+    found, (known,) = await engines.known_to_small(engines.look(other))
+    _, (salted,) = await engines.known_to_small(engines.look({**other, "cache_salt": "salt"}))
+    assert (nothing, salted) == (0, 0)
+    assert known > 0
+    assert found.answer.token_ids == expected.answer.token_ids
+    for ours, theirs in zip(found.importance, expected.importance, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)

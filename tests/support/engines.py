@@ -7,6 +7,7 @@ by :class:`InProcessEngine`, which steps vLLM's synchronous engine from whicheve
 import asyncio
 import itertools
 from collections import defaultdict, deque
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,21 @@ from tests.support.rendering import chat_prompt
 from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
+from vllm_sgl.decide.follow_ups import FollowUps
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.start import guide_over, judge, small_config
+from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of, tiles_of
+from vllm_sgl.guide.build import guide_over
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.render.processor_cache import keeping_pixels
+from vllm_sgl.host.render.turns import Turns
 from vllm_sgl.host.request.output import abort_output
 from vllm_sgl.model.scheduler import charge_what_is_encoded
+from vllm_sgl.pair.verdict import judge
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
-from vllm_sgl.prune.rewrite import prune_prompt
+from vllm_sgl.prune.late import given_prompt
+from vllm_sgl.prune.memory import Memory
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.request.options import RequestOptions
@@ -149,10 +155,20 @@ class Engines:
         with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one
             pool.submit(asyncio.run, self.guide.start()).result()
         self.tiles = tiles_of(large_config.model_config)
-        rewrite = partial(prune_prompt, tiles=self.tiles)
+        rewrite = partial(given_prompt, tiles=self.tiles)
         self.pipeline = Pipeline(self.config, self.guide, policy, rewrite)
+        self._rewrite = rewrite
         self.reference = reference(pair[0])
         self.large_reference = reference(pair[1])
+
+    def remembering(self, **settings: Any) -> Pipeline:
+        """A pipeline that decides follow-ups by what the large model was given; knows nothing yet.
+
+        settings: of :class:`vllm_sgl.decide.follow_ups.FollowUps`.
+        """
+        block = self.large.vllm_config.cache_config.block_size
+        follow_ups = FollowUps(Memory(), block, Turns(self.renderer).last_start, **settings)
+        return Pipeline(self.config, self.guide, policy, self._rewrite, follow_ups=follow_ups)
 
     def render(self, question: str, *sizes: tuple[int, int], seed: int = 0) -> Any:
         """A one-turn chat about random images of these sizes (width, height), rendered by vLLM."""
@@ -175,7 +191,10 @@ class Engines:
         _, (rendered,) = self.renderer.render_chat([messages], _CHAT, tokens)
         return rendered
 
-    async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
+    async def walk(
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, pipeline: Pipeline | None = None,
+        **xargs: Any,
+    ) -> Outcome:  # fmt: skip
         """What the server does with a rendered prompt until it is decided; xargs are ``sgl_*`` keys."""
         params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
         self.reader.check(prompt)
@@ -184,7 +203,7 @@ class Engines:
         options = RequestOptions.parse(params.extra_args, self.config)
         items = self.reader.items(prompt)
         request = GuideRequest(id, prompt, items, params, facts.max_tokens, options.query_rows)
-        return await self.pipeline.walk(request, facts, options)
+        return await (pipeline or self.pipeline).walk(request, facts, options)
 
     async def walk_to_the_end(
         self, messages: list[dict[str, Any]], max_tokens: int, **xargs: Any
@@ -201,11 +220,18 @@ class Engines:
         query_rows: QueryRows | None = None, **params: Any,
     ) -> GuideResult:  # fmt: skip
         """The guide alone; params are the client's ``SamplingParams``."""
+        request = self.request(prompt, max_tokens=max_tokens, id=id, query_rows=query_rows, **params)
+        return await self.guide.look(request, max_tokens)
+
+    def request(
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None,
+        query_rows: QueryRows | None = None, **params: Any,
+    ) -> GuideRequest:  # fmt: skip
+        """What the guide is asked about a prompt; params as in :meth:`look`."""
         client = SamplingParams(temperature=0, **params)
         items = self.reader.items(prompt)
         rows = query_rows or self.config.query_rows
-        request = GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
-        return await self.guide.look(request, max_tokens)
+        return GuideRequest(id or f"request-{next(_IDS)}", prompt, items, client, max_tokens, rows)
 
     async def answer_large(self, prompt: Any, max_tokens: int = 8) -> tuple[list[int], torch.Tensor]:
         """The large model's greedy tokens and their log-probabilities [n]."""
@@ -224,6 +250,22 @@ class Engines:
         """The small model as a plain vLLM engine."""
         id = f"small-{next(_IDS)}"
         return [output async for output in self.small.generate(prompt, params, id)][-1]
+
+    async def known_to_small(self, work: Coroutine[Any, Any, Any]) -> tuple[Any, list[int]]:
+        """What comes of the work, and how many prompt tokens of each pass through the small engine in it
+        were found in that one's prefix cache."""
+        found: list[int] = []
+        generate = self.small.generate
+
+        async def noting(*args: Any, **kwargs: Any) -> Any:
+            async for output in generate(*args, **kwargs):
+                if output.finished:
+                    found.append(output.num_cached_tokens)
+                yield output
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.small, "generate", noting)
+            return await work, found
 
     async def _run_large(self, prompt: Any, params: SamplingParams) -> Any:
         id = f"large-{next(_IDS)}"

@@ -10,7 +10,11 @@ from vllm import SamplingParams
 from vllm.renderers import ChatParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-from tests.support.compare import assert_same_answer, assert_same_importance
+from tests.support.compare import (
+    assert_known_images_are_looked_at_alike,
+    assert_same_answer,
+    assert_same_importance,
+)
 from tests.support.engines import Engines, inputs, user
 from tests.support.images import random_image
 from vllm_sgl.core import GuideRequest
@@ -137,6 +141,12 @@ async def test_an_image_is_encoded_once_for_many_questions(engines):
     once = cache.misses
     await engines.look(engines.render_chat([user("What time is it?", image)]))
     assert before < once == cache.misses
+
+
+async def test_a_known_image_is_looked_at_as_a_new_one(engines):
+    images = random_image(9, 300, 200), random_image(10, 360, 120)
+    prompts = [engines.render_chat([user(question, *images)]) for question in ("Who?", "What time is it?")]
+    await assert_known_images_are_looked_at_alike(engines, *prompts)
 
 
 async def test_a_prompt_without_a_conversation_is_left_alone(engines):

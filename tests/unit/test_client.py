@@ -18,7 +18,7 @@ from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.engine.shutdown import Shutdown
 from vllm_sgl.host.start.async_llm import AsyncLLM
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request import client_request
 from vllm_sgl.request.facts import FactsReader

@@ -192,7 +192,7 @@ def test_request_overrides_the_server():
         "exit_threshold": "off",
         "guide_tokens": 3,
         "query_rows": "generated",
-        "policy": "other",
+        "policy": "tiles",
         "enabled": 0,
     }
     keys = {f"sgl_{name}": value for name, value in asked.items()}

@@ -5,26 +5,25 @@ from vllm.exceptions import VLLMValidationError
 
 from tests.support.asgi import App, post
 from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
-from vllm_sgl.engine.requested import options_of
 from vllm_sgl.request.client_request import Asked
-from vllm_sgl.request.options import RequestOptions, header_settings
+from vllm_sgl.request.options import RequestOptions, header_settings, options_of
 
 #: A value of every setting at each level, all of them different where there are so many.
 SERVER = {
     "retention": 0.1, "exit_threshold": 0.2, "guide_tokens": 3, "query_rows": "prompt", "policy": "top",
-    "enabled": 1,
+    "follow_ups": "sticky", "enabled": 1,
 }  # fmt: skip
 PROFILE = {
     "retention": 0.4, "exit_threshold": 0.5, "guide_tokens": 6, "query_rows": "last_prompt",
-    "policy": "tiles", "enabled": 0,
+    "policy": "tiles", "follow_ups": "late", "enabled": 0,
 }  # fmt: skip
 HEADERS = {
     "retention": 0.7, "exit_threshold": None, "guide_tokens": 9, "query_rows": "generated",
-    "policy": "tiles:0.5", "enabled": 1,
+    "policy": "tiles:0.5", "follow_ups": "off", "enabled": 1,
 }  # fmt: skip
 KEYS = {
     "retention": 0.8, "exit_threshold": 0.9, "guide_tokens": 10, "query_rows": "prompt+generated",
-    "policy": "tiles:0.6", "enabled": 0,
+    "policy": "tiles:0.6", "follow_ups": "auto", "enabled": 0,
 }  # fmt: skip
 
 
@@ -200,3 +199,24 @@ async def test_headers_of_ours_are_noted(headers, ours):
     app = App([b"{}"])
     await post(app, scope={"headers": headers})
     assert app.about.headers == ours
+
+
+def validations(monkeypatch, about, *extra_args):
+    """How often pydantic was asked while so many engine requests of one client's were made."""
+    calls = []
+    init = RequestOptions.__init__
+    monkeypatch.setattr(RequestOptions, "__init__", lambda *a, **k: calls.append(k) or init(*a, **k))
+    found = [options_of(about, keys, config(fast={"retention": 0.4})) for keys in extra_args]
+    return len(calls), found
+
+
+def test_settings_are_validated_once_per_client_request(monkeypatch):
+    keys = {"sgl_exit_threshold": 0.3}
+    about = Asked(keys=keys, headers=[("sgl-guide-tokens", "9")], profile="fast")
+    count, found = validations(monkeypatch, about, keys, {**keys, "theirs": 1}, keys)
+    assert (count, {option.exit_threshold for option in found}) == (1, {0.3})
+
+
+def test_prompts_of_a_python_program_have_settings_of_their_own(monkeypatch):
+    count, found = validations(monkeypatch, Asked(), {"sgl_retention": 0.5}, {"sgl_retention": 0.6}, None, {})
+    assert (count, [option.retention for option in found]) == (3, [0.5, 0.6, 0.1, 0.1])

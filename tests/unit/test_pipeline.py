@@ -14,7 +14,7 @@ from vllm_sgl.core import Answer, Facts, GuideResult, Reason, VisualItem
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.request.options import RequestOptions
 
 IMPORTANCE = [torch.tensor([1.0, 4.0, 3.0, 2.0]), torch.tensor([9.0, 0.0])]
@@ -57,7 +57,7 @@ class FakeGuide:
         return self.agreement
 
 
-def fake_rewrite(prompt, kept):
+def fake_rewrite(prompt, kept, late=()):
     return ("pruned", prompt, [part.tolist() for part in kept])
 
 

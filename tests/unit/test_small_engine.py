@@ -10,13 +10,16 @@ from vllm import EngineArgs
 from vllm.config import LoadConfig
 from vllm.model_executor.models.interfaces import supports_encoder_cudagraph
 from vllm.platforms import current_platform
+from vllm.v1.core.sched.scheduler import Scheduler
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.start import judge, small_config
+from vllm_sgl.engine.start import small_config
 from vllm_sgl.families.internvl import SGLInternVLChatModel
+from vllm_sgl.guide.local.scheduler import GuideScheduler, reads_cache
 from vllm_sgl.host.start import small_args
 from vllm_sgl.host.start.small_args import checked, small_arguments
+from vllm_sgl.pair.verdict import judge
 
 
 def configs(pair, small_args=None, **large):
@@ -86,6 +89,25 @@ def test_a_model_without_a_tokenizer_is_named(qwen2_pair, tmp_path):
 def test_other_arguments_are_the_users(qwen2_pair):
     _, small = configs(qwen2_pair, {"max_model_len": 320, "max_num_seqs": 3})
     assert (small.model_config.max_model_len, small.scheduler_config.max_num_seqs) == (320, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "scheduler", "caching"),
+    [
+        ({}, GuideScheduler, True),
+        ({"enable_prefix_caching": False}, GuideScheduler, False),
+        ({"scheduler_cls": "vllm.v1.core.sched.scheduler.Scheduler"}, Scheduler, False),
+    ],
+)
+def test_the_prefix_cache_has_a_scheduler_of_ours(qwen2_pair, asked, scheduler, caching):
+    """Another one would let hits hide query rows."""
+    _, small = configs(qwen2_pair, asked)
+    assert small.scheduler_config.get_scheduler_cls() is scheduler
+    assert small.cache_config.enable_prefix_caching is caching
+    assert reads_cache(small) is caching
+    _, small = configs(qwen2_pair, {**asked, "enable_prefix_caching": True, "block_size": 64})
+    assert reads_cache(small) is (scheduler is GuideScheduler)
+    assert small.cache_config.block_size == 64
 
 
 def test_how_models_are_found_and_read_is_the_large_engines(qwen2_pair, tmp_path):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from vllm_sgl.decide.costs import Costs
-from vllm_sgl.decide.tiling import LARGE_PART, best_policy
 from vllm_sgl.engine.measure_costs import vision_seconds, why
+from vllm_sgl.prune.auto import LARGE_PART, best_policy
 
 #: Prefill 1 ms per token.
 COSTS = Costs(guide=(0.010, 1e-4), decode=0.005, prefill=((10, 0.010), (1000, 1.0)))
@@ -39,7 +39,7 @@ def test_share_of_the_prefill():
 def test_few_tiles_where_the_vision_encoder_is_a_large_part(vision, expected):
     costs = replace(COSTS, vision=vision)
     assert (costs.vision_share >= LARGE_PART) == (expected == "tiles")
-    assert best_policy(costs) == expected
+    assert best_policy(costs.vision_share) == expected
 
 
 def test_without_costs_the_plain_ranking():

@@ -19,18 +19,16 @@ from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.decide.follow_ups import FollowUps
 from vllm_sgl.decide.follow_ups import mode as follow_up_mode
-from vllm_sgl.decide.tiling import best_policy
 from vllm_sgl.engine import measure_costs
-from vllm_sgl.engine.guarding import guarded, start_guide
 from vllm_sgl.engine.in_flight import Guiding, admitted
-from vllm_sgl.engine.refusals import preparing_guide, refusing, starting_large
-from vllm_sgl.engine.requested import options_of
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
-from vllm_sgl.engine.start import SmallEngines, guide_over
+from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.build import guarded, guide_over
 from vllm_sgl.host.render import processor_cache
+from vllm_sgl.host.render.turns import Turns
 from vllm_sgl.host.request.output import abort_output, exit_output
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
@@ -38,12 +36,13 @@ from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_replicas
 from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
-from vllm_sgl.prune.base import AUTO, check_policies, policy
+from vllm_sgl.prune.auto import AUTO, best_policy
 from vllm_sgl.prune.late import given_prompt
 from vllm_sgl.prune.memory import Memory
+from vllm_sgl.prune.registry import check_policies, policy
 from vllm_sgl.request import client_request, exit_rules
 from vllm_sgl.request.facts import FactsReader
-from vllm_sgl.request.options import RequestOptions
+from vllm_sgl.request.options import RequestOptions, options_of
 from vllm_sgl.telemetry.metrics import metrics
 from vllm_sgl.telemetry.request_log import RequestLog
 
@@ -218,7 +217,7 @@ class SGLAsyncLLM(AsyncLLM):
         wants_best = AUTO in config.policies.values()
         if config.break_even == "auto" or wants_best:
             self.costs = await measure_costs.measure(self, super().generate, guide, self._reader, config)
-        best = best_policy(self.costs)
+        best = best_policy(None if self.costs is None else self.costs.vision_share)
         if wants_best:
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:

@@ -18,7 +18,7 @@ from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.render import dummy_prompts
-from vllm_sgl.prune.base import AUTO
+from vllm_sgl.prune.auto import AUTO
 from vllm_sgl.request.facts import FactsReader
 
 logger = logging.getLogger("vllm.vllm_sgl.costs")

@@ -19,7 +19,7 @@ from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.start.llm import building_engine
-from vllm_sgl.prune.base import check_policies
+from vllm_sgl.prune.registry import check_policies
 from vllm_sgl.request import client_request
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.

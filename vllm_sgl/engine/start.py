@@ -1,32 +1,26 @@
-"""Starting the small engine beside a large one, as the guide that the pair needs."""
+"""Starting the engines: the small one beside the large one, and what to do about one that does not start."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
 from multiprocessing import active_children
-from typing import Any
 
-from vllm.config import ModelConfig, VllmConfig
+from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.sharing import share_memory
-from vllm_sgl.families import family_of, known_architecture
-from vllm_sgl.families.base import NO_SETTINGS
+from vllm_sgl.errors import StartRefused
+from vllm_sgl.families import family_of
 from vllm_sgl.families.variant import UseVariant
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.guards.restart import Revived
+from vllm_sgl.guide.local.guide import LocalGuide
+from vllm_sgl.guide.local.scheduler import use_guide_scheduler
 from vllm_sgl.guide.local.worker import GuideWorkerExtension
-from vllm_sgl.guide.views.crossed import Crossed
-from vllm_sgl.guide.views.translated import Translated
-from vllm_sgl.guide.views.vocabulary import LargeVocabulary
-from vllm_sgl.host.render.conversation import remember_conversations, renderer_of
+from vllm_sgl.host.request.output import EngineDeadError
 from vllm_sgl.host.start import small_engine
 from vllm_sgl.host.start.async_llm import AsyncLLM
-from vllm_sgl.pair.layout_check import why_unknown
-from vllm_sgl.pair.verdict import FORMAT, ModelFacts, Verdict, check_pair, read_facts
-from vllm_sgl.request.facts import FactsReader
-from vllm_sgl.visual.layout import LayoutOf
-from vllm_sgl.visual.transfer import TransferOf, transfers
+from vllm_sgl.pair.verdict import judge
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
 
@@ -45,22 +39,8 @@ def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
         family_of(small.model_config)
     except ValueError as error:
         raise ValueError(f"--sgl-small {config.small}: {error}") from error
+    use_guide_scheduler(small)
     return small
-
-
-def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
-    """Whether and how one model can guide another, by their files alone.
-
-    Raises:
-        ValueError: where a model's files cannot be read.
-    """
-    facts = _facts("the large model", large), _facts("the small model (--sgl-small)", small)
-    verdict = check_pair(*facts)
-    if verdict.way != "crossed":
-        return verdict
-    whys = {model.model: why_unknown(model) for model in (large, small)}
-    unknown = {name: why for name, why in whys.items() if why is not None}
-    return replace(verdict, way="refused", unknown=unknown) if unknown else verdict
 
 
 class SmallEngines:
@@ -123,7 +103,7 @@ _ICON = 32, 32
 def _refuse_small_context(small: VllmConfig) -> None:
     """A guide that can never take an image would be started for nothing."""
     model = small.model_config
-    least = _layout_of(model)(*_ICON).visual_tokens
+    least = family_of(model).layout_of(model)(*_ICON).visual_tokens
     if least + 2 > model.max_model_len:
         raise ValueError(
             f"--sgl-small {model.model}: its context of {model.max_model_len} tokens has no room for an "
@@ -132,52 +112,77 @@ def _refuse_small_context(small: VllmConfig) -> None:
         )
 
 
-def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) -> Guide:
-    """The guide that takes the large model's requests.
+def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Revived[LocalGuide]:
+    """Start the small engine; blocks until its model is loaded.
 
     Args:
-        local: takes the small model's.
-        small: the small engine's config. large: the large model's renderer (``AsyncLLM.renderer``).
+        patient: a slow pass is waited for, as :class:`vllm_sgl.guide.local.passes.Passes` does.
+
+    Raises:
+        StartRefused: where the engine's processes do not start.
     """
-    if verdict.way == "shared":
-        return local
-    remember_conversations(large)
-    # Not the small engine's own, which ends with it: the engine may be started again.
-    renderer = renderer_of(small)
-    vocabulary = None
-    if not verdict.same_tokens:
-        vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
-    if verdict.way != "crossed":
-        return Translated(local, renderer, large, vocabulary)
-    config = SGLConfig.of(small.additional_config)
-    assert config is not None, "a small engine without SGL settings"
-    shared = FORMAT not in verdict.differences  # then settings of one processor are some of the other's
-    translated = Translated(local, renderer, large, vocabulary, _reader(small.model_config).items, shared)
 
-    def carrying(settings: Mapping[str, Any]) -> TransferOf:
-        return transfers(
-            _layout_of(small.model_config, settings if shared else NO_SETTINGS),
-            _layout_of(large.model_config, settings),
-        )
+    def make() -> LocalGuide:
+        with starting_small(config.small):
+            return LocalGuide(engines.start(), config.guide_timeout, patient)
 
-    return Crossed(translated, large.get_mm_processor(), carrying, config.views)
+    return Revived(make(), make, engines.give_up)
 
 
-def _reader(model: ModelConfig) -> FactsReader:
-    return FactsReader.of(family_of(model), model)
-
-
-def _layout_of(model: ModelConfig, settings: Mapping[str, Any] = NO_SETTINGS) -> LayoutOf:
-    return family_of(model).layout_of(model, settings)
-
-
-def _facts(which: str, model: ModelConfig) -> ModelFacts:
-    architecture = known_architecture(model.hf_config.architectures)
-    assert architecture is not None, model.hf_config.architectures
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What is wrong with the settings or the pair: the text says it all."""
     try:
-        return read_facts(model, architecture, family_of(model).vision_facts(model))
-    except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
-        raise ValueError(
-            f"{which} {model.model}: its tokenizer or image processor cannot be read ({error}): mend or "
-            "fetch those files again, or choose another model"
+        yield
+    except ValueError as error:
+        raise StartRefused(str(error)) from error
+
+
+@contextmanager
+def starting_small(model: str) -> Iterator[None]:
+    """The small engine's processes start inside the block."""
+    remedy = "give another --sgl-small or --sgl-small-args, or serve without SGL"
+    with _starting(f"small engine (--sgl-small {model})", "SmallEngineCore", remedy):
+        yield
+
+
+@contextmanager
+def starting_large(model: str) -> Iterator[None]:
+    """The large engine's processes start inside the block."""
+    remedy = "it would not start without --sgl-small either, unless memory is what it lacks"
+    with _starting(f"large engine ({model})", "EngineCore", remedy):
+        yield
+
+
+@contextmanager
+def preparing_guide(model: str) -> Iterator[None]:
+    """Both engines run, and the small one gets ready for its first request inside the block."""
+    try:
+        yield
+    except EngineDeadError as error:  # the small engine's death is a failure of the guide
+        raise StartRefused(
+            "the large engine died before the first request. The reason is in the lines above that begin "
+            "with (EngineCore pid=...), or memory was what it lacked"
+        ) from error
+    except Exception as error:  # a call of an engine's method fails with no class of its own
+        raise StartRefused(
+            f"the small engine (--sgl-small {model}) started, but cannot guide: "
+            f"{str(error).removeprefix(_CALL_FAILED) or type(error).__name__}. What its process has logged "
+            "of it begins with (SmallEngineCore pid=...): give another --sgl-small or --sgl-small-args, or "
+            "serve without SGL"
+        ) from error
+
+
+#: vLLM's words before those of a worker.
+_CALL_FAILED = "Call to collective_rpc method failed: "
+
+
+@contextmanager
+def _starting(engine: str, process: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # vLLM's word for a core process that ended; that one has logged why
+        raise StartRefused(
+            f"the {engine} did not start ({error}). The reason is in the lines above that begin with "
+            f"({process} pid=...): {remedy}"
         ) from error

@@ -1,12 +1,15 @@
-"""Whether two models make a pair, and how. Reading a model's files is one thing, judging the other."""
+"""Whether two models make a pair, and how: reads what their files say, and compares."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
+
+from vllm_sgl.families import family_of, known_architecture
+from vllm_sgl.pair.layout_check import why_unknown
 
 _PROBE = [
     {"role": "system", "content": "Answer briefly."},
@@ -111,6 +114,21 @@ def check_pair(large: ModelFacts, small: ModelFacts) -> Verdict:
     return Verdict(large.name, small.name, way, differences)
 
 
+def judge(large: ModelConfig, small: ModelConfig) -> Verdict:
+    """Whether and how one model can guide another, by their files alone.
+
+    Raises:
+        ValueError: where a model's files cannot be read.
+    """
+    facts = _read("the large model", large), _read("the small model (--sgl-small)", small)
+    verdict = check_pair(*facts)
+    if verdict.way != "crossed":
+        return verdict
+    whys = {model.model: why_unknown(model) for model in (large, small)}
+    unknown = {name: why for name, why in whys.items() if why is not None}
+    return replace(verdict, way="refused", unknown=unknown) if unknown else verdict
+
+
 def _tokenizers(large: ModelFacts, small: ModelFacts) -> str | None:
     if large.vocabulary != small.vocabulary:
         different = large.vocabulary.items() ^ small.vocabulary.items()
@@ -150,3 +168,15 @@ def _rendered(tokenizer: Any) -> str | None:
         return rendered
     except TemplateError as error:  # a template may refuse, such as a system message
         return f"{type(error).__name__}: {error}"
+
+
+def _read(which: str, model: ModelConfig) -> ModelFacts:
+    architecture = known_architecture(model.hf_config.architectures)
+    assert architecture is not None, model.hf_config.architectures
+    try:
+        return read_facts(model, architecture, family_of(model).vision_facts(model))
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
+        raise ValueError(
+            f"{which} {model.model}: its tokenizer or image processor cannot be read ({error}): mend or "
+            "fetch those files again, or choose another model"
+        ) from error

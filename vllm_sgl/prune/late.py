@@ -13,9 +13,9 @@ import torch
 from vllm_sgl.core import Kept, Late, RenderedPrompt
 from vllm_sgl.host.render.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
 from vllm_sgl.prune.rewrite import WHOLE, carried, item_key, prune_prompt, stays_of
+from vllm_sgl.prune.threads import one_thread
 from vllm_sgl.visual.fields import ITEM, LENGTH, OF, PLACES
 from vllm_sgl.visual.items import embed_mask, placed_items
-from vllm_sgl.visual.threads import one_thread
 from vllm_sgl.visual.tiles import Tiles
 
 

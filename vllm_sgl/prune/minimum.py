@@ -7,7 +7,7 @@ import torch
 
 from vllm_sgl.core import Kept, Seen
 from vllm_sgl.prune.base import Policy
-from vllm_sgl.visual.threads import one_thread
+from vllm_sgl.prune.threads import one_thread
 
 
 @dataclass(frozen=True)

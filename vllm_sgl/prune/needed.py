@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from vllm_sgl.core import Kept, Late, Seen
-from vllm_sgl.prune.base import policy
-from vllm_sgl.visual.threads import one_thread
+from vllm_sgl.prune.registry import policy
+from vllm_sgl.prune.threads import one_thread
 
 #: Of all visual tokens of known images, the share that a question is taken to need.
 NEEDED = 0.09

@@ -12,9 +12,9 @@ import torch
 
 from vllm_sgl.core import Kept, RenderedPrompt
 from vllm_sgl.host.render.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
+from vllm_sgl.prune.threads import one_thread
 from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import Placed, by_modality, embed_mask, placed_items
-from vllm_sgl.visual.threads import one_thread
 from vllm_sgl.visual.tiles import Tiles, moved, open_tiles
 
 #: Every item is encoded as a whole.

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm_sgl.core import Report
+
+if TYPE_CHECKING:
+    from vllm_sgl.request.options import RequestOptions
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Asked:
     model: the model's name that it asked for, where that names a profile. profile: this one.
     requests: of the engine, in the order in which they were made, which is that of the prompts.
     several: whether they are several prompts, made together. Rounds of one answer follow one another.
+    options: its settings, once parsed (:func:`vllm_sgl.request.options.options_of`).
     failure: what an engine request failed with for want of guidance, or because the server ends."""
 
     tools: bool = False
@@ -44,6 +48,7 @@ class Asked:
     profile: str | None = None
     requests: list[EngineRequest] = field(default_factory=list)
     several: bool = False
+    options: "RequestOptions | None" = None
     failure: Exception | None = None
 
     def request(self, choices: int) -> EngineRequest:

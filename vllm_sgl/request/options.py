@@ -5,15 +5,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ValidationError, ValidationInfo, field_validator
 
-from vllm_sgl.config import ALLOWED, REQUEST_PREFIX, ProfileSettings, SGLConfig, named, validated
+from vllm_sgl.config import ALLOWED, REQUEST_PREFIX, ProfileSettings, SGLConfig, explained, named
+from vllm_sgl.prune.registry import check_policy
+from vllm_sgl.request.client_request import Asked
 
 #: Every header of a request that is ours starts with this.
 HEADER_PREFIX = "sgl-"
 
 #: As JSON writes one: no signs in front, blanks, underscores, NaN or infinities, which Python would take.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+class BadHeaderError(ValueError):
+    """A header of the client's that cannot be used; the text names it."""
 
 
 class RequestOptions(ProfileSettings):
@@ -49,21 +55,59 @@ class RequestOptions(ProfileSettings):
             ValueError: for an unknown key or header, another spelling of one, or a value out of range; the
                 text names the key, what is allowed and what was received.
         """
-        layers = {HEADER_PREFIX: headers or {}, REQUEST_PREFIX: _request_keys(cls, extra_args or {})}
-        for prefix, given in layers.items():
-            if "profile" in given:
-                profile = _known_profile(given["profile"], config, prefix)
+        headers = headers or {}
+        keys = _request_keys(cls, extra_args or {})
+        if headers.keys() & keys.keys():  # such a header is in no result, so nothing else would check it
+            cls.parse(None, config, headers)
+        if "profile" in headers:
+            profile = _known_profile(headers["profile"], config, HEADER_PREFIX)
+        if "profile" in keys:
+            profile = _known_profile(keys["profile"], config, REQUEST_PREFIX)
         values = {
             **config.model_dump(include=set(ProfileSettings.model_fields)),
-            **config.profiles.get(profile or "", {}),
-        }
-        options = None
-        for prefix, given in layers.items():
-            if given or options is None:
-                values |= {**given, "profile": profile}
-                options = validated(cls, values, prefix)
-        assert options is not None
+            **config.profiles.get(profile or "", {}), **headers, **keys, "profile": profile,
+        }  # fmt: skip
+        try:
+            options = cls(**values)
+        except ValidationError as error:
+            problems = error.errors()
+            if of_headers := [one for one in problems if one["loc"][0] not in keys]:
+                raise BadHeaderError(explained(of_headers, cls, HEADER_PREFIX)) from None
+            raise ValueError(explained(problems, cls, REQUEST_PREFIX)) from None
+        if "policy" in keys:
+            check_policy(options.policy)
+        elif "policy" in headers:
+            try:
+                check_policy(options.policy, key=HEADER_PREFIX + "policy")
+            except ValueError as error:
+                raise BadHeaderError(str(error)) from None
         return options
+
+
+def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLConfig) -> RequestOptions:
+    """The options of a request of the engine; parsed once for all engine requests of one client request.
+
+    Args:
+        about: the client's request.
+        extra_args: of the engine request's sampling parameters; before there are any, the keys of ``about``.
+
+    Raises:
+        VLLMValidationError: for a bad ``sgl_*`` key or ``sgl-*`` header (a 400 over HTTP).
+    """
+    keys = own_keys(about.as_written(extra_args))
+    shared = keys.keys() == about.keys.keys()  # else a Python program's, each of whose prompts has its own
+    if shared and about.options is not None:
+        return about.options
+    try:
+        options = RequestOptions.parse(keys, config, header_settings(about.headers), about.profile)
+    except ValueError as error:
+        from vllm.exceptions import VLLMValidationError
+
+        where = "headers" if isinstance(error, BadHeaderError) else "vllm_xargs"
+        raise VLLMValidationError(str(error), parameter=where) from None
+    if shared:
+        about.options = options
+    return options
 
 
 def header_settings(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -73,8 +117,8 @@ def header_settings(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
         headers: names and values; those that are not ours, in whatever spelling, are left out.
 
     Raises:
-        ValueError: for a header of ours that nobody knows or that comes twice, or for what should be a number
-            and is none; the text names the header, what is allowed and what came.
+        BadHeaderError: for an unknown header with our prefix, for one that comes twice, or for text where a
+            number is expected; the text names the header, what is allowed and what came.
     """
     settings: dict[str, Any] = {}
     known = {named(field, HEADER_PREFIX): field for field in RequestOptions.model_fields}
@@ -85,10 +129,10 @@ def header_settings(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
         if name not in known:
             right = name.replace("_", "-")
             expected = right if right in known else f"one of {', '.join(known)}"
-            raise ValueError(f"{name}: unknown header, received {text!r}; expected {expected}")
+            raise BadHeaderError(f"{name}: unknown header, received {text!r}; expected {expected}")
         field = known[name]
         if field in settings:
-            raise ValueError(f"{name}: expected once, received {settings[field]!r} and {text!r}")
+            raise BadHeaderError(f"{name}: expected once, received {settings[field]!r} and {text!r}")
         settings[field] = _header_value(name, field, text)
     return settings
 
@@ -108,7 +152,7 @@ def _header_value(name: str, field: str, text: str) -> Any:
     try:
         return _number(text)
     except ValueError:
-        raise ValueError(f"{name}: expected {ALLOWED[field]}, received {text!r}") from None
+        raise BadHeaderError(f"{name}: expected {ALLOWED[field]}, received {text!r}") from None
 
 
 def _number(text: str) -> int | float:
@@ -147,4 +191,5 @@ def _known_profile(name: Any, config: SGLConfig, prefix: str) -> str:
     if isinstance(name, str) and name in config.profiles:
         return name
     known = " or ".join(map(repr, config.profiles)) or "none, for the server has no profiles (--sgl-profile)"
-    raise ValueError(f"{prefix}profile: expected {known}, received {name!r}")
+    kind = BadHeaderError if prefix == HEADER_PREFIX else ValueError
+    raise kind(f"{prefix}profile: expected {known}, received {name!r}")

@@ -1,7 +1,7 @@
 """The fields that travel on an image or video of a prompt, from the rewriter to the model.
 
-They are vLLM's own kind of tensors, batched over items and kept on the CPU. vLLM batches items that have equal
-fields.
+They are vLLM's own kind of tensors, batched over items and kept on the CPU. vLLM batches items with the
+same fields.
 """
 
 #: uint8 [16]: names the item, whatever its mask, so that its vision features are reused.

@@ -126,7 +126,8 @@ def _check(options: argparse.Namespace) -> None:
                 "the picture needs matplotlib, which is not installed: pip install 'vllm-sgl[plot]', or do "
                 "without it: --no-picture"
             ) from None
-    from vllm_sgl.prune.base import AUTO, check_policy
+    from vllm_sgl.prune.auto import AUTO
+    from vllm_sgl.prune.registry import check_policy
 
     for name in options.policy:
         if name == AUTO:

@@ -10,10 +10,10 @@ from vllm.exceptions import VLLMError
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.large import use_sgl
-from vllm_sgl.engine.start import judge, small_config
+from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of
 from vllm_sgl.host.render.small_prompt import own_values, processor_of
-from vllm_sgl.pair.verdict import Verdict
+from vllm_sgl.pair.verdict import Verdict, judge
 
 _WAYS = {"shared": "shared prompt", "translated": "translated", "crossed": "crossed", "refused": "refused"}
 #: Width and height of the image whose visual tokens are told.

@@ -16,9 +16,10 @@ from vllm_sgl.guide.local.collector import Collector
 from vllm_sgl.guide.local.mass import importance
 from vllm_sgl.guide.local.passes import Passes
 from vllm_sgl.guide.local.recorder import query_rows
+from vllm_sgl.guide.local.scheduler import reads_cache
 from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
 from vllm_sgl.host.request.liveness import ready_in_time, while_alive
-from vllm_sgl.prune.base import policy
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.items import visual_end
 
@@ -39,6 +40,7 @@ class LocalGuide:
         self._tiles = tiles_of(engine.model_config)
         self._heads = 0
         self._rows_alone = bool(engine.vllm_config.use_v2_model_runner)
+        self._reads_cache = reads_cache(engine.vllm_config)
 
     @property
     def context(self) -> int:
@@ -94,7 +96,8 @@ class LocalGuide:
         most = min(answer_tokens, request.max_tokens, self.context - prompt_end - 1)
         rows_until = partial(query_rows, request.query_rows, visual_end(request.prompt), prompt_end)
         due = rows_until(prompt_end + most)
-        sampling = params.looking(request.params, most, {TRACK_KEY: key, ROWS_KEY: [due.start, due.stop]})
+        tracking = {TRACK_KEY: key, ROWS_KEY: [due.start, due.stop]}
+        sampling = params.looking(request.params, most, tracking, self._reads_cache)
         tagged = tag_items(request.prompt, self._tiles)
         try:
             output = await self._passes.run(tagged, sampling, _look_id(request.id), request.priority)

@@ -9,10 +9,17 @@ from vllm.sampling_params import RequestOutputKind
 
 
 def looking(
-    params: SamplingParams, max_tokens: int, extra_args: dict[str, Any] | None = None
+    params: SamplingParams,
+    max_tokens: int,
+    extra_args: dict[str, Any] | None = None,
+    reads_cache: bool = False,
 ) -> SamplingParams:
     """Greedy, otherwise under the client's own rules about tokens. Stop strings are applied to the
-    finished answer instead: vLLM aborts on them late, after rows that must not count."""
+    finished answer instead: vLLM aborts on them late, after rows that must not count.
+
+    Args:
+        reads_cache: whether the engine's prefix cache may serve the prompt.
+    """
     return SamplingParams(
         temperature=0,
         max_tokens=max_tokens,
@@ -30,7 +37,7 @@ def looking(
         spaces_between_special_tokens=params.spaces_between_special_tokens,
         include_stop_str_in_output=params.include_stop_str_in_output,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        skip_reading_prefix_cache=True,
+        skip_reading_prefix_cache=not reads_cache,
         extra_args=extra_args,
     )
 

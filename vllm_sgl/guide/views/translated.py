@@ -139,6 +139,8 @@ class Translated(GuideWrapper):
             raise GuideError(
                 Reason.GUIDE_FAILED, f"the small model's renderer: {type(error).__name__}: {error}"
             ) from error
+        if salt := request.prompt.get("cache_salt"):  # the small engine's cache is kept apart, too
+            prompt = {**prompt, "cache_salt": salt}
         if self._items is None and (counts := visual_counts(prompt)) != request.visual_tokens:
             raise GuideError(
                 Reason.GUIDE_FAILED,

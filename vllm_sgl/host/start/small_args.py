@@ -31,6 +31,8 @@ _LOADING = (
     "safetensors_prefetch_num_threads", "safetensors_prefetch_block_size", "pt_load_map_location",
     "use_tqdm_on_load",
 )  # fmt: skip
+#: Tokens of a block of the KV cache on CPUs, whose kernels want multiples of 32.
+CPU_BLOCK = 32
 #: Modes in which a step calls attention through Python, where the guide listens.
 _READABLE_GRAPHS = ("NONE", "PIECEWISE")
 
@@ -64,13 +66,17 @@ def small_arguments(
         "max_num_batched_tokens": scheduler.max_num_batched_tokens,
         "scheduling_policy": scheduler.policy,
         "additional_config": {CONFIG_KEY: config.model_dump()},
-        "enable_prefix_caching": False,
+        # With another scheduler, hits would hide query rows.
+        "enable_prefix_caching": "scheduler_cls" not in config.small_args,
         "mm_processor_cache_gb": 0,
         "async_scheduling": False,
     }
     if "load_format" not in config.small_args:  # it belongs to the format
         arguments["model_loader_extra_config"] = large.load_config.model_loader_extra_config
-    if not model.enforce_eager and not current_platform.is_cpu():
+    if current_platform.is_cpu():
+        # vLLM's 128 are more than most questions about an image, and the prefix cache has whole blocks alone.
+        arguments["block_size"] = CPU_BLOCK
+    elif not model.enforce_eager:
         # A fully captured graph replays attention without Python, and with it without the guide.
         arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
     if backend := _readable_backend():
