@@ -193,15 +193,16 @@ class Pipeline:
         report.late = (*plan.late, *late)
         report.late_tokens = _count(late)
         report.kept_tokens = sum(len(indices) for indices in kept) + _count(report.late)
-        report.reused_tokens = sum(len(indices) for indices in kept[: len(plan.kept)]) + _count(plan.late)
+        known = sum(len(indices) for indices in kept[: len(plan.kept)]) + _count(plan.late)
         report.encoded_tiles = sum(
             len(item.open_tiles(indices))
             for item, indices in zip(request.items, report.in_all(), strict=True)
         )
         heard = None
-        if recalled is not None and self._follow_ups is not None:
-            known = sum(item.visual_tokens for item in request.items[: len(plan.kept)])
-            heard = self._follow_ups.heard(recalled, recalled.length - known + report.reused_tokens)
+        if recalled is not None and recalled.key and self._follow_ups is not None:
+            report.reused_tokens = known
+            visual = sum(item.visual_tokens for item in request.items[: len(plan.kept)])
+            heard = self._follow_ups.heard(recalled, recalled.length - visual + known)
         if sum(len(indices) for indices in kept) == report.visual_tokens:
             return Outcome(report, heard=heard)
         pruned = self._rewrite(request.prompt, kept, report.late)

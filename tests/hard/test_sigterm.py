@@ -56,7 +56,7 @@ def make_body(server, kind, tokens=60):
 
 
 def flags(pair, *more):
-    return [f"--sgl-small={pair[0]}", "--sgl-break-even=off", *more]
+    return [f"--sgl-small={pair[0]}", "--sgl-break-even=off", "--sgl-follow-ups=off", *more]
 
 
 def outcomes(results: list[Result]) -> dict[str, int]:

@@ -59,7 +59,13 @@ def test_levels_are_merged_setting_by_setting():
     server = config(fast={"retention": 0.4, "guide_tokens": 6})
     options = RequestOptions.parse({"sgl_policy": "tiles"}, server, {"guide_tokens": 9}, "fast")
     assert options == RequestOptions(
-        retention=0.4, exit_threshold=0.2, guide_tokens=9, query_rows="prompt", policy="tiles", profile="fast"
+        retention=0.4,
+        exit_threshold=0.2,
+        guide_tokens=9,
+        query_rows="prompt",
+        policy="tiles",
+        follow_ups="sticky",
+        profile="fast",
     )
 
 
@@ -182,7 +188,13 @@ def test_everything_that_was_asked_comes_together():
     about = Asked(headers=[("sgl-guide-tokens", "9")], profile="fast")
     options = options_of(about, {"sgl_exit_threshold": "off", "other": 1}, config(fast={"retention": 0.4}))
     assert options == RequestOptions(
-        retention=0.4, exit_threshold=None, guide_tokens=9, query_rows="prompt", policy="top", profile="fast"
+        retention=0.4,
+        exit_threshold=None,
+        guide_tokens=9,
+        query_rows="prompt",
+        policy="top",
+        follow_ups="sticky",
+        profile="fast",
     )
 
 

@@ -89,7 +89,7 @@ class FollowUps:
         if mode(options) != "off":
             self._memory.remember(request, _settings(request, options), plan, at)
 
-    def heard(self, recalled: Recalled, given: int) -> Callable[[int], None] | None:
+    def heard(self, recalled: Recalled, given: int) -> Callable[[int], None]:
         """Takes how many tokens the prefix cache had, and forgets what it has no longer.
 
         Args:
@@ -101,7 +101,7 @@ class FollowUps:
             if 2 * cached < expected:  # less while another request still computes them
                 self._memory.forget(recalled)
 
-        return heard if recalled.key else None
+        return heard
 
     def _looks_before_hot(self, facts: Facts, options: "RequestOptions") -> float:
         if isinstance(self._hot_after, int):

@@ -52,6 +52,7 @@ class Recalled:
     images_end: one past the last item's placeholder in the new prompt.
     follows: whether these reach past the last item, so that the prompt goes on from an earlier one;
         otherwise it asks something else about the same images.
+    key: the entry's, empty where this was decided just now.
     at: where late tokens may stand in the unpruned prompt; None where none are wanted.
     """
 

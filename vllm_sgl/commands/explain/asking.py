@@ -27,12 +27,14 @@ from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
 
-#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
-#: nobody is served meanwhile, so that a slow machine may take its time.
+#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one, as
+#: would the same prompt under other settings; and nobody is served meanwhile, so that a slow machine may take
+#: its time.
 _DEFAULTS = {
     "enforce_eager": True,
     "sgl_on_error": "fail",
     "sgl_break_even": "off",
+    "sgl_follow_ups": "off",
     "sgl_guide_timeout": 600,
 }
 
