@@ -5,10 +5,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 ARGS =
+STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test hard soak lint docs-check format demo clients seams clean
+.PHONY: help install check test test-all hard soak lint docs-check format demo clients seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +23,14 @@ $(STAMP): pyproject.toml $(wildcard tools/cpu/*.py tools/cpu/*.pth tools/cpu/*.t
 	$(BIN)/python -m pip uninstall --yes torchaudio torchcodec
 	@touch $@
 
-check: lint test ## everything that the gate runs
+check: install ## everything that the gate runs, on two cores
+	$(BIN)/python -m tools.gate --since $(STARTED)
 
-test: install ## run every test; ARGS="-k name" for some of them
+test: install ## run every test of the gate, one after the other; ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
+
+test-all: install ## as check, with the tests that are too slow for the gate: CONTRIBUTING.md lists them
+	$(BIN)/python -m tools.gate --since $(STARTED) --all
 
 hard: install ## use servers hard: every try of tests/hard, of which `make test` has a few; takes an hour
 	SGL_HARD=1 $(BIN)/python -m pytest -s tests/hard $(ARGS)

@@ -20,7 +20,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.support import gate
+from tests.support.forked import fork_engines
 from tools.tiny_internvl import LARGE_LLAMA, SMALL_LLAMA, build_pair
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    gate.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(gate.Gate(config), "sgl-gate")
+    fork_engines()
 
 
 @pytest.fixture(scope="session")

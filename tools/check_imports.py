@@ -93,6 +93,7 @@ RULES = (
             "errors",
             "request/options",
             "pipeline",
+            "sizes",
             "decide/costs",
             "decide/bypass",
             "decide/early_exit",

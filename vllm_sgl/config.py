@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from vllm_sgl.sizes import parse_size
+
 #: The key of ``vllm_config.additional_config`` that carries the settings to every process.
 CONFIG_KEY = "sgl"
 #: Every request key and argument of ``LLM`` starts with this; other keys in ``vllm_xargs`` are not ours.
@@ -17,9 +19,7 @@ REQUEST_PREFIX = "sgl_"
 #: And every flag with this.
 FLAG_PREFIX = "--sgl-"
 
-_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]i?B)", re.IGNORECASE)
 _SMALLEST_ENGINE = 1 << 20
-_UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 
 #: A profile stands after a colon in a model's name, in lists and in URLs.
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -57,6 +57,7 @@ ALLOWED = {
     "guide_timeout": "a number of seconds > 0",
     "follow_ups": "'auto', 'late', 'sticky' or 'off'",
     "hot_after": "a whole number >= 1, 'auto' or 'off'",
+    "guide_memory": "a whole number >= 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
     "break_even": "'auto' or 'off'",
@@ -76,18 +77,6 @@ def named(field: str, prefix: str) -> str:
     if prefix == FLAG_PREFIX and field == "profiles":
         field = "profile"
     return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
-
-
-def parse_size(value: str | int | float) -> int:
-    """Bytes of ``'4GiB'`` and the like (powers of 1024 for KiB and KB alike); plain numbers are bytes."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return int(value)
-    if isinstance(value, str):
-        if match := _SIZE.fullmatch(value.strip()):
-            return int(float(match["number"]) * (1 << _UNITS[match["unit"][0].lower()]))
-        if value.strip().isdigit():
-            return int(value)
-    raise ValueError(f"expected a size in bytes or such as '256MiB', received {value!r}")
 
 
 class _ProfileError(ValueError):
@@ -144,6 +133,9 @@ class SGLConfig(_Settings):
         "auto", description="bytes of recent images' vision features kept in each model"
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
+    guide_memory: int = Field(
+        1024, ge=0, description="results of the small model that are kept for requests that are the same"
+    )
     break_even: Literal["auto", "off"] = Field(
         "auto", description="leave requests alone whose guidance would cost more than pruning saves"
     )
@@ -226,7 +218,16 @@ class SGLConfig(_Settings):
         """The settings inside vLLM's ``additional_config``, or None where SGL is off."""
         if not isinstance(additional_config, Mapping) or CONFIG_KEY not in additional_config:
             return None
-        return cls.parse(additional_config[CONFIG_KEY])
+        own = additional_config[CONFIG_KEY]
+        return own.config if isinstance(own, CarriedSettings) else cls.parse(own)
+
+
+class CarriedSettings(dict[str, Any]):
+    """``additional_config["sgl"]``: plain values for vLLM, and the settings that they are."""
+
+    def __init__(self, config: SGLConfig) -> None:
+        super().__init__(config.model_dump())
+        self.config = config
 
 
 class ProfileSettings(_Settings):

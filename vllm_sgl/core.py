@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Reason:
     UNRENDERED_PROMPT = "unrendered_prompt"
     TOO_LONG = "too_long_for_small"
     NO_CONVERSATION = "no_conversation"
+    UUID_ALONE = "uuid_alone"
     OTHER_TILING = "other_tiling"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"
@@ -70,6 +72,7 @@ class Reason:
     # no exit: the small model's answer does
     UNFINISHED = "unfinished"
     FORCED_LENGTH = "forced_length"
+    REASONING = "reasoning"
     LOW_CONFIDENCE = "low_confidence"
     LOW_SCORE = "low_score"
 
@@ -105,8 +108,14 @@ class VisualItem:
 
     def open_tiles(self, kept: "torch.Tensor") -> "torch.Tensor":
         """The tiles that some of its visual tokens are in: ascending int64 numbers."""
-        numbers: torch.Tensor = (kept // self.per_tile).unique()
-        return numbers[numbers < self.tiles]
+        return open_tiles(kept, self.per_tile, self.tiles)
+
+
+def open_tiles(kept: "torch.Tensor", per_tile: int, tiles: int) -> "torch.Tensor":
+    """The tiles, of ``tiles`` with ``per_tile`` visual tokens each, that some kept visual tokens are in:
+    ascending int64 numbers. Visual tokens behind the last tile are in none."""
+    numbers: torch.Tensor = (kept // per_tile).unique()
+    return numbers[numbers < tiles]
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,8 @@ class Facts:
     seen_tokens: visual tokens that the guide's model is given; None for as many as the large model's.
     known_items, known_tokens: so many of the first items, and of the prompt's first tokens, are in the large
         engine's prefix cache, as it was given them before.
+    is_content: whether a client would find an answer, by its text and token ids, in a response's content, and
+        not in what the model thought; None where that is so of every answer.
     """
 
     visual_tokens: tuple[int, ...] = ()
@@ -146,6 +157,7 @@ class Facts:
     seen_tokens: int | None = None
     known_items: int = 0
     known_tokens: int = 0
+    is_content: "Callable[[str, Sequence[int]], bool] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -247,8 +259,10 @@ class Report:
         return replace(self, importance=None, kept=None, late=())
 
     def as_dict(self) -> Mapping[str, str | int | float | None]:
-        """The values that go over the wire: everything but the tensors and the small model's answer."""
-        return {name: getattr(self, name) for name in WIRE_FIELDS}
+        """The values that go over the wire: everything but the tensors and the small model's answer. JSON has
+        no other numbers than finite ones."""
+        values = {name: getattr(self, name) for name in WIRE_FIELDS}
+        return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
 
 
 WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept", "late", "answer"))

@@ -5,7 +5,9 @@
 Imports neither torch nor vLLM.
 """
 
+import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,9 +29,9 @@ from vllm_sgl.core import (
 )
 from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass, why_no_look
-from vllm_sgl.decide.early_exit import may_exit, why_no_exit
+from vllm_sgl.decide.early_exit import answer_tokens, may_exit, why_no_exit
 from vllm_sgl.decide.follow_ups import covers
-from vllm_sgl.errors import GuideError, GuideFailedError, Unguidable
+from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted, Unguidable
 from vllm_sgl.prune.memory import Plan, Recalled, indices_of
 from vllm_sgl.request.options import RequestOptions
 
@@ -89,50 +91,56 @@ class Pipeline:
             GuideFailedError: under ``on_error="fail"``, when the guide fails.
             RequestAborted: when the request was aborted by its id.
         """
-        if self._costs is not None and self._sees is not None and request is not None and options.enabled:
-            facts = replace(facts, seen_tokens=self._sees(request))
         reason = why_bypass(facts, options)
         if request is None:
             return Outcome(_report("bypass", facts, options, reason))
         # A shadow decides and reports, and has no effect.
         follow_ups = None if self._config.shadow else self._follow_ups
-        recalled = None
-        if reason is not None:
-            outcome = Outcome(_report("bypass", facts, options, reason))
+        if reason is None:
+            outcome = await self._decide(request, facts, options, follow_ups)
         else:
-            recalled = None if follow_ups is None else follow_ups.recall(request, facts, options)
-            outcome = await self._decide(request, facts, options, recalled)
+            outcome = Outcome(_report("bypass", facts, options, reason))
         if follow_ups is not None and outcome.answer is None:
-            at = recalled.at if recalled is not None and outcome.report.late_tokens else None
-            follow_ups.remember(request, options, _plan(request, outcome.report), at or 0)
+            follow_ups.remember(request, options, _plan(request, outcome.report))
         return Outcome(outcome.report) if self._config.shadow else outcome
 
     async def _decide(
-        self, request: GuideRequest, facts: Facts, options: RequestOptions, recalled: Recalled | None
+        self, request: GuideRequest, facts: Facts, options: RequestOptions, follow_ups: "FollowUps | None"
     ) -> Outcome:
-        if recalled is not None:
-            known = len(recalled.plan.kept)
-            facts = replace(facts, known_items=known, known_tokens=recalled.length)
-        wants_late = recalled is not None and recalled.at is not None
-        if covers(recalled, request) and not wants_late and not may_exit(facts, options.exit_threshold):
-            return self._again(request, facts, options, recalled)
-        # Late tokens save nothing: they are asked for because the question needs them.
-        costs = None if wants_late else self._costs
-        reason = why_no_look(facts, options, costs, self._guide.context)
-        if reason is not None:
-            return self._again(request, facts, options, recalled, reason)
-        start = time.monotonic()
+        start, recalled = time.monotonic(), None
         try:
+            if self._costs is not None and self._sees is not None:
+                facts = replace(facts, seen_tokens=self._sees(request))
+            if (
+                follow_ups is not None
+                and (recalled := follow_ups.recall(request, facts, options)) is not None
+            ):
+                known = len(recalled.plan.kept)
+                facts = replace(facts, known_items=known, known_tokens=recalled.length)
+            wants_late = recalled is not None and recalled.at is not None
+            if covers(recalled, request) and not wants_late and not may_exit(facts, options.exit_threshold):
+                return self._again(request, facts, options, recalled)
+            # Late tokens save nothing: they are asked for because the question needs them.
+            costs = None if wants_late else self._costs
+            reason = why_no_look(facts, options, costs, self._guide.context)
+            if reason is not None:
+                return self._again(request, facts, options, recalled, reason)
             outcome = await self._guided(request, facts, options, recalled)
+        except RequestAborted:
+            raise
         except Unguidable as error:
             return self._again(request, facts, options, recalled, error.reason)
-        except GuideError as error:
+        except (Exception, asyncio.CancelledError) as raised:
+            # Guides, wrappers, layouts and policies are many, and some are a user's: any may raise anything.
+            if _is_cancelled(raised):
+                raise
+            failed = _as_failure(raised)
             # What the guide refuses is the request's fault, or none at all.
-            fails = self._config.on_error == "fail" and error.reason != Reason.GUIDE_REFUSED
-            _log(request, error, "fails" if fails else "goes unguided")
+            fails = self._config.on_error == "fail" and failed.reason != Reason.GUIDE_REFUSED
+            _log(request, failed, "fails" if fails else "goes unguided")
             if fails:
-                raise GuideFailedError(f"the guide failed ({error.reason}): {error}") from error
-            outcome = self._again(request, facts, options, recalled, error.reason)
+                raise GuideFailedError(f"the guide failed ({failed.reason}): {failed}") from raised
+            outcome = self._again(request, facts, options, recalled, failed.reason)
         outcome.report.guide_seconds = time.monotonic() - start
         return outcome
 
@@ -154,9 +162,9 @@ class Pipeline:
         self, request: GuideRequest, facts: Facts, options: RequestOptions, recalled: Recalled | None
     ) -> Outcome:
         threshold = options.exit_threshold
-        # Without an exit the answer is of use only for its query rows.
-        whole = may_exit(facts, threshold) or options.query_rows.endswith("generated")
-        result = await self._guide.look(request, options.guide_tokens if whole else 1)
+        tokens = answer_tokens(facts, threshold, options.query_rows, options.guide_tokens)
+        result = await self._guide.look(request, tokens)
+        _check(request, result)
         report = _report("prune", facts, options)
         report.confidence = score.confidence(result.answer.logprobs)
         report.importance, report.answer = result.importance, result.answer
@@ -216,9 +224,44 @@ class Pipeline:
         if reason is not None:
             return reason
         share = self._config.consistency_retention
-        report.consistency = await self._guide.confirm(request, result, share)
+        report.consistency = _checked(await self._guide.confirm(request, result, share))
         report.score = score.exit_score(score.confidence(result.answer.logprobs), report.consistency)
         return None if report.score >= threshold else Reason.LOW_SCORE
+
+
+def _check(request: GuideRequest, result: GuideResult) -> None:
+    """A mask of what is no number would be a wrong one, and no client could read the report."""
+    for item, importance in zip(request.items, result.importance, strict=True):
+        if len(importance) != item.visual_tokens or not importance.isfinite().all():
+            raise GuideError(
+                Reason.GUIDE_FAILED,
+                f"expected the importance of {item.visual_tokens} visual tokens, finite numbers; received "
+                f"{len(importance)}, {int(importance.isfinite().sum())} of them finite",
+            )
+    if not all(map(math.isfinite, result.answer.logprobs)):
+        raise GuideError(
+            Reason.GUIDE_FAILED,
+            f"expected finite log-probabilities of the answer, received {list(result.answer.logprobs)}",
+        )
+
+
+def _checked(consistency: float) -> float:
+    if not math.isfinite(consistency):
+        raise GuideError(Reason.GUIDE_FAILED, f"expected a finite consistency, received {consistency}")
+    return consistency
+
+
+def _is_cancelled(raised: BaseException) -> bool:
+    """Whether the request was cancelled, and not merely something that its guide waited for."""
+    task = asyncio.current_task()
+    return isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _as_failure(raised: BaseException) -> GuideError:
+    if isinstance(raised, GuideError):
+        return raised
+    logger.debug("SGL: a guide raised what it should not", exc_info=raised)
+    return GuideError(Reason.GUIDE_FAILED, f"{type(raised).__name__}: {raised}")
 
 
 #: The others are states of the guide, and logged where they begin and end.

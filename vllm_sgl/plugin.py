@@ -1,4 +1,5 @@
-"""The ``vllm.general_plugins`` entry point. Thin, idempotent; does nothing unless SGL is asked for."""
+"""The ``vllm.general_plugins`` entry point. Thin, idempotent. Unless SGL is asked for, vLLM stays as it is
+but for one method that looks for our key in engine arguments (:mod:`vllm_sgl.host.start.engine_args`)."""
 
 import os
 import sys
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from vllm import EngineArgs
 
     from vllm_sgl.config import SGLConfig
 
@@ -23,14 +26,31 @@ def register() -> None:
         from vllm_sgl.host.start.process_name import take_name
 
         take_name(prefix)
+    if parent_process() is None or "vllm.engine.arg_utils" in sys.modules:  # not in an engine's processes
+        from vllm_sgl.host.start import engine_args
+
+        engine_args.watch(_prepare)
     if parent_process() is None and asks_for_sgl(sys.argv):
         install()
+
+
+def _prepare(arguments: "EngineArgs", offline: bool) -> None:
+    """Make engine arguments that carry settings those of a guided engine: a Python program's, which no
+    command line has prepared."""
+    from vllm_sgl.engine import carried
+    from vllm_sgl.families.variant import UseVariant
+
+    if isinstance(arguments.hf_overrides, UseVariant):
+        return
+    config = carried.checked_settings(arguments.additional_config, offline)
+    carried.guide_engines()
+    carried.use_sgl(arguments, config)
 
 
 def install() -> None:
     """Put SGL into vLLM's command line and server: three patched class attributes, two more where there are
     profiles, and a function of ``vllm run-batch`` where that runs, all in ``host``."""
-    from vllm_sgl.engine.large import use_sgl
+    from vllm_sgl.engine.carried import use_sgl
     from vllm_sgl.errors import StartRefused
     from vllm_sgl.host.start import async_llm, engine_args
     from vllm_sgl.serve import flags

@@ -197,7 +197,7 @@ def test_who_cannot_exit_never_does_and_who_is_left_alone_loses_nothing(question
 def test_costs_are_kept_beside_the_answers(questions, tmp_path, monkeypatch):
     from vllm_sgl.decide.costs import Costs
 
-    measured = Costs((0.1, 0.2), 0.3, ((32, 0.4), (64, 0.5)), 0.6)
+    measured = Costs((0.1, 0.2), 0.3, ((32, 0.4), (64, 0.5)), 0.6, ((256, 100), (512, 150)))
 
     class Measuring(Fake):
         costs = measured

@@ -170,6 +170,20 @@ def test_requests_that_nobody_guided_give_nothing_to_test():
     assert (found.tests, found.chosen) == ((), None)
 
 
+@pytest.mark.parametrize("lowest", [0.0, 0.6])
+def test_thresholds_are_scores_of_the_requests_that_order(lowest):
+    """Those that test must not choose what they test."""
+    made = draw(np.random.default_rng(14), 300)
+    first, second = choosing.split(300, 0)
+    found = choosing.choose(made, Promise(0.2, 0.9), TokensCost(), lowest=lowest)
+    tried = {tested.setting.threshold for tested in found.tests} - {None}
+    rounded = {math.floor(score * 10_000) / 10_000 for score in made.score[first]}
+    assert tried
+    assert tried <= rounded
+    assert min(tried) >= lowest
+    assert not tried <= {math.floor(score * 10_000) / 10_000 for score in made.score[second]}
+
+
 COSTS = Costs(guide=(0.01, 0.0002), decode=0.003, prefill=((32, 0.02), (128, 0.03), (512, 0.2)), vision=0.001)
 
 
@@ -185,6 +199,19 @@ def test_seconds():
     assert every == pytest.approx((guide + COSTS.guide[0]) / plain)
     tokens = np.array([1.0, 32, 33, 128, 400, 512, 2000])
     assert cost.prefill(tokens) == pytest.approx([COSTS.large_prefill(int(count)) for count in tokens])
+
+
+def test_a_guide_that_cuts_images_otherwise_costs_its_own_tokens():
+    """Of two images of 50 tokens each it has 20 of each, not 100; a cost file says so, and is read so."""
+    crossed = replace(COSTS, seen=((50, 20), (500, 90)))
+    made = replace(draw(np.random.default_rng(6), 40), images=np.full(40, 2.0))
+    plain = COSTS.large_prefill(120) + 0.001 * 100
+    pruned = COSTS.large_prefill(40) + 0.001 * 100
+    spent = SecondsCost(crossed).of(made, Setting("top", 0.2, None))
+    assert spent == pytest.approx((COSTS.guidance(40, 4) + pruned) / plain)
+    one = replace(made, images=None)
+    assert SecondsCost(crossed).seen(one)[0] == pytest.approx(crossed.seen_tokens(100), abs=0.5)
+    assert SecondsCost(COSTS).seen(made).tolist() == made.visual_tokens.tolist()
 
 
 def test_what_is_left_alone_costs_what_it_cost():

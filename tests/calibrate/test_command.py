@@ -64,10 +64,16 @@ def pair(monkeypatch):
 def questions(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "one.png")
 
+    def image(number):
+        """A file of its own for each."""
+        (tmp_path / f"{number}.png").unlink(missing_ok=True)
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "one.png")
+        return f"{number}.png"
+
     def write(count=COUNT, answers=True):
         path = tmp_path / "questions.jsonl"
         lines = [
-            {"id": str(i), "image": "one.png", "question": "?", **({"answers": [str(i)]} if answers else {})}
+            {"id": str(i), "image": image(i), "question": "?", **({"answers": [str(i)]} if answers else {})}
             for i in range(count)
         ]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -203,7 +209,7 @@ def test_a_shadow_s_log_gives_a_threshold(logged, tmp_path, capsys):
     assert run("--log", logged(), "--max-loss", "5%", "--out", tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert found["chosen"]["retention"] == 1
-    assert 0.35 < found["chosen"]["exit_threshold"] < 0.5
+    assert 0.45 < found["chosen"]["exit_threshold"] < 0.55
     assert (
         "vllm serve LARGE --sgl-small SMALL --sgl-retention 1 --sgl-exit-threshold 0."
         in capsys.readouterr().out

@@ -10,6 +10,7 @@ import torch
 from vllm import SamplingParams
 from vllm.renderers import ChatParams
 
+from tests.support import odd_conversations
 from tests.support.compare import (
     assert_known_images_are_looked_at_alike,
     assert_same_answer,
@@ -241,3 +242,10 @@ async def test_a_request_that_has_images_cut_otherwise(engines, kind):
     assert outcome.report.decision == "prune"
     expected = engines.large_reference.generate(*inputs(prompt), 4, keep=outcome.report.kept)
     assert_same_answer(await engines.answer_large(outcome.prompt, 4), expected)
+
+
+@pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
+async def test_odd_conversations(engines, kind, name):
+    outcome = await odd_conversations.check_odd_conversation(engines, name)
+    if "line" in name and outcome is not None and kind == "qwen2_5_vl to internvl":
+        assert (outcome.report.decision, outcome.report.reason) == ("bypass", "guide_refused")

@@ -13,7 +13,7 @@ from tests.support.prompts import make_prompt
 from vllm_sgl.core import Answer, GuideRequest, GuideResult, VisualItem
 from vllm_sgl.errors import GuideError, Unguidable
 from vllm_sgl.guide.views.crossed import Crossed
-from vllm_sgl.guide.views.vocabulary import TranslatedAnswer
+from vllm_sgl.guide.views.translated import TranslatedResult
 from vllm_sgl.host.render.conversation import Conversation, attach
 from vllm_sgl.visual.layout import grid
 from vllm_sgl.visual.transfer import transfers
@@ -37,10 +37,8 @@ class FakeTranslated:
         return sum(request.visual_tokens)
 
     async def look(self, request, answer_tokens):
-        said = TranslatedAnswer(
-            "yes", (1, 2), ANSWER.logprobs, True, "stop", own=ANSWER, asked=self.asked(request)
-        )
-        self.result = GuideResult(OWN, said)
+        said = Answer("yes", (1, 2), ANSWER.logprobs, True, "stop")
+        self.result = TranslatedResult(OWN, said, own=GuideResult(OWN, ANSWER), asked=self.asked(request))
         return self.result
 
     def asked(self, request):
@@ -70,10 +68,10 @@ def guide(inner):
     return Crossed(inner, SimpleNamespace(info=info), lambda settings: transfers(small, large), "joint")
 
 
-def request(images=IMAGES, *, kwargs=None, prompt=None, conversation=True):
+def request(images=IMAGES, *, kwargs=None, prompt=None, conversation=True, named=False):
     prompt = prompt or make_prompt()
     if conversation:
-        attach(prompt, Conversation([], ChatParams(), {"image": list(images)}, kwargs or {}))
+        attach(prompt, Conversation([], ChatParams(), {"image": list(images)}, kwargs or {}, named))
     items = (VisualItem("image", 5), VisualItem("image", 3))
     return GuideRequest("r1", prompt, items, SamplingParams(), 8, "prompt")
 
@@ -106,7 +104,7 @@ async def test_images_that_the_small_models_prompt_has_in_another_order(guide, i
     ("asked", "reason"),
     [
         (request(conversation=False), "no_conversation"),
-        (request((IMAGES[0], None)), "no_conversation"),
+        (request((IMAGES[0], None)), "uuid_alone"),
         (request((IMAGES[1], IMAGES[1]), kwargs={"max_dynamic_patch": 1}), "other_tiling"),
     ],
 )
@@ -154,6 +152,27 @@ async def test_images_that_are_not_cut_as_their_family_says(guide):
         GuideError, match=r"expected 3 visual tokens for an image of \(10, 30\) pixels, .* has 5"
     ):
         await guide.look(request((IMAGES[1], IMAGES[1])), 8)
+
+
+async def test_a_uuid_that_another_image_had_is_the_clients_doing(guide, inner):
+    with pytest.raises(GuideError, match="expected an image of 5 visual tokens under its uuid") as caught:
+        await guide.look(request((IMAGES[1], IMAGES[1]), named=True), 8)
+    assert caught.value.reason == "guide_refused"
+    assert inner.result is None
+
+
+@pytest.mark.parametrize("error", [ValueError("aspect ratio"), ZeroDivisionError(), KeyError("size")])
+async def test_an_image_that_the_small_model_does_not_take(guide, inner, error):
+    def refuse(width, height):
+        raise error
+
+    guide._transfers_of = lambda settings: transfers(refuse, large)
+    asked = request()
+    with pytest.raises(GuideError, match="one of the two models does not take") as caught:
+        await guide.look(asked, 8)
+    assert caught.value.reason == "guide_refused"
+    assert guide.sees(asked) == 8
+    assert inner.result is None
 
 
 async def test_a_small_model_that_sees_other_tokens_than_its_family_says(guide, monkeypatch):

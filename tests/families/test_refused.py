@@ -8,8 +8,8 @@ from vllm import EngineArgs
 
 from tools.tiny_families import FAMILIES, LARGE, SMALL, build, build_pair
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.client import SGLAsyncLLM
-from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.start import small_config
 
 

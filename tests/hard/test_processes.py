@@ -23,11 +23,9 @@ END_WITHIN = 20
 @pytest.fixture(scope="module")
 def server(qwen2_pair, tmp_path_factory):
     flags = [
-        f"--sgl-small={qwen2_pair[0]}",
-        "--sgl-break-even=off",
-        "--sgl-follow-ups=off",
-        f"--sgl-guide-timeout={SILENT}",
-    ]
+        f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off", f"--sgl-guide-timeout={SILENT}",
+        "--sgl-guide-memory=0", "--sgl-follow-ups=off",
+    ]  # fmt: skip
     with Server(qwen2_pair[1], tmp_path_factory.mktemp("processes") / "log", flags) as running:
         yield running
 

@@ -27,6 +27,8 @@ from tests.support.server import (
     vllm,
 )
 
+pytestmark = pytest.mark.alone
+
 #: Seconds from SIGTERM to the end of the server, and to the last answer.
 END_WITHIN = 5
 #: Seconds before SIGTERM in which a request may be sent and not yet be read: the connection that it comes on
@@ -37,7 +39,7 @@ START_UP_ENDS_WITHIN = 30
 #: Seconds for what a dead server leaves behind to end, such as Python's resource tracker.
 GONE_WITHIN = 10
 
-#: kind of load, number of clients. One try of each takes most of a minute, so CI has a few.
+#: kind of load, number of clients. CI has a few.
 LOADS = [("guided", 16), ("hung", 8), ("exit", 1), ("text", 16), ("guided", 1), ("exit", 16), ("text", 1)]
 TRIES = [(*LOADS[number % len(LOADS)], number) for number in range(count(ci=3, full=20))]
 
@@ -56,7 +58,8 @@ def make_body(server, kind, tokens=60):
 
 
 def flags(pair, *more):
-    return [f"--sgl-small={pair[0]}", "--sgl-break-even=off", "--sgl-follow-ups=off", *more]
+    small = f"--sgl-small={pair[0]}"
+    return [small, "--sgl-break-even=off", "--sgl-guide-memory=0", "--sgl-follow-ups=off", *more]
 
 
 def outcomes(results: list[Result]) -> dict[str, int]:

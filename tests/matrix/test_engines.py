@@ -8,6 +8,7 @@ import torch
 from tests.support.compare import assert_known_images_are_looked_at_alike, assert_same_answer
 from tests.support.engines import inputs, user
 from tests.support.images import random_image
+from tests.support.odd_conversations import check_nothing_is_kept_alive
 from tools.reference import select
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import visual_counts
@@ -162,3 +163,9 @@ async def test_chunked_prefill_in_little_cache_agrees(case, pair):
     with in_little_cache(case, pair) as engines:
         prompts = [render(engines, *request) for request in REQUESTS]
         await asyncio.gather(*(check_walk(engines, prompt, 0.35) for prompt in prompts))
+
+
+async def test_nothing_of_a_request_is_kept_alive(engines, prompts):
+    for prompt in prompts:
+        outcome = await engines.walk(prompt, sgl_exit_threshold=1.0)
+        check_nothing_is_kept_alive(outcome, prompt)

@@ -21,20 +21,23 @@ REQUEST_LOG = "requests.jsonl"
 
 @pytest.fixture(scope="session")
 def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
-    """Set up by flags; retention 0.35, early exit off; every request is decided by itself unless it asks for
-    follow-ups; stores responses. Tests leave it as they found it."""
+    """Set up by flags; retention 0.35, early exit off; stores responses. Tests leave it as they found it.
+
+    The one server that is started as users start theirs, with nothing imported before.
+    """
     small, large = qwen2_pair
     folder = tmp_path_factory.mktemp("server")
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-follow-ups=off",
-        f"--sgl-log={folder / REQUEST_LOG}",
+        f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-log={folder / REQUEST_LOG}",
+        "--sgl-guide-memory=0",  # tests ask the same again, and mean the guide to look again
+        "--sgl-follow-ups=off",  # and that nothing is known, unless they ask for follow-ups
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
         *(f"--sgl-profile={name}={json.dumps(settings)}" for name, settings in PROFILES.items()),
         "--enable-mm-embeds", "--enable-scale-out",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
     storing = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}
-    with Server(large, folder / "server.log", flags, environment=storing) as running:
+    with Server(large, folder / "server.log", flags, environment=storing, as_users=True) as running:
         yield running
 
 
@@ -42,6 +45,8 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
 def fragile_server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     """Set up by ``--additional-config``; its small engine may be stopped and killed."""
     small, large = qwen2_pair
-    flags = settings(small=str(small), retention=0.5, guide_timeout=5, break_even="off", follow_ups="off")
+    flags = settings(
+        small=str(small), retention=0.5, guide_timeout=5, break_even="off", guide_memory=0, follow_ups="off"
+    )
     with Server(large, tmp_path_factory.mktemp("fragile") / "server.log", flags) as running:
         yield running

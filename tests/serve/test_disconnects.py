@@ -42,7 +42,7 @@ def test_client_gone_while_the_guide_looks(server, qwen2_pair, streamed):
 def test_client_gone_while_the_small_model_answers(server, qwen2_pair):
     """The small engine's work ends with the client: seen by its processor time."""
     small = server.small_engine()
-    sgl = {"guide_tokens": 300}
+    sgl = {"guide_tokens": 300, "exit_threshold": 1}
     # Of ignore_eos the guide would not hear: it stops at its own end.
     endless = {"max_tokens": 300, "sgl": sgl, "extra": {"bad_words": [IM_END]}}
 

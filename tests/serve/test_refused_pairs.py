@@ -12,8 +12,8 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from tests.support.server import run_vllm
 from vllm_sgl import plugin
 from vllm_sgl.config import SGLConfig
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.client import SGLAsyncLLM
-from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.engine.start import starting_large, starting_small
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import ACTIVE_ENV

@@ -20,13 +20,14 @@ from vllm.renderers import ChatParams, renderer_from_config
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from tests.support import started
 from tests.support.images import data_url, random_image, video_url
 from tests.support.rendering import chat_prompt
 from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
 from vllm_sgl.decide.follow_ups import FollowUps
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.build import guide_over
@@ -59,6 +60,7 @@ class InProcessEngine:
     errored = False
 
     def __init__(self, vllm_config: Any) -> None:
+        started.count("engines in a test process")
         self.engine = LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config

@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
@@ -18,10 +20,17 @@ import openai
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import started
+from tests.support.forked import Forked
+
 #: Bounds in seconds; each is several times what an idle machine with two cores needs.
 START_TIMEOUT = 300
 STOP_TIMEOUT = 60
 REQUEST_TIMEOUT = 120
+
+#: Ports of servers, so many for each process that runs tests.
+FIRST_PORT, PORTS = 21000, 500
+_NUMBERS = count(os.getpid())
 
 #: What suits the tiny checkpoints on a small CPU machine.
 COMMON_FLAGS = (
@@ -47,14 +56,36 @@ def vllm(*arguments: str) -> list[str]:
 
 
 def run_vllm(
-    *arguments: str, timeout: float = 120, inside: Callable[[list[str]], list[str]] = list
+    *arguments: str, timeout: float = 120, inside: Callable[[list[str]], list[str]] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """``vllm ...`` to its end. inside: wraps the command line."""
-    return run_command(inside(vllm(*arguments)), timeout)
+    """``vllm ...`` to its end; stdout and stderr in one. inside: wraps the command line."""
+    command = vllm(*arguments)
+    return run_command(command, timeout) if inside is None else run_started(inside(command), timeout)
 
 
-def run_command(command: list[str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """A command to its end; stdout and stderr in one. Nothing it started outlives it."""
+def run_command(
+    command: list[str], timeout: float = 120, *, apart: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """``python -m`` or ``python -c`` to its end, forked: vLLM is imported. Nothing it started outlives it.
+
+    apart: stdout and stderr each for itself, else in one. environment: all of it; None: this process's.
+    """
+    started.count("commands, forked")
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        process = Forked(command, output, environment or os.environ, errors if apart else None)
+        try:
+            code = process.wait(timeout)
+        finally:
+            kill_group(process)
+        texts = [path.read_text() if path.exists() else None for path in (output, errors)]
+    return subprocess.CompletedProcess(process.args, code, *texts)
+
+
+def run_started(command: list[str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Any command to its end, as a user starts it; stdout and stderr in one."""
+    started.count("commands")
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -67,33 +98,42 @@ def run_command(command: list[str], timeout: float = 120) -> subprocess.Complete
 
 
 class Server:
-    """``vllm serve MODEL FLAGS`` while the ``with`` block runs. All addresses are on 127.0.0.1."""
+    """``vllm serve MODEL FLAGS`` while the ``with`` block runs. All addresses are on 127.0.0.1.
+
+    It is forked, with vLLM imported (``tests/support/forked.py``), or started as by users.
+    """
 
     def __init__(
         self, model: Path, log: Path, flags: Sequence[str] = (), *,
-        common: Sequence[str] = COMMON_FLAGS, inside: Callable[[list[str]], list[str]] = list,
-        environment: Mapping[str, str] | None = None,
+        common: Sequence[str] = COMMON_FLAGS, inside: Callable[[list[str]], list[str]] | None = None,
+        environment: Mapping[str, str] | None = None, as_users: bool = False,
     ) -> None:  # fmt: skip
-        """common: flags that every server here shares. inside: wraps the command line. environment: on top of
-        this process's."""
+        """common: flags that every server here shares. inside: wraps the command line of a server that is
+        started as by users. environment: on top of this process's. as_users: start it as users do."""
         self.model = str(model)
         self.log = log
         self._flags = [*common, *flags]
-        self._inside = inside
+        self._inside = inside or list
+        self._forked = not as_users and inside is None
         self._environment = environment or {}
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen | Forked | None = None
         self.port = 0
 
     def __enter__(self) -> "Server":
         self.port = free_port()
         address = ["--host=127.0.0.1", f"--port={self.port}"]
-        with self.log.open("w") as log:
-            self._process = subprocess.Popen(
-                self._inside(vllm("serve", self.model, *address, *self._flags)),
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                # A command that ran in this process may have asked for less; small_engine() reads the log.
-                env={**os.environ, "VLLM_LOGGING_LEVEL": "INFO", **self._environment},
-            )  # fmt: skip
+        command = self._inside(vllm("serve", self.model, *address, *self._flags))
+        # A command that ran in this process may have asked for less; small_engine() reads the log.
+        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", **self._environment}
+        if self._forked:
+            started.count("servers, forked")
+            self._process = Forked(command, self.log, environment)
+        else:
+            started.count("servers")
+            with self.log.open("w") as log:
+                self._process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+                )
         try:
             poll(self._is_up, START_TIMEOUT, f"the server (log: {self.log})")
         except BaseException:
@@ -197,14 +237,22 @@ def settings(**sgl: Any) -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port that nobody listens on now. Tests that run beside each other have ports of their own, below
+    those that systems give to whoever asks for any."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for _ in range(PORTS):
+        port = FIRST_PORT + PORTS * worker + next(_NUMBERS) % PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError(f"expected a free port from {FIRST_PORT} on, but all are in use")
 
 
-def kill_group(process: subprocess.Popen) -> None:
+def kill_group(process: subprocess.Popen | Forked) -> None:
     """Kill a process that leads a session, and everything in it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # one that has just been started leads none yet
     process.wait()

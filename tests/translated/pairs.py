@@ -9,9 +9,11 @@ from tools import tiny_families, tiny_internvl
 from tools.tiny_internvl import LARGE_QWEN2, SMALL_LLAMA, SMALL_QWEN2
 from tools.tiny_internvl.tokenizer import CHAT_TEMPLATE, TRAINING_TEXT, train
 
-#: After Phi-3's: other markers, and no place for a system message.
+#: After Phi-3's: other markers, no place for a system message, and users and assistants in turn.
 TEMPLATE = (
     "{% for message in messages %}"
+    "{% if loop.previtem is defined and loop.previtem['role'] == message['role'] %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant') }}{% endif %}"
     "{% if message['role'] == 'user' %}{{ '<|user|>\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% elif message['role'] == 'assistant' %}"
     "{{ '<|assistant|>\\n' + message['content'] + '<|im_end|>\\n' }}{% endif %}"

@@ -10,6 +10,7 @@ from vllm import SamplingParams
 from vllm.renderers import ChatParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
+from tests.support import odd_conversations
 from tests.support.compare import (
     assert_known_images_are_looked_at_alike,
     assert_same_answer,
@@ -166,3 +167,10 @@ async def test_ids_of_the_large_model_never_reach_the_small_one(engines, prompts
         min_tokens=6,
     )  # fmt: skip
     assert strict.answer.own.token_ids == plain.answer.own.token_ids
+
+
+@pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
+async def test_odd_conversations(engines, kind, name):
+    outcome = await odd_conversations.check_odd_conversation(engines, name)
+    if name == "two turns of one" and kind == "tokenizer":  # its template wants them in turn
+        assert (outcome.report.decision, outcome.report.reason) == ("bypass", "guide_refused")

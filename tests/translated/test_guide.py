@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.renderers import ChatParams
 
 from tests.support.prompts import make_prompt
@@ -15,7 +16,7 @@ from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, VisualItem
 from vllm_sgl.errors import GuideError, RequestAborted, Unguidable
 from vllm_sgl.guide.views import translated
 from vllm_sgl.guide.views.translated import Translated
-from vllm_sgl.host.render.conversation import Conversation, attach
+from vllm_sgl.host.render.conversation import Conversation, attach, conversation_of
 
 ANSWER = Answer("yes", (7, 2), (-0.1, -0.2), True, "stop")
 RESULT = GuideResult([torch.ones(5), torch.ones(3)], ANSWER)
@@ -102,7 +103,7 @@ async def test_the_guide_is_asked_about_its_own_prompt(guide, inner, second):
     assert (result.importance, result.answer.token_ids) == (RESULT.importance, ANSWER.token_ids)
     assert await guide.confirm(asked, result, 0.05) == 0.5
     small, own, share = inner.calls[2]
-    assert (small.prompt, own.answer, share) == (salted, ANSWER, 0.05)
+    assert (small.prompt, own, share) == (salted, RESULT, 0.05)
 
 
 async def test_a_video_is_not_rendered_twice(guide, inner):
@@ -123,27 +124,55 @@ async def test_how_long_a_prompt_is_shows_in_the_small_models_tokens(guide, inne
     assert caught.value.reason == "too_long_for_small"
 
 
-@pytest.mark.parametrize("asked", [request(conversation=False), request(media=("a", None))])
-async def test_no_conversation(guide, inner, asked):
-    """None at all, or an image that the client only named."""
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [(request(conversation=False), "no_conversation"), (request(media=("a", None)), "uuid_alone")],
+)
+async def test_requests_without_images_for_the_small_model(guide, inner, asked, reason):
     with pytest.raises(Unguidable) as caught:
         await guide.look(asked, 8)
-    assert caught.value.reason == "no_conversation"
+    assert caught.value.reason == reason
     assert inner.calls == ["start"]
 
 
-async def test_a_renderer_that_fails_is_a_guide_that_fails(guide, second):
-    second.prompt = ValueError("no system messages")
-    with pytest.raises(GuideError, match="renderer: ValueError: no system messages") as caught:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (VLLMValidationError("Conversation roles must alternate"), "guide_refused"),
+        (ValueError("more placeholders than images"), "guide_refused"),
+        (RuntimeError("Expected there to be 1 prompt updates"), "guide_refused"),
+        (AssertionError("Failed to apply prompt replacement"), "guide_refused"),
+        (AttributeError("no such attribute"), "guide_failed"),
+    ],
+)
+async def test_what_a_renderer_has_against_a_conversation_is_no_failure(guide, second, error, reason):
+    second.prompt = error
+    with pytest.raises(GuideError, match=f"renderer: {type(error).__name__}: {error}") as caught:
         await guide.look(request(), 8)
-    assert caught.value.reason == "guide_failed"
+    assert caught.value.reason == reason
 
 
-async def test_other_visual_tokens_than_the_large_models(guide, second):
+async def test_a_template_that_leaves_an_image_out(guide, second):
     places = second.prompt["mm_placeholders"]
     second.prompt = {**second.prompt, "mm_placeholders": {"image": places["image"][:1]}}
-    with pytest.raises(GuideError, match=r"expected \(5, 3\) visual tokens .* makes \(5,\)"):
+    with pytest.raises(GuideError, match=r"expected 2 images in the small model's prompt.* for 1") as caught:
         await guide.look(request(), 8)
+    assert caught.value.reason == "guide_refused"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [({}, "guide_failed"), ({"named": True}, "guide_refused"),
+     ({"processor_kwargs": {"size": 1}}, "guide_refused")],
+)  # fmt: skip
+async def test_other_visual_tokens_than_the_large_models(guide, second, said, reason):
+    asked = request()
+    attach(asked.prompt, replace(conversation_of(asked.prompt), **said))
+    places = second.prompt["mm_placeholders"]
+    second.prompt = {**second.prompt, "mm_placeholders": {"image": places["image"][:1] * 2}}
+    with pytest.raises(GuideError, match=r"expected \(5, 3\) visual tokens .* makes \(5, 5\)") as caught:
+        await guide.look(asked, 8)
+    assert caught.value.reason == reason
 
 
 async def test_an_abort_while_a_conversation_is_rendered(guide, inner, second):

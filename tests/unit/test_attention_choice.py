@@ -1,7 +1,8 @@
 """Which attention backend vLLM comes to on a GPU, by its own code for CUDA."""
 
-import subprocess
 import sys
+
+from tests.support.server import run_command
 
 _ASK = """
 import sys, types
@@ -23,8 +24,8 @@ for capability in ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0)):
 def test_what_vllm_chooses():
     """Where this changes, so must ``_readable_backend`` in ``vllm_sgl/host/start/small_args.py``. FlashInfer
     is not installed here, and so never among those that could be used."""
-    result = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
+    result = run_command([sys.executable, "-c", _ASK])
+    assert result.returncode == 0, result.stdout[-3000:]
     lines = [line.split() for line in result.stdout.splitlines() if line[:1].isdigit()]
     found = {(int(major), int(minor)): (first, usable) for major, minor, first, *usable in lines}
     for capability in ((8, 0), (9, 0), (12, 0)):

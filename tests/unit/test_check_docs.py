@@ -2,12 +2,12 @@
 
 It runs once, in a process of its own, over a page for each case: it changes vLLM to take its parsers."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.server import run_command
 from tools.docs_check.pages import files
 from tools.docs_check.shell import commands
 
@@ -87,7 +87,7 @@ def findings(tmp_path_factory):
         for number, text in enumerate(cases):
             (root / "docs" / f"{kind}-{number}.md").write_text(text + "\n")
     command = [sys.executable, "-m", "tools.check_docs", str(root)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_command(command, apart=True)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     found: dict[str, list[tuple[int, str]]] = {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,6 +129,8 @@ async def engine(large, counted):
     engine.input_processor = Processor()
     engine._guide, engine._guiding = Guide(), Guiding()
     engine._reader = FactsReader({"image": "pixel_values_flat"}, 1024)
+    engine.renderer = SimpleNamespace(tokenizer=None)
+    engine.vllm_config = SimpleNamespace(structured_outputs_config=SimpleNamespace(reasoning_parser=""))
     pipeline = Pipeline(engine.sgl_config, engine._guide, policy, given_prompt)
 
     async def ready():

@@ -1,12 +1,16 @@
 """Settings: ranges, forms, and error texts that name key, what is allowed and what came."""
 
+import json
+import pickle
 import re
+from copy import deepcopy
 from typing import get_args
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, QueryRows, SGLConfig, Views, parse_size
+from vllm_sgl.config import ALLOWED, CarriedSettings, QueryRows, SGLConfig, Views
 from vllm_sgl.request.options import RequestOptions
+from vllm_sgl.sizes import parse_size
 
 
 def config(**values):
@@ -30,6 +34,7 @@ def test_defaults_are_those_of_the_contract():
         "small_args": {},
         "feature_cache": "auto",
         "guide_timeout": 60.0,
+        "guide_memory": 1024,
         "break_even": "auto",
         "shadow": False,
         "on_error": "fallback",
@@ -57,6 +62,7 @@ GOOD = [
     ("exit_threshold", None, None),
     ("guide_tokens", 1, 1),
     ("guide_tokens", "64", 64),
+    ("guide_memory", 0, 0),
     *(("query_rows", choice, choice) for choice in get_args(QueryRows)),
     ("consistency_retention", 1.0, 1.0),
     ("positions", "packed", "packed"),
@@ -93,6 +99,7 @@ BAD = [
     *(("retention", value) for value in (0, -0.1, 1.0001, "half", None, float("nan"))),
     *(("exit_threshold", value) for value in (-0.01, 1.01, "on")),
     *(("guide_tokens", value) for value in (0, -3, 1.5, "many")),
+    *(("guide_memory", value) for value in (-1, 1.5, "some")),
     *(("query_rows", value) for value in ("generated+prompt", "all", "", None, 1)),
     *(("consistency_retention", value) for value in (0, 1.5)),
     *(("positions", value) for value in ("absolute", "", None)),
@@ -156,6 +163,15 @@ def test_sgl_is_off_without_its_key(additional):
 def test_settings_survive_the_way_to_another_process():
     settings = config(retention=0.5, exit_threshold="off", small_memory="4GiB", feature_cache="1MiB")
     assert SGLConfig.of({"other": 1, "sgl": settings.model_dump()}) == settings
+
+
+def test_settings_that_a_config_carries_are_not_parsed_again():
+    settings = SGLConfig(small="S", retention=0.3)
+    carried = CarriedSettings(settings)
+    assert SGLConfig.of({"sgl": carried}) is settings
+    assert json.loads(json.dumps(carried)) == settings.model_dump()  # what vLLM sees
+    for copied in (deepcopy(carried), pickle.loads(pickle.dumps(carried))):
+        assert (copied, SGLConfig.of({"sgl": copied})) == (carried, settings)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from vllm.utils import cpu_resource_utils as vllm_cpu
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine import sharing
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.host.start import device as host

@@ -1,14 +1,12 @@
-"""Disabled means untouched: without SGL on the command line vLLM is what it was, to the last attribute."""
+"""Disabled means untouched: without SGL vLLM is what it was, to the last attribute but one, which looks for
+settings in engine arguments that a Python program makes."""
 
 import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 
+from tests.support.server import run_command
 from vllm_sgl.families import FAMILIES
-
-ROOT = Path(__file__).parents[2]
 
 SNAPSHOT = """
 import json, os, sys
@@ -82,25 +80,21 @@ def run(script, *arguments, **environment):
     """The script's result, from a process of its own."""
     variables = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "TORCHDYNAMO_DISABLE": "1",  # seconds of compiling that change nothing here
         **environment,
     }
     for name in ("SGL_VLLM_ACTIVE", "VLLM_PLUGINS"):
         if name not in environment:
             variables.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], env=variables, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_command([sys.executable, "-c", script, *arguments], 300, environment=variables)
+    assert done.returncode == 0, done.stdout[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(line.removeprefix("RESULT "))
 
 
 def test_nothing_changes_until_it_is_asked_for():
     found = run(SNAPSHOT)
-    assert found["plain"] == [[], []]
+    assert found["plain"] == [["EngineArgs.create_engine_config"], []]
     # An engine process of an SGL server knows the model variants; nothing is patched there.
     assert found["engine process"] == [[], VARIANTS]
     patched = ["AsyncLLM.from_vllm_config", "EngineArgs.add_cli_args", "EngineArgs.from_cli_args"]

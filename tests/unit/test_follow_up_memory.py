@@ -109,7 +109,7 @@ def test_two_equal_images_have_masks_of_their_own():
 def test_edited_history_goes_back_to_what_is_unedited():
     memory = remembering(FIRST)
     late = (Late(0, 8, torch.tensor([0])),)
-    memory.remember(request(1, "a", 2, 3, 4, 5), SETTINGS, Plan((KEPT,), late), at=8)
+    memory.remember(request(1, "a", 2, 3, 4, 5), SETTINGS, Plan((KEPT,), late))
     found = [
         memory.recall(request(1, "a", *tokens), SETTINGS)
         for tokens in ((2, 3, 4, 5, 6), (2, 3, 4, 9), (2, 3, 9), (2, 9, 4, 5, 6), (9, 9))
@@ -120,7 +120,7 @@ def test_edited_history_goes_back_to_what_is_unedited():
 def test_late_tokens_are_found_where_a_template_rewrites_what_comes_after_them():
     memory = remembering(FIRST)
     late = (Late(0, 8, torch.tensor([0])),)
-    memory.remember(request(1, "a", 2, 3, 4, 5, 6), SETTINGS, Plan((KEPT,), late), at=8)
+    memory.remember(request(1, "a", 2, 3, 4, 5, 6), SETTINGS, Plan((KEPT,), late))
     found = memory.recall(request(1, "a", 2, 3, 4, 7, 7, 7), SETTINGS)
     assert (found.length, found.plan.late) == (8, late)
 

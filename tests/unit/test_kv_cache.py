@@ -9,7 +9,7 @@ import torch
 from vllm import EngineArgs
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.host.start import device
 from vllm_sgl.host.start.kv_cache import plain, stored_as

@@ -1,5 +1,7 @@
 """Importance out of what workers recorded, which must add up to what was to be counted."""
 
+import math
+
 import pytest
 import torch
 
@@ -33,3 +35,11 @@ def test_mass_that_is_missing_or_too_much_is_an_error(off):
 def test_a_worker_that_knows_nothing_is_an_error():
     with pytest.raises(GuideError, match=r"workers counted \[5\] rows"):
         importance([recorded(15.0, 1), None], ROWS, HEADS, [1])
+
+
+@pytest.mark.parametrize("total", [math.nan, math.inf, -math.inf])
+def test_a_total_that_is_no_number_is_an_error(total):
+    """As where the small model overflows in float16."""
+    with pytest.raises(GuideError, match=r"total mass -?(nan|inf), expected 30") as caught:
+        importance([recorded(total, math.nan), recorded(15.0, 1)], ROWS, HEADS, [1])
+    assert caught.value.reason == "guide_failed"

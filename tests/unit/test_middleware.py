@@ -1,6 +1,8 @@
 """The ASGI middleware over made-up apps: what it reads off requests, and what it adds to responses."""
 
 import json
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +30,14 @@ async def test_report_is_spliced_into_a_json_body(chunks):
     assert [value for value in sent[0]["headers"] if value[0].startswith(b"sgl-")] == HEADERS
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert not sent[-1]["more_body"]
+
+
+async def test_a_report_with_a_number_that_is_none_is_json():
+    """Strict parsers would refuse the whole response."""
+    report = replace(REPORT, score=math.nan, confidence=math.inf)
+    (body,) = bodies(await post(App([b"{}"], report=report)))
+    found = json.loads(body, parse_constant=pytest.fail)["sgl"]
+    assert found == {**REPORT.as_dict(), "score": None, "confidence": None}
 
 
 async def test_empty_object_gets_no_comma():

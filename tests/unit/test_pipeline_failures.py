@@ -1,11 +1,12 @@
 """What a failing guide does to a request: the walk over fakes, as in ``test_pipeline.py``."""
 
 import asyncio
+import math
 
 import pytest
 
-from tests.unit.test_pipeline import FakeGuide, walk
-from vllm_sgl.core import Reason
+from tests.unit.test_pipeline import COSTS, IMPORTANCE, FakeGuide, walk, walking
+from vllm_sgl.core import Answer, Reason
 from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted
 
 FAILURES = {
@@ -51,10 +52,65 @@ def test_what_the_guide_refuses_is_left_to_the_large_model(on_error, warnings_lo
     assert warnings_logged == []
 
 
+class Wrapped(FakeGuide):
+    """A user's own, whose every property and method may be wrong."""
+
+    @property
+    def context(self):
+        raise AttributeError("context")
+
+    @context.setter
+    def context(self, value):
+        pass
+
+
+def nothing(*_):
+    raise AssertionError("of a policy")
+
+
+def said(*logprobs):
+    return Answer("a", (7, 2), logprobs, True, "stop")
+
+
+#: What a guide, or what belongs to one, may do wrong: never seen by the client.
+WRONG = {
+    "look": {"guide": FakeGuide(fails=ValueError("aspect ratio"))},
+    "confirm": {"guide": FakeGuide(confirm_fails=KeyError("image"))},
+    "sees": {"costs": COSTS, "sees": lambda request: 1 // 0},
+    "context": {"guide": Wrapped()},
+    "too few items": {"guide": FakeGuide(importance=IMPORTANCE[:1])},
+    "too few tokens": {"guide": FakeGuide(importance=[IMPORTANCE[0][:2], IMPORTANCE[1]])},
+    "an importance that is no number": {"guide": FakeGuide(importance=[p * math.nan for p in IMPORTANCE])},
+    "an importance without end": {"guide": FakeGuide(importance=[IMPORTANCE[0] / 0, IMPORTANCE[1]])},
+    "a log-probability that is no number": {"guide": FakeGuide(said(math.nan, -1.0))},
+    "a log-probability without end": {"guide": FakeGuide(said(-math.inf, -1.0))},
+    "a consistency that is no number": {"guide": FakeGuide(agreement=math.nan)},
+    "no result": {"guide": FakeGuide(fails=StopAsyncIteration())},
+    "a policy": {"guide": FakeGuide(agreement=0.0), "policies": nothing, "exit_threshold": 0.9},
+    "something that it waited for is cancelled": {"guide": FakeGuide(fails=asyncio.CancelledError())},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_whatever_a_guide_does_wrong_is_left_to_the_large_model(wrong, warnings_logged):
+    outcome = walk(**{"exit_threshold": 0.0, **WRONG[wrong]})
+    report = outcome.report
+    assert (report.decision, report.reason, report.kept_tokens) == ("bypass", "guide_failed", 6)
+    assert outcome.prompt is outcome.answer is report.kept is None
+    assert [record.levelname for record in warnings_logged] == ["ERROR"]
+    with pytest.raises(GuideFailedError, match="guide_failed"):
+        walk(**{"exit_threshold": 0.0, **WRONG[wrong]}, server={"on_error": "fail"})
+
+
 @pytest.mark.parametrize("on_error", ["fallback", "fail"])
-@pytest.mark.parametrize(
-    "error", [RequestAborted("gone"), asyncio.CancelledError()], ids=["aborted", "cancelled"]
-)
-def test_client_that_is_gone_is_no_failure(error, on_error):
-    with pytest.raises(type(error)):
-        walk(FakeGuide(fails=error), server={"on_error": on_error})
+async def test_client_that_is_gone_is_no_failure(on_error):
+    """Aborted by its id, or cancelled while it waits for the guide."""
+    with pytest.raises(RequestAborted):
+        await walking(FakeGuide(fails=RequestAborted("gone")), server={"on_error": on_error})
+    guide = FakeGuide()
+    guide.look = lambda *_: asyncio.Event().wait()
+    task = asyncio.create_task(walking(guide, server={"on_error": on_error}))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -80,7 +80,7 @@ def test_v2_forgets_removed_requests_and_takes_them_back_after_a_preemption():
 def test_v2_listens_to_methods_that_this_vllm_has():
     for name in ("add_request", "remove_request", "prepare_attn"):
         assert callable(getattr(ModelState, name))
-    with pytest.raises(RuntimeError, match=r"has no add_request.*host/worker/runner\.py"):
+    with pytest.raises(RuntimeError, match=r"add_request is missing in this vLLM.*host/worker/runner\.py"):
         RunnerV2(SimpleNamespace(model_state=SimpleNamespace()))
 
 

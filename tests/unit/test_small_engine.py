@@ -13,7 +13,7 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.families.internvl import SGLInternVLChatModel
 from vllm_sgl.guide.local.scheduler import GuideScheduler, reads_cache

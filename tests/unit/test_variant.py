@@ -9,7 +9,7 @@ from transformers import LlamaConfig, PreTrainedConfig
 from vllm import EngineArgs
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.families import ACTIVE_ENV, family_of
 from vllm_sgl.families.variant import UseVariant
 

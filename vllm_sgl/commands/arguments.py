@@ -1,9 +1,10 @@
 """Types of arguments that the subcommands share. Each refuses with what was expected and what came."""
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
+
+from vllm_sgl.serve import flags
 
 
 def number(text: str, allowed: str, holds: Callable[[float], bool]) -> float:
@@ -47,12 +48,6 @@ def count(text: str) -> int:
     return int(number(text, "a whole number >= 1", lambda value: value >= 1 and value.is_integer()))
 
 
-def json_object(text: str, allowed: str = "a JSON object") -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     """An object in JSON."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected {allowed}, received {text!r}")
-    return value
+    return flags.json_object(text, "a JSON object")

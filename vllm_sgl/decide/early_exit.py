@@ -3,10 +3,25 @@
 from vllm_sgl.core import Answer, Facts, Reason
 from vllm_sgl.decide import score
 
+#: Tokens of an answer that is of use for its query rows alone. Rows of the prompt rank the most; a longer
+#: answer would keep the first token of the large model's waiting.
+ROW_TOKENS = 8
+
 
 def may_exit(facts: Facts, threshold: float | None) -> bool:
     """Whether the request allows it and somebody asked for it."""
     return threshold is not None and facts.no_exit is None
+
+
+def answer_tokens(facts: Facts, threshold: float | None, query_rows: str, guide_tokens: int) -> int:
+    """The most tokens that the guide has to generate.
+
+    Args:
+        query_rows, guide_tokens: the settings of that name.
+    """
+    if may_exit(facts, threshold):
+        return guide_tokens
+    return min(guide_tokens, ROW_TOKENS) if query_rows.endswith("generated") else 1
 
 
 def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
@@ -20,6 +35,8 @@ def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
         return Reason.UNFINISHED
     if _ends_too_soon(answer, facts.forced_tokens):
         return Reason.FORCED_LENGTH
+    if facts.is_content is not None and not facts.is_content(answer.text, answer.token_ids):
+        return Reason.REASONING
     if score.exit_score(score.confidence(answer.logprobs), 1.0) < threshold:
         return Reason.LOW_CONFIDENCE
     return None

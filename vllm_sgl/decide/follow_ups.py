@@ -84,10 +84,10 @@ class FollowUps:
         at = max(start or 0, recalled.images_end)
         return recalled if at < recalled.length else replace(recalled, at=at)
 
-    def remember(self, request: GuideRequest, options: "RequestOptions", plan: Plan, at: int = 0) -> None:
-        """Note what the large model is given; at: as :meth:`Memory.remember` has it."""
+    def remember(self, request: GuideRequest, options: "RequestOptions", plan: Plan) -> None:
+        """Note what the large model is given."""
         if mode(options) != "off":
-            self._memory.remember(request, _settings(request, options), plan, at)
+            self._memory.remember(request, _settings(request, options), plan)
 
     def heard(self, recalled: Recalled, given: int) -> Callable[[int], None]:
         """Takes how many tokens the prefix cache had, and forgets what it has no longer.

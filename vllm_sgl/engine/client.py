@@ -26,10 +26,11 @@ from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
-from vllm_sgl.guide.build import guarded, guide_over
+from vllm_sgl.guide.build import guide_of
 from vllm_sgl.host.render import processor_cache
 from vllm_sgl.host.render.turns import Turns
 from vllm_sgl.host.request.output import abort_output, exit_output
+from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
 from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_replicas
@@ -94,8 +95,9 @@ class SGLAsyncLLM(AsyncLLM):
                 with starting_large(vllm_config.model_config.model):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
-            guide = guide_over(started, small.verdict, small.config, self.renderer)
-            self._guide = self._local_guide = guarded(guide, started, patient)
+            self._guide = self._local_guide = guide_of(
+                started, small.verdict, small.config, self.renderer, patient
+            )
         except BaseException:
             self._local_guide.stop(0)
             raise
@@ -189,6 +191,8 @@ class SGLAsyncLLM(AsyncLLM):
         # An exit must not answer what the large engine refuses, and a refusal is not worth the guide's work.
         await check_request(self, prompt, params, request_id, kwargs)
         super().check_admission(params.n, request_id)
+        tokenizer, ids = self.renderer.tokenizer, prompt["prompt_token_ids"]
+        facts = replace(facts, is_content=content_test(self.vllm_config, tokenizer, ids, kwargs))
         assert facts.max_tokens is not None
         request = GuideRequest(
             request_id, prompt, facts.items, exit_rules.unforced(params), facts.max_tokens,

@@ -14,9 +14,9 @@ from typing import Any
 
 import vllm
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.config import REQUEST_PREFIX, SGLConfig
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.client import SGLAsyncLLM
-from vllm_sgl.engine.large import use_sgl
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.start.llm import building_engine
 from vllm_sgl.prune.registry import check_policies
@@ -32,8 +32,6 @@ SEAMS = (
     "vllm.engine.arg_utils:EngineArgs.create_engine_config(usage_context)",
     "vllm.engine.arg_utils:EngineArgs.disable_log_stats",
 )
-
-_PREFIX = "sgl_"
 
 
 class LLM(vllm.LLM):
@@ -63,8 +61,8 @@ class LLM(vllm.LLM):
         wrap_guide: Callable[[Guide], Guide] | None = None,
         **kwargs: Any,
     ) -> None:
-        ours = [key for key in kwargs if key.startswith(_PREFIX)]
-        settings = {key.removeprefix(_PREFIX): kwargs.pop(key) for key in ours}
+        ours = [key for key in kwargs if key.startswith(REQUEST_PREFIX)]
+        settings = {key.removeprefix(REQUEST_PREFIX): kwargs.pop(key) for key in ours}
         config = SGLConfig.parse({"small": sgl_small, **settings})
         check_policies(config.policies)
         with building_engine(partial(_build, config, wrap_guide)):

@@ -12,7 +12,7 @@ QUESTION = "calibrate_question"
 exit_rules.GUIDE_KEYS.add(QUESTION)
 
 #: Questions whose looks are remembered; the ways of one are asked close to each other.
-_KEPT = 256
+_KEPT = 64
 
 
 class OneLook(GuideWrapper):

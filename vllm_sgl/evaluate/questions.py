@@ -4,16 +4,17 @@
 
 ``images`` are paths relative to the file (``image`` for one); ``id`` may be missing, it is the line number
 then. ``answers`` are all that count as right; ``vllm-sgl calibrate`` does without, where no line has any.
-``kind`` groups questions in the results. ``answer_boxes`` names where the answer is to be seen:
-[[image, x0, y0, x1, y1], ...], image counted from 0, pixels of the original, x1 and y1 outside. Any other key
-is ignored.
+``conversation`` names what a question is a turn of: turns of one conversation depend on each other, as do
+questions about one image. ``kind`` groups questions in the results. ``answer_boxes`` names where the answer
+is to be seen: [[image, x0, y0, x1, y1], ...], image counted from 0, pixels of the original, x1 and y1
+outside. Any other key is ignored.
 """
 
 import base64
 import json
 import mimetypes
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ class Question:
     answers: tuple[str, ...]
     kind: str | None = None
     boxes: tuple[Box, ...] = ()
+    conversation: str | None = None
+
+    @property
+    def depends_on(self) -> list[Hashable]:
+        """What it may share with other questions, whose losses then tell less than as many others."""
+        own: list[Hashable] = [image.resolve() for image in self.images]
+        return own if self.conversation is None else [*own, ("conversation", self.conversation)]
 
 
 def load(path: Path, limit: int | None = None, *, answered: bool = True) -> list[Question]:
@@ -111,8 +119,12 @@ def _question(found: Mapping[str, Any], number: int, folder: Path, answered: boo
         raise UsageError(f"answers: expected a list of accepted texts, received {answers!r}")
     if kind is not None and not isinstance(kind, str):
         raise UsageError(f"kind: expected a text, received {kind!r}")
+    conversation = found.get("conversation")
+    if conversation is not None and not isinstance(conversation, str):
+        raise UsageError(f"conversation: expected a text, received {conversation!r}")
     boxes = tuple(_box(box, len(images)) for box in found.get("answer_boxes") or ())
-    return Question(str(found.get("id", number)), images, text, tuple(answers or ()), kind, boxes)
+    id = str(found.get("id", number))
+    return Question(id, images, text, tuple(answers or ()), kind, boxes, conversation)
 
 
 def _strings(value: Any) -> bool:

@@ -13,6 +13,7 @@ from vllm_sgl.guide.guards.admission import Admission
 from vllm_sgl.guide.guards.breaker import Breaker
 from vllm_sgl.guide.guards.restart import Revived
 from vllm_sgl.guide.local.guide import LocalGuide
+from vllm_sgl.guide.remembered import Remembered
 from vllm_sgl.guide.views.crossed import Crossed
 from vllm_sgl.guide.views.translated import Translated
 from vllm_sgl.guide.views.vocabulary import LargeVocabulary
@@ -21,6 +22,26 @@ from vllm_sgl.pair.verdict import FORMAT, Verdict
 from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.transfer import TransferOf, transfers
+
+
+def guide_of(
+    started: Revived[LocalGuide], verdict: Verdict, small: VllmConfig, large: Any, patient: bool
+) -> Guide:
+    """What requests ask: the small engine's guide, with its guards, its memory, and in the large model's
+    tokens.
+
+    Args:
+        verdict, small, large: as :func:`guide_over` takes them. patient: as :func:`guarded`.
+    """
+    most = _settings(small).guide_memory
+
+    def remembering(guide: Guide) -> Guide:
+        return Remembered(guide, most) if most else guide
+
+    if verdict.way == "shared":
+        return remembering(guarded(started, started, patient))
+    # Beneath the guards: what is the same is the prompt that the small model is given.
+    return guarded(guide_over(remembering(started), verdict, small, large), started, patient)
 
 
 def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) -> Guide:
@@ -41,8 +62,6 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
         vocabulary = LargeVocabulary(large.get_tokenizer(), large.get_eos_token_id())
     if verdict.way != "crossed":
         return Translated(local, renderer, large, vocabulary)
-    config = SGLConfig.of(small.additional_config)
-    assert config is not None, "a small engine without SGL settings"
     shared = FORMAT not in verdict.differences  # then settings of one processor are some of the other's
     translated = Translated(local, renderer, large, vocabulary, _reader(small.model_config).items, shared)
 
@@ -52,7 +71,7 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
             _layout_of(large.model_config, settings),
         )
 
-    return Crossed(translated, large.get_mm_processor(), carrying, config.views)
+    return Crossed(translated, large.get_mm_processor(), carrying, _settings(small).views)
 
 
 def guarded(guide: Guide, small: Revived[LocalGuide], patient: bool) -> Guide:
@@ -65,6 +84,12 @@ def guarded(guide: Guide, small: Revived[LocalGuide], patient: bool) -> Guide:
             once.
     """
     return Breaker(Admission(guide, small.guide.capacity, patient=patient), small.probe)
+
+
+def _settings(small: VllmConfig) -> SGLConfig:
+    config = SGLConfig.of(small.additional_config)
+    assert config is not None, "a small engine without SGL settings"
+    return config
 
 
 def _reader(model: ModelConfig) -> FactsReader:

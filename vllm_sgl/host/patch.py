@@ -1,4 +1,4 @@
-"""Replacing one attribute of a vLLM class or module, loudly."""
+"""Checking and replacing what is vLLM's, loudly: an error names the file of this project to adapt."""
 
 import inspect
 from collections.abc import Callable
@@ -6,6 +6,36 @@ from types import ModuleType
 from typing import Any
 
 _MARK = "__vllm_sgl_original__"
+
+
+def check_signature(owner: Any, name: str, parameters: tuple[str, ...], fix: str) -> Any:
+    """The attribute ``owner.name``, checked.
+
+    Args:
+        owner: a class or a module; or an object, whose methods are bound.
+        parameters: the leading parameter names that it must have; none for what is not called.
+        fix: the file of this project to adapt if it has others.
+
+    Raises:
+        RuntimeError: if the attribute is missing or takes other parameters.
+    """
+    static = isinstance(owner, type | ModuleType)
+    found = inspect.getattr_static(owner, name, None) if static else getattr(owner, name, None)
+    where = f"{_place(owner)}.{name}"
+    if found is None:
+        raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32 or 0.33: adapt {fix}")
+    if parameters:
+        takes = tuple(inspect.signature(getattr(found, "__func__", found) if static else found).parameters)
+        if takes[: len(parameters)] != parameters:
+            raise RuntimeError(f"{where} takes {takes}, expected {parameters} first: adapt {fix}")
+    return found
+
+
+def _place(owner: Any) -> str:
+    if isinstance(owner, ModuleType):
+        return owner.__name__
+    kind = owner if isinstance(owner, type) else type(owner)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def wrap(owner: type | ModuleType, name: str, parameters: tuple[str, ...], fix: str, make: Callable) -> None:
@@ -16,22 +46,16 @@ def wrap(owner: type | ModuleType, name: str, parameters: tuple[str, ...], fix: 
 
     Args:
         parameters: the leading parameter names that the original must have.
-        fix: the file of this project to edit where it has not.
+        fix: the file of this project to adapt if it has others.
 
     Raises:
-        RuntimeError: where the attribute is missing or takes other parameters.
+        RuntimeError: if the attribute is missing or takes other parameters.
     """
-    place = owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__module__}.{owner.__qualname__}"
-    where = f"{place}.{name}"
     original = inspect.getattr_static(owner, name, None)
-    if original is None:
-        raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32 or 0.33: adapt {fix}")
-    function = getattr(original, "__func__", original)
-    if hasattr(function, _MARK):
+    if hasattr(getattr(original, "__func__", original), _MARK):
         return
-    found = tuple(inspect.signature(function).parameters)
-    if found[: len(parameters)] != parameters:
-        raise RuntimeError(f"{where} takes {found}, expected {parameters} first: adapt {fix}")
+    check_signature(owner, name, parameters, fix)
+    function = getattr(original, "__func__", original)
     replacement: Any = make(function)
     setattr(replacement, _MARK, original)
     if isinstance(original, (classmethod, staticmethod)):

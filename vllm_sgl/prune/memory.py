@@ -100,16 +100,13 @@ class Memory:
             self._plans.move_to_end(found.key)
         return found
 
-    def remember(self, request: GuideRequest, settings: Settings, plan: Plan, at: int = 0) -> None:
+    def remember(self, request: GuideRequest, settings: Settings, plan: Plan) -> None:
         """Note what the large model is given of a request: under its whole prompt, and under beginnings that
-        end with an item or with this turn's late tokens, unless something is known of these.
-
-        Args:
-            at: where this turn's late tokens stand in the unpruned prompt, 0 without any.
-        """
+        end with an item or where late tokens stand, unless something is known of these."""
         items, end = _items(request.prompt), len(request.prompt["prompt_token_ids"])
         scope = _scope(request) if plan.whole else _scope(request, settings)
-        lengths = {*(offset + length for offset, length, *_ in items), at, end} - {0}
+        ends = (offset + length for offset, length, *_ in items)
+        lengths = {*ends, *(one.at for one in plan.late), end}
         for length, digest in _digests(request.prompt, items, lengths):
             key = digest + scope
             if length == end or key not in self._plans:

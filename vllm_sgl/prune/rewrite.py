@@ -10,12 +10,12 @@ from itertools import compress
 
 import torch
 
-from vllm_sgl.core import Kept, RenderedPrompt
+from vllm_sgl.core import Kept, RenderedPrompt, open_tiles
 from vllm_sgl.host.render.mm_input import MultiModalKwargsItems, PlaceholderRange, with_fields
 from vllm_sgl.prune.threads import one_thread
 from vllm_sgl.visual.fields import ITEM, KEPT, LENGTH, PLACES, ROWS, TILES
 from vllm_sgl.visual.items import Placed, by_modality, embed_mask, placed_items
-from vllm_sgl.visual.tiles import Tiles, moved, open_tiles
+from vllm_sgl.visual.tiles import Tiles, moved
 
 #: Every item is encoded as a whole.
 WHOLE: Mapping[str, Tiles] = {}

@@ -73,18 +73,18 @@ def fold(args: Namespace) -> SGLConfig | None:
     return config
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """An argument of ``argparse``.
+def json_object(text: str, allowed: str = "a JSON object of vLLM engine arguments") -> dict[str, Any]:
+    """A type of ``argparse``.
 
     Raises:
-        ArgumentTypeError: for anything but an object.
+        ArgumentTypeError: for anything but an object; ``allowed`` says in words what was expected.
     """
     try:
         value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise ArgumentTypeError(f"expected a JSON object of vLLM engine arguments, received {text!r}")
+        raise ArgumentTypeError(f"expected {allowed}, received {text!r}")
     return value
 
 

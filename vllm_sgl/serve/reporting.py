@@ -110,4 +110,4 @@ def _add(choice: dict[str, Any], made: EngineRequest) -> None:
 
 
 def _dumped(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

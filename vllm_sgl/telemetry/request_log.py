@@ -4,6 +4,7 @@ Written by a thread, so that a slow disk holds nobody up; a disk that fails lose
 image is ever written, and text only under ``--sgl-log-text``.
 """
 
+import hashlib
 import json
 import logging
 import queue
@@ -17,7 +18,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.config import SGLConfig, named
 from vllm_sgl.core import Report
 from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.telemetry.agreement import exact_match
@@ -46,9 +47,7 @@ def check(config: SGLConfig, prefix: str = "sgl_") -> None:
     Raises:
         ValueError: naming the key, what is expected and what came.
     """
-    log, shadow_log = (
-        prefix + (name.replace("_", "-") if prefix.endswith("-") else name) for name in ("log", "shadow_log")
-    )
+    log, shadow_log = named("log", prefix), named("shadow_log", prefix)
     if config.shadow_log is not None and not config.shadow:
         raise ValueError(
             f"{shadow_log}: expected {prefix}shadow beside it, because only a shadow has both models' "
@@ -118,6 +117,7 @@ class RequestLog:
                     **_decided(made.report, options),
                     "seconds": round(time.monotonic() - clock, 6),
                     **answer.figures(),
+                    "images": _images(prompt),
                 }
                 self._write(line, made.report, answer, prompt, params.n)
 
@@ -184,6 +184,14 @@ def _decided(report: Report | None, options: RequestOptions) -> dict[str, Any]:
     }
 
 
+def _images(prompt: Any) -> list[str]:
+    """A name for each image or video of a rendered prompt, the same wherever it comes again: made of vLLM's
+    hash, which may be a text of the client's."""
+    hashes = prompt.get("mm_hashes") if isinstance(prompt, Mapping) else None
+    found = [one for of in (hashes or {}).values() for one in of if one is not None]
+    return [hashlib.sha256(str(one).encode()).hexdigest()[:16] for one in found]
+
+
 def _prompt_text(prompt: Any) -> str | None:
     text = prompt.get("prompt") if isinstance(prompt, Mapping) else prompt
     return text if isinstance(text, str) else None
@@ -233,7 +241,7 @@ class _Writer:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(record.msg, ensure_ascii=False)
+        return json.dumps(record.msg, ensure_ascii=False, allow_nan=False)
 
 
 class _File(RotatingFileHandler):

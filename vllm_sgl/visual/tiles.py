@@ -92,13 +92,6 @@ def encoded_as(tiles: Tiles, *shape: int) -> Encoded:
     return encoded
 
 
-def open_tiles(kept: torch.Tensor, tokens: int, count: int) -> torch.Tensor:
-    """The tiles, of ``count``, that some visual tokens are in: ascending int64 numbers. What is behind the
-    last one is in none."""
-    numbers: torch.Tensor = (kept // tokens).unique()
-    return numbers[numbers < count]
-
-
 def moved(kept: torch.Tensor, tokens: int, which: torch.Tensor) -> torch.Tensor:
     """Indices of kept visual tokens among those of some tiles, which hold all of them, and of the rest."""
     return torch.searchsorted(which, kept // tokens) * tokens + kept % tokens

@@ -49,7 +49,8 @@ class Asker:
             return None
         found = json.loads(self._costs.read_text())
         pairs = tuple((int(tokens), float(seconds)) for tokens, seconds in found["prefill"])
-        return Costs(tuple(found["guide"]), found["decode"], pairs, found["vision"])
+        seen = tuple((int(large), int(guide)) for large, guide in found.get("seen", ()))
+        return Costs(tuple(found["guide"]), found["decode"], pairs, found["vision"], seen)
 
     def ask(
         self, questions: Sequence[Question], ways: Sequence[Way], max_tokens: int, concurrency: int

@@ -3,8 +3,10 @@
 Every setting is a hypothesis, "its mean loss is above the level". Some of the requests only put settings in
 an order; the others test them in that order, each at the full error rate, until the first one that cannot be
 rejected: fixed sequence testing, with the order (:mod:`vllm_sgl.commands.calibrate.sequence`) learnt from a
-split of the data. The order does not depend on the requests that test. So with probability 1 - error every
-setting that passes has a mean loss of at most the level, whichever is taken afterwards.
+split of the data. Requests about one image or of one conversation depend on each other: they stay together in
+the split, and count together in the tests. The order does not depend on the requests that test. So with
+probability 1 - error every setting that passes has a mean loss of at most the level, whichever is taken
+afterwards.
 """
 
 import math
@@ -48,7 +50,8 @@ class Promise:
 @dataclass(frozen=True)
 class Tested:
     """One hypothesis. lost: sum of the losses of the n requests that test. bound: what its mean loss is
-    below, with the promise's confidence, if only this setting is looked at."""
+    below, with the promise's confidence, if only this setting is looked at. groups: images or conversations
+    that those n are of."""
 
     setting: Setting
     n: int
@@ -56,6 +59,7 @@ class Tested:
     p_value: float
     passed: bool
     bound: float
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -69,46 +73,62 @@ class Choice:
 
 
 def choose(
-    requests: Requests, promise: Promise, cost: Cost, thresholds: Sequence[float] | None = None, seed: int = 0
+    requests: Requests,
+    promise: Promise,
+    cost: Cost,
+    thresholds: Sequence[float] | None = None,
+    seed: int = 0,
+    lowest: float = 0.0,
 ) -> Choice:
     """Order, test, and take the cheapest that passes.
 
     Args:
-        thresholds: those to try; None for the scores at hand.
+        thresholds: those to try; None for the scores of the requests that order.
         seed: of the split.
+        lowest: no threshold is below it.
     """
-    ordering, testing = split(len(requests), seed)
-    settings = sequence.order(requests.some(ordering), cost, thresholds)
+    first, testing = split(len(requests), seed, requests.group_numbers())
+    settings = sequence.order(requests.some(first), cost, thresholds, lowest)
     tests = tuple(tried(requests.some(testing), settings, promise))
     passed = [one.setting for one in tests if one.passed]
     chosen = min(passed, key=lambda setting: cost.of(requests, setting), default=None)
-    return Choice(tests, chosen, len(ordering), len(testing))
+    return Choice(tests, chosen, len(first), len(testing))
 
 
 def total_of(testing: int) -> int:
     """How many requests there are in all where so many test."""
-    return next(n for n in range(testing, 3 * testing + 3) if n - _ordering(n) >= testing)
+    return next(n for n in range(testing, 3 * testing + 3) if n - ordering(n) >= testing)
 
 
-def split(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers of the requests that order, and of those that test."""
-    rows = np.random.default_rng(seed).permutation(n)
-    first = _ordering(n)
-    return np.sort(rows[:first]), np.sort(rows[first:])
+def split(
+    n: int, seed: int, group: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers of the requests that order, and of those that test: a share of the groups, drawn at random.
+
+    Args:
+        group: of each of the n, from 0 on; None where each is one of its own.
+    """
+    numbers = np.arange(n) if group is None else group
+    groups = int(numbers.max(initial=-1)) + 1
+    order = np.random.default_rng(seed).permutation(groups)[: ordering(groups)]
+    orders = np.isin(numbers, order)
+    return np.flatnonzero(orders), np.flatnonzero(~orders)
 
 
-def _ordering(n: int) -> int:
+def ordering(n: int) -> int:
+    """How many of n put the settings in an order."""
     return math.floor(n * ORDERING)
 
 
 def tried(requests: Requests, settings: Iterable[Setting], promise: Promise) -> Iterator[Tested]:
     """One after the other, up to the first that does not pass."""
-    n = len(requests)
+    n, sizes = len(requests), requests.group_sizes()
+    groups = risk.Groups(len(sizes), int(sizes.max(initial=0)))
     for setting in settings:
         lost = float(requests.losses(setting).sum())
-        value = risk.p_value(lost, n, promise.max_loss, requests.whole)
+        value = risk.p_value(lost, n, promise.max_loss, requests.whole, groups)
         passed = value <= promise.error
-        limit = risk.bound(lost, n, promise.error, requests.whole)
-        yield Tested(setting, n, lost, value, passed, limit)
+        limit = risk.bound(lost, n, promise.error, requests.whole, groups)
+        yield Tested(setting, n, lost, value, passed, limit, groups.count)
         if not passed:
             return

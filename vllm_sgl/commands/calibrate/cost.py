@@ -1,12 +1,13 @@
 """What a setting costs, relative to the large model alone.
 
     T_plain = V_L + P_L(n)
-    T_sgl   = V_S + P_S(N) + D_S [+ C_S] + V_L(open tiles) + P_L(n - N + kept)      (no exit)
-    T_exit  = V_S + P_S(N) + D_S + C_S
+    T_sgl   = V_S + P_S(M) + D_S [+ C_S] + V_L(open tiles) + P_L(n - N + kept)      (no exit)
+    T_exit  = V_S + P_S(M) + D_S + C_S
 
-N visual tokens of a prompt of n; V vision encoder, P prefill, D decode, C consistency pass; L large, S small
-(the cost model of :mod:`vllm_sgl.decide.costs`). The large model's decode is not measured, so what exits
-save of it is left out. Seconds of passes that ran alone: a loaded server batches them, in both models.
+N visual tokens of a prompt of n, M those of the small model, where it cuts images otherwise; V vision
+encoder, P prefill, D decode, C consistency pass; L large, S small (the cost model of
+:mod:`vllm_sgl.decide.costs`). The large model's decode is not measured, so what exits save of it is left out.
+Seconds of passes that ran alone: a loaded server batches them, in both models.
 """
 
 from typing import Protocol
@@ -40,7 +41,7 @@ class SecondsCost:
         exits = requests.exits(setting.threshold)
         base, each = self._costs.guide
         answer = np.minimum(requests.small_tokens, TYPICAL_ANSWER) - 1
-        guide = base + each * requests.visual_tokens + self._costs.decode * answer
+        guide = base + each * self.seen(requests) + self._costs.decode * answer
         if setting.threshold is not None:  # few visual tokens: about a pass over none
             guide = guide + base * ~np.isnan(requests.score)
         if setting.threshold is None and setting.retention == 1:
@@ -49,6 +50,15 @@ class SecondsCost:
         plain = self._large(requests, requests.visual_tokens, requests.tiles)
         guided = guide + np.where(exits, 0.0, pruned)
         return float(np.where(requests.guided > 0, guided, plain).sum() / plain.sum())
+
+    def seen(self, requests: Requests) -> Array:
+        """Visual tokens of the guide's own model: :meth:`Costs.seen_tokens` of each image, taken as alike."""
+        if not self._costs.seen:
+            return requests.visual_tokens
+        images = np.ones(len(requests)) if requests.images is None else np.maximum(requests.images, 1)
+        large, guide = np.array([(0, 0), *self._costs.seen], dtype=np.float64).T
+        found: Array = images * np.interp(requests.visual_tokens / images, large, guide)
+        return found
 
     def _large(self, requests: Requests, kept: Array, tiles: Array) -> Array:
         prefill = self.prefill(requests.prompt_tokens - requests.visual_tokens + kept)

@@ -10,7 +10,7 @@ The loss of a request under a setting, in [0, 1]:
 A request that is left to the large model alone loses nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,9 @@ class Pruned:
 class Requests:
     """Arrays [requests]. score: NaN where the request cannot exit. small_tokens: of the small model's answer.
     small_loss: what is lost where it is the answer. guided: 0 where the request is left to the large model
-    alone. pruned: by (policy, retention); retention 1 is always there. whole: whether losses are 0 or 1."""
+    alone. pruned: by (policy, retention); retention 1 is always there. whole: whether losses are 0 or 1.
+    group: the number of what a request depends on, its image or conversation; None where each has one of its
+    own. images: how many a request has; None for one each."""
 
     prompt_tokens: Array
     visual_tokens: Array
@@ -67,18 +69,35 @@ class Requests:
     small_loss: Array
     whole: bool
     pruned: Mapping[tuple[str, float], Pruned] = field(default_factory=dict)
+    group: Array | None = None
+    images: Array | None = None
 
     def __len__(self) -> int:
         return len(self.score)
 
     def some(self, rows: NDArray[np.int64]) -> "Requests":
         """Those of these rows, as often as they are named."""
-        arrays = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        columns = {name: getattr(self, name) for name in (*_COLUMNS, *_OPTIONAL)}
+        arrays = {name: column[rows] for name, column in columns.items() if column is not None}
         pruned = {
             key: Pruned(one.loss[rows], one.kept_tokens[rows], one.encoded_tiles[rows])
             for key, one in self.pruned.items()
         }
         return Requests(**arrays, whole=self.whole, pruned=pruned)
+
+    def group_sizes(self) -> NDArray[np.int64]:
+        """How many requests are of one image or conversation, group by group as they first come."""
+        return np.bincount(self.group_numbers(), minlength=0)
+
+    def group_numbers(self) -> NDArray[np.int64]:
+        """Of each request: 0 for the first one's group, 1 for the next new one, and so on."""
+        if self.group is None:
+            return np.arange(len(self))
+        _, first, inverse = np.unique(self.group, return_index=True, return_inverse=True)
+        ranks = np.empty(len(first), dtype=np.int64)
+        ranks[np.argsort(first)] = np.arange(len(first))
+        numbers: NDArray[np.int64] = ranks[inverse]
+        return numbers
 
     def exits(self, threshold: float | None) -> NDArray[np.bool_]:
         """Which of them end with the small model's answer."""
@@ -94,6 +113,8 @@ class Requests:
     def as_json(self) -> dict[str, Any]:
         """Lists of numbers; :meth:`parse` reads them."""
         columns = {name: _listed(getattr(self, name)) for name in _COLUMNS}
+        given = {name: getattr(self, name) for name in _OPTIONAL}
+        columns |= {name: _listed(column) for name, column in given.items() if column is not None}
         pruned = [
             {"policy": policy, "retention": retention, **{n: _listed(getattr(one, n)) for n in _OF_PRUNED}}
             for (policy, retention), one in self.pruned.items()
@@ -107,7 +128,8 @@ class Requests:
             (one["policy"], one["retention"]): Pruned(*(_array(one[name]) for name in _OF_PRUNED))
             for one in found["pruned"]
         }
-        return cls(**{name: _array(found[name]) for name in _COLUMNS}, whole=found["whole"], pruned=pruned)
+        columns = {name: _array(found[name]) for name in (*_COLUMNS, *_OPTIONAL) if name in found}
+        return cls(**columns, whole=found["whole"], pruned=pruned)
 
     @classmethod
     def of(
@@ -156,13 +178,37 @@ class Requests:
             small_loss=np.where(exited, loss(SMALL), 0.0),
             whole=metric == "exact",
             pruned=pruned,
+            group=_array(groups([question.depends_on for question in questions])),
+            images=_array([len(question.images) for question in questions]),
         )
 
 
 _COLUMNS = (
     "prompt_tokens", "visual_tokens", "tiles", "guided", "score", "small_tokens", "small_loss",
 )  # fmt: skip
+#: Not in files of earlier releases.
+_OPTIONAL = ("group", "images")
 _OF_PRUNED = ("loss", "kept_tokens", "encoded_tiles")
+
+
+def groups(shared: Sequence[Iterable[Hashable]]) -> list[int]:
+    """The number of each one's group: who has something in common is of one group, directly or by others.
+
+    Args:
+        shared: of each one, what others may have too, such as its images; one without any is alone.
+    """
+    parent = list(range(len(shared)))
+
+    def root(one: int) -> int:
+        while parent[one] != one:
+            parent[one] = one = parent[parent[one]]
+        return one
+
+    seen: dict[Hashable, int] = {}
+    for one, things in enumerate(shared):
+        for thing in things:
+            parent[root(one)] = root(seen.setdefault(thing, one))
+    return [root(one) for one in range(len(shared))]
 
 
 def _array(values: Sequence[Any]) -> Array:

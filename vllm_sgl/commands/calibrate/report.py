@@ -65,14 +65,21 @@ def serve_line(calibration: Calibration, setting: Setting) -> str:
     return f"vllm serve {models} {flags(setting)}"
 
 
-def too_few(count: int, promise: Promise) -> str:
-    """Why nothing can be promised, how many requests it takes, and what so many can say at most."""
+def too_few(count: int, promise: Promise, requests: int) -> str:
+    """Why nothing can be promised, how many requests it takes, and what so many can say at most.
+
+    Args:
+        count: of what is independent: images or conversations.
+    """
+    what = "requests"
+    if count < requests:
+        what = f"images or conversations (of {requests} requests: those that share one count once)"
     lines = [
-        f"{count} requests are too few to promise a loss of at most {_share(promise.max_loss)} with "
+        f"{count} {what} are too few to promise a loss of at most {_share(promise.max_loss)} with "
         f"{_share(promise.confidence)} confidence, even if none of them lost anything. That takes "
         f"{promise.fewest} at least ({promise.fewest_tests} that test, the others put settings in an order)."
     ]
-    testing = len(choosing.split(count, 0)[1])
+    testing = count - choosing.ordering(count)
     if testing:
         level = 1 - promise.error ** (1 / testing)
         lines.append(
@@ -90,6 +97,7 @@ def summary(calibration: Calibration) -> str:
         f"loss: {calibration.loss}; at most {_share(promise.max_loss)} with {_share(promise.confidence)} "
         "confidence",
         f"{choice.ordering} requests put the settings in this order, the other {choice.testing} test them:",
+        *_grouped(calibration.requests),
         "",
         *_shortened(_table([_row(calibration, tested) for tested in choice.tests])),
         "",
@@ -129,7 +137,7 @@ def _nothing(calibration: Calibration) -> list[str]:
         f"of {first.n} requests, which says at most {_share(first.bound)} with "
         f"{_share(promise.confidence)} confidence."
     ]
-    whole = calibration.requests.whole
+    whole = calibration.requests.whole and first.groups == first.n
     needed = risk.enough(first.lost / first.n, promise.max_loss, promise.error, whole)
     if needed is None:
         lines.append(
@@ -137,11 +145,22 @@ def _nothing(calibration: Calibration) -> list[str]:
             f"{100 * first.bound + 0.005:.2f}%, or milder settings."
         )
     else:
+        what = "requests" if first.groups == first.n else "images or conversations"
         lines.append(
-            f"If it goes on losing as much, about {choosing.total_of(needed)} requests in all would do; so "
+            f"If it goes on losing as much, about {choosing.total_of(needed)} {what} in all would do; so "
             f"would --max-loss {100 * first.bound + 0.005:.2f}%."
         )
     return lines
+
+
+def _grouped(requests: Requests) -> list[str]:
+    sizes = requests.group_sizes()
+    if len(sizes) == len(requests):
+        return []
+    return [
+        f"they are of {len(sizes)} images or conversations, {sizes.max()} of one at most, and each of these "
+        "counts once: what is lost about one image is not independent"
+    ]
 
 
 def write(path: Path, calibration: Calibration, more: Mapping[str, Any]) -> None:

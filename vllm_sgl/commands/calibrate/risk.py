@@ -1,4 +1,5 @@
-"""What n independent losses in [0, 1] say about their mean. Pure: numbers only.
+"""What n losses in [0, 1] say about their mean, where they are independent or come in independent groups.
+Pure: numbers only.
 
 The p-values are those of "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk Control"
 (arXiv 2110.01052): valid at every n, for the hypothesis that the mean is above a level.
@@ -6,6 +7,7 @@ The p-values are those of "Learn then Test: Calibrating Predictive Algorithms to
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 #: Losses are sums of floats; a sum that is a whole number up to this is one.
 _ROUNDING = 1e-9
@@ -25,7 +27,20 @@ def binomial_tail(most: int, n: int, p: float) -> float:
     return min(1.0, math.exp(largest) * math.fsum(math.exp(one - largest) for one in logs))
 
 
-def p_value(total: float, n: int, level: float, whole: bool) -> float:
+@dataclass(frozen=True)
+class Groups:
+    """Losses that depend on each other, such as those of questions about one image. count: of the groups,
+    which are independent. largest: losses in one, at most.
+
+    A group of m losses with sum s stands for the one loss (s + level x (largest - m)) / largest, in [0, 1]:
+    its mean over groups is above the level exactly where the mean over losses is.
+    """
+
+    count: int
+    largest: int
+
+
+def p_value(total: float, n: int, level: float, whole: bool, groups: Groups | None = None) -> float:
     """How likely losses as small as these are, at most, if their mean is above ``level``.
 
     Args:
@@ -33,7 +48,11 @@ def p_value(total: float, n: int, level: float, whole: bool) -> float:
         level: in (0, 1).
         whole: whether a loss is 0 or 1. Then it is the exact binomial tail; else Hoeffding's and Bentkus'
             bounds, the smaller one (arXiv 2110.01052, proposition 2).
+        groups: in which they come; None where all are independent.
     """
+    if groups is not None and groups.largest > 1:
+        total = (total + level * (groups.largest * groups.count - n)) / groups.largest
+        n, whole = groups.count, False
     if n == 0:
         return 1.0
     if whole:
@@ -49,12 +68,12 @@ def fewest(level: float, error: float) -> int:
     return math.ceil(math.log(error) / math.log1p(-level) - _ROUNDING)
 
 
-def bound(total: float, n: int, error: float, whole: bool) -> float:
+def bound(total: float, n: int, error: float, whole: bool, groups: Groups | None = None) -> float:
     """The mean is at most this, with confidence 1 - ``error``: the smallest level whose p-value is at most
     ``error`` (for whole losses: Clopper's and Pearson's)."""
     if n == 0 or total >= n:
         return 1.0
-    return _bisected(lambda level: p_value(total, n, level, whole) <= error, total / n, 1.0)
+    return _bisected(lambda level: p_value(total, n, level, whole, groups) <= error, total / n, 1.0)
 
 
 def enough(mean: float, level: float, error: float, whole: bool, most: int = 1_000_000) -> int | None:

@@ -9,7 +9,7 @@ from vllm_sgl.commands.calibrate import asking, choosing, report, sequence, shad
 from vllm_sgl.commands.calibrate.asking import Asker
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import Cost, SecondsCost, TokensCost
-from vllm_sgl.commands.calibrate.losses import Requests
+from vllm_sgl.commands.calibrate.losses import Requests, groups
 from vllm_sgl.commands.calibrate.report import Calibration
 from vllm_sgl.commands.output import stdout_to_stderr
 from vllm_sgl.evaluate.errors import UsageError
@@ -20,13 +20,14 @@ from vllm_sgl.evaluate.questions import Question, load
 @dataclass(frozen=True)
 class _Seen:
     """What is known of the requests. thresholds: those to try, None for some of the scores. loss: what one
-    is, in words. run: what they depend on."""
+    is, in words. run: what they depend on. lowest: the threshold below which nothing is known."""
 
     requests: Requests
     cost: Cost
     thresholds: list[float] | None
     loss: str
     run: dict[str, Any]
+    lowest: float = 0.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,17 +39,18 @@ def run(options: argparse.Namespace) -> int:
     promise = Promise(options.max_loss, options.confidence)
     if options.log is not None:
         seen = _logged(options)
-        count = len(seen.requests)
+        requests, count = len(seen.requests), len(seen.requests.group_sizes())
     else:
         questions = load(options.data, options.limit, answered=False)
-        count = len(questions)
+        requests = len(questions)
+        count = len(set(groups([question.depends_on for question in questions])))
     if count < promise.fewest:  # before hours of asking
-        print(report.too_few(count, promise))
+        print(report.too_few(count, promise, requests))
         return 1
     if options.log is None:
         with stdout_to_stderr():
             seen = _asked(options, questions)
-    choice = choosing.choose(seen.requests, promise, seen.cost, seen.thresholds, options.seed)
+    choice = choosing.choose(seen.requests, promise, seen.cost, seen.thresholds, options.seed, seen.lowest)
     calibration = Calibration(
         options.large or "LARGE",
         options.small or "SMALL",
@@ -66,14 +68,16 @@ def run(options: argparse.Namespace) -> int:
 def _logged(options: argparse.Namespace) -> _Seen:
     log = shadow_log.read(options.log)
     wanted = options.exit_threshold or sequence.scores(log.requests)
-    thresholds = [one for one in wanted if one >= log.lowest]
-    if wanted and not thresholds:
+    if wanted and not any(one >= log.lowest for one in wanted):
         raise UsageError(
             f"--exit-threshold: expected some from {log.lowest:g} on, where the log's scores begin; received "
             f"{wanted}. Start the shadow server with --sgl-exit-threshold 0 to score every request"
         )
     run = {"log": [str(path) for path in options.log], "versions": versions()}
-    return _Seen(log.requests, TokensCost(), thresholds, report.DISAGREEMENT.format("exact"), run)
+    # Where none are given, the scores of the requests that order make them: those that test must not.
+    given = options.exit_threshold and [one for one in options.exit_threshold if one >= log.lowest]
+    loss = report.DISAGREEMENT.format("exact")
+    return _Seen(log.requests, TokensCost(), given or None, loss, run, log.lowest)
 
 
 def _asked(options: argparse.Namespace, questions: list[Question]) -> _Seen:

@@ -29,10 +29,10 @@ from vllm_sgl.commands.calibrate.losses import Requests, Setting
 _THRESHOLDS = 60
 
 
-def grid(requests: Requests, thresholds: Sequence[float] | None) -> list[Setting]:
+def grid(requests: Requests, thresholds: Sequence[float] | None, lowest: float = 0.0) -> list[Setting]:
     """Every setting there is to test; what the large model alone does is none."""
     if thresholds is None:
-        thresholds = scores(requests)
+        thresholds = [score for score in scores(requests) if score >= lowest]
     return [
         Setting(policy, retention, threshold)
         for policy, retention in requests.pruned
@@ -49,14 +49,17 @@ def scores(requests: Requests) -> list[float]:
     return sorted({math.floor(score * 10_000) / 10_000 for score in found}, reverse=True)
 
 
-def order(requests: Requests, cost: Cost, thresholds: Sequence[float] | None) -> list[Setting]:
+def order(
+    requests: Requests, cost: Cost, thresholds: Sequence[float] | None, lowest: float = 0.0
+) -> list[Setting]:
     """The sequence, each setting cheaper than all before it.
 
     Args:
         requests: none of those that test.
         thresholds: those to try; None for the scores at hand.
+        lowest: no score below it is a threshold.
     """
-    settings = grid(requests, thresholds)
+    settings = grid(requests, thresholds, lowest)
     if not len(requests):
         return sorted(settings, key=lambda setting: -setting.retention)[:1]
     spent = {setting: cost.of(requests, setting) for setting in settings}

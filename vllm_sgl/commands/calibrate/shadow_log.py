@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vllm_sgl.commands.calibrate.losses import Pruned, Requests
+from vllm_sgl.commands.calibrate.losses import Pruned, Requests, groups
 from vllm_sgl.evaluate.errors import UsageError
 
 _NEEDED = ("decision", "exit_threshold", "score", "agrees", "visual_tokens", "prompt_tokens", "tiles")
@@ -56,6 +56,8 @@ def read(paths: Sequence[Path]) -> Log:
         small_loss=np.array([0.0 if line["agrees"] is not False else 1.0 for line in lines]),
         whole=True,
         pruned={("top", 1.0): Pruned(none, visual, tiles)},
+        # Turns of a conversation have their images in common. Logs of earlier releases do not name them.
+        group=np.array(groups([line.get("images") or () for line in lines]), dtype=np.float64),
     )
     return Log(requests, max(thresholds, default=0.0))
 

@@ -1,7 +1,6 @@
 """Asking one question in every way that is to be explained, over one start of both engines."""
 
 import asyncio
-import base64
 import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from vllm_sgl.core import GuideRequest, GuideResult
 from vllm_sgl.decide import score
 from vllm_sgl.engine.offline import LLM
 from vllm_sgl.evaluate.errors import UsageError
+from vllm_sgl.evaluate.questions import encoded
 from vllm_sgl.families import family_of
 from vllm_sgl.guide.base import Guide, GuideWrapper
 from vllm_sgl.host.render import media_files, video_file
@@ -62,7 +62,7 @@ def load(path: Path, of_videos: Mapping[str, Any]) -> Image.Image | Video:
         if not is_video:
             return media_files.load_image(path)
         frames = video_file.load_frames(path, of_videos)
-        return Video(frames, f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}")
+        return Video(frames, encoded(kind, path.read_bytes()))
     except (OSError, ValueError) as error:
         wanted = "a video file such as MP4" if is_video else "an image file such as PNG or JPEG"
         raise UsageError(f"{path}: expected {wanted}, received: {error}") from error

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from vllm_sgl.commands.arguments import count, json_object, number, threshold
+from vllm_sgl.commands.arguments import count, number, threshold
 from vllm_sgl.commands.explain import explanation
 from vllm_sgl.commands.explain.explanation import Explanation, Said
 from vllm_sgl.commands.output import stdout_to_stderr
 from vllm_sgl.config import ALLOWED, QueryRows
 from vllm_sgl.evaluate.errors import UsageError
+from vllm_sgl.serve import flags
 
 RETENTIONS = (0.35, 0.18, 0.09)
 PICTURE = Path("explain.png")
@@ -180,4 +181,4 @@ def _retention(text: str) -> float:
 
 
 def _object(text: str) -> dict[str, Any]:
-    return json_object(text, f"{ALLOWED['small_args']} in JSON")
+    return flags.json_object(text, f"{ALLOWED['small_args']} in JSON")

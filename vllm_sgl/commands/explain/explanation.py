@@ -92,9 +92,11 @@ class PrunedAnswer:
 
     def open_tiles(self, images: "Sequence[SeenImage | SeenVideo]") -> list[list[int]]:
         """Per image or video, ascending numbers of the tiles that kept tokens are in."""
+        import torch
+
         return [
-            sorted({int(i) // item.per_tile for i in kept} & set(range(item.tiles)))
-            for item, kept in zip((image.item for image in images), self.kept, strict=True)
+            image.item.open_tiles(torch.from_numpy(kept)).tolist()
+            for image, kept in zip(images, self.kept, strict=True)
         ]
 
 

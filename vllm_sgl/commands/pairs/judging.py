@@ -9,7 +9,7 @@ from vllm.config import ModelConfig
 from vllm.exceptions import VLLMError
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.large import use_sgl
+from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of
 from vllm_sgl.host.render.small_prompt import own_values, processor_of

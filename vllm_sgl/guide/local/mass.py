@@ -37,17 +37,18 @@ def importance(
         one float32 tensor [visual tokens] per item.
 
     Raises:
-        GuideError: where the total is another one.
+        GuideError: where the total is another one, or none at all, as where the model overflows.
     """
     seen = [entry for entry in recorded if entry is not None]
     total, expected = sum(entry["total"] for entry in seen), rows * heads
-    if abs(total - expected) > MASS_TOLERANCE * expected:
+    if not abs(total - expected) <= MASS_TOLERANCE * expected:  # nor is NaN
         counted = [entry["rows"] for entry in seen]
         raise GuideError(
             Reason.GUIDE_FAILED,
             f"attention capture is incomplete: total mass {total:.3f}, expected {expected} ({rows} query "
             f"rows x {heads} layers and heads; workers counted {counted} rows). A fully "
-            "captured CUDA graph or a prefix-cache hit in the small engine would do this",
+            "captured CUDA graph or a prefix-cache hit in the small engine would do this; a total of nan, a "
+            'small model that overflows in its dtype (--sgl-small-args \'{"dtype": "bfloat16"}\')',
         )
     mass = torch.zeros(sum(visual_tokens), dtype=torch.float32)
     for entry in seen:

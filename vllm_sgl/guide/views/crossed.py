@@ -11,10 +11,9 @@ from vllm_sgl.config import Views
 from vllm_sgl.core import GuideRequest, GuideResult, Reason
 from vllm_sgl.errors import GuideError, Unguidable
 from vllm_sgl.guide.base import GuideWrapper
-from vllm_sgl.guide.views.translated import Translated
-from vllm_sgl.guide.views.vocabulary import TranslatedAnswer
+from vllm_sgl.guide.views.translated import Translated, TranslatedResult
 from vllm_sgl.host.render.conversation import conversation_of
-from vllm_sgl.host.render.small_prompt import image_sizes
+from vllm_sgl.host.render.small_prompt import REFUSALS, image_sizes
 from vllm_sgl.visual.items import placed_items
 from vllm_sgl.visual.transfer import Transfer, TransferOf
 
@@ -70,23 +69,35 @@ class Crossed(GuideWrapper):
 
         Raises:
             Unguidable: where the images are not known, or are cut by settings that nobody knows.
-            GuideError: where they are not cut as their model's family says.
+            GuideError: where either model's processor refuses one of them, or they are not cut as their
+                model's family says.
         """
         conversation = conversation_of(request.prompt)
         placed = placed_items(request.prompt)
         if any(item.modality != "image" for item in placed):
             raise Unguidable(Reason.UNSUPPORTED_MODALITY)
-        images = [] if conversation is None else conversation.media.get("image", [])
-        if conversation is None or any(image is None for image in images):
+        if conversation is None:
             raise Unguidable(Reason.NO_CONVERSATION)
-        sizes = image_sizes(self._processor, images)
+        if not conversation.whole:
+            raise Unguidable(Reason.UUID_ALONE)
         transfer = self._transfer(conversation.processor_kwargs)
-        transfers = [transfer(*sizes[item.index]) for item in placed]
+        try:
+            sizes = image_sizes(self._processor, conversation.media.get("image", []))
+            transfers = [transfer(*sizes[item.index]) for item in placed]
+        except REFUSALS as error:
+            said = f"an image that one of the two models does not take: {error}"
+            raise GuideError(Reason.GUIDE_REFUSED, said) from error
         for one, item in zip(transfers, placed, strict=True):
             if one.target.visual_tokens == item.visual_tokens:
                 continue
             if conversation.processor_kwargs:
                 raise Unguidable(Reason.OTHER_TILING)
+            if conversation.named:
+                raise GuideError(
+                    Reason.GUIDE_REFUSED,
+                    f"expected an image of {item.visual_tokens} visual tokens under its uuid, received one "
+                    f"of {one.target.visual_tokens}: another image had the uuid before",
+                )
             raise GuideError(
                 Reason.GUIDE_FAILED,
                 f"expected {one.target.visual_tokens} visual tokens for an image of "
@@ -113,8 +124,8 @@ class Crossed(GuideWrapper):
         self, request: GuideRequest, result: GuideResult, transfers: Sequence[Transfer]
     ) -> list[torch.Tensor]:
         """Per image of the large model's prompt; the small model's own may have them in another order."""
-        assert isinstance(result.answer, TranslatedAnswer), "the answer of a guide that renders for itself"
-        own = placed_items(result.answer.asked.prompt)
+        assert isinstance(result, TranslatedResult), "the result of a guide that renders for itself"
+        own = placed_items(result.asked.prompt)
         seen = {
             (item.modality, item.index): importance
             for item, importance in zip(own, result.importance, strict=True)

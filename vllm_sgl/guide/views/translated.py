@@ -3,21 +3,32 @@
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from vllm_sgl.core import Answer, GuideRequest, GuideResult, Reason, RenderedPrompt, VisualItem
+from vllm_sgl.core import GuideRequest, GuideResult, Reason, RenderedPrompt, VisualItem
 from vllm_sgl.errors import GuideError, RequestAborted, Unguidable
 from vllm_sgl.guide.base import Guide, GuideWrapper
-from vllm_sgl.guide.views.vocabulary import LargeVocabulary, TranslatedAnswer, without_tokens
+from vllm_sgl.guide.views.vocabulary import LargeVocabulary, without_tokens
 from vllm_sgl.host.render.conversation import Conversation, conversation_of
-from vllm_sgl.host.render.small_prompt import SecondRenderer, left_out, own_values
+from vllm_sgl.host.render.small_prompt import REFUSALS, SecondRenderer, left_out, own_values
 from vllm_sgl.visual.items import images_alone, visual_counts
 
 logger = logging.getLogger("vllm.vllm_sgl.guide")
 
 #: The images and videos of a rendered prompt, in prompt order.
 ItemsOf: TypeAlias = Callable[[RenderedPrompt], tuple[VisualItem, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatedResult(GuideResult):
+    """What a guide saw that was asked in its own tokens; it goes with the request, pixels and all.
+
+    own: as the guide gave it. asked: what the guide was asked.
+    """
+
+    own: GuideResult
+    asked: GuideRequest
 
 
 class Translated(GuideWrapper):
@@ -83,16 +94,15 @@ class Translated(GuideWrapper):
         if len(asked.prompt["prompt_token_ids"]) + 2 > self._guide.context:
             raise Unguidable(Reason.TOO_LONG)
         result = await self._guide.look(asked, answer_tokens)
+        answer = result.answer
         if self._vocabulary is not None:
-            return replace(result, answer=self._vocabulary.translate(result.answer, asked))
-        same = {field.name: getattr(result.answer, field.name) for field in fields(Answer)}
-        return replace(result, answer=TranslatedAnswer(**same, own=result.answer, asked=asked))
+            answer = self._vocabulary.translate(answer, asked)
+        return TranslatedResult(result.importance, answer, own=result, asked=asked)
 
     async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
-        answer = result.answer
-        if not isinstance(answer, TranslatedAnswer):
-            raise GuideError(Reason.GUIDE_FAILED, "expected an answer that this guide gave, unchanged")
-        return await self._guide.confirm(answer.asked, replace(result, answer=answer.own), share)
+        if not isinstance(result, TranslatedResult):
+            raise GuideError(Reason.GUIDE_FAILED, "expected a result that this guide gave, unchanged")
+        return await self._guide.confirm(result.asked, result.own, share)
 
     async def abort(self, request_id: str) -> None:
         if request_id in self._rendering:
@@ -109,14 +119,17 @@ class Translated(GuideWrapper):
         Raises:
             Unguidable: where the conversation behind the prompt is not known, or has a video: its prompt and
                 pixels are made together, for one model.
-            GuideError: where the small model's renderer fails, or sees other visual tokens.
+            GuideError: where the small model's renderer refuses the conversation, fails, or sees other visual
+                tokens.
             RequestAborted: when the request was aborted meanwhile.
         """
         if not images_alone(request.items):
             raise Unguidable(Reason.UNSUPPORTED_MODALITY)
         conversation = conversation_of(request.prompt)
-        if conversation is None or any(item is None for of in conversation.media.values() for item in of):
+        if conversation is None:
             raise Unguidable(Reason.NO_CONVERSATION)
+        if not conversation.whole:
+            raise Unguidable(Reason.UUID_ALONE)
         self._rendering.add(request.id)
         try:
             prompt = await self._render(conversation, request)
@@ -136,14 +149,24 @@ class Translated(GuideWrapper):
         try:
             prompt: RenderedPrompt = await self._second.render(conversation, request.prompt)
         except Exception as error:
+            # What a template or a processor has against this conversation is no failure of theirs.
+            reason = Reason.GUIDE_REFUSED if isinstance(error, REFUSALS) else Reason.GUIDE_FAILED
             raise GuideError(
-                Reason.GUIDE_FAILED, f"the small model's renderer: {type(error).__name__}: {error}"
+                reason, f"the small model's renderer: {type(error).__name__}: {error}"
             ) from error
         if salt := request.prompt.get("cache_salt"):  # the small engine's cache is kept apart, too
             prompt = {**prompt, "cache_salt": salt}
-        if self._items is None and (counts := visual_counts(prompt)) != request.visual_tokens:
+        counts = visual_counts(prompt)
+        if len(counts) != len(request.items):
             raise GuideError(
-                Reason.GUIDE_FAILED,
+                Reason.GUIDE_REFUSED,
+                f"expected {len(request.items)} images in the small model's prompt, as in the large one's; "
+                f"its chat template has places for {len(counts)}",
+            )
+        if self._items is None and counts != request.visual_tokens:
+            own = conversation.named or bool(conversation.processor_kwargs)  # what the client says of images
+            raise GuideError(
+                Reason.GUIDE_REFUSED if own else Reason.GUIDE_FAILED,
                 f"expected {request.visual_tokens} visual tokens per item, as for the large model; the small "
                 f"model's processor makes {counts}",
             )

@@ -1,22 +1,10 @@
 """What differs between two vocabularies: which parameters mean tokens, and an answer's own tokens."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from vllm import SamplingParams
 
 from vllm_sgl.core import Answer, GuideRequest
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranslatedAnswer(Answer):
-    """An answer in the large model's tokens; its logprobs stay those of the tokens that the guide generated.
-
-    own: as the guide gave it. asked: what the guide was asked.
-    """
-
-    own: Answer
-    asked: GuideRequest
 
 
 def without_tokens(params: SamplingParams) -> SamplingParams:
@@ -39,8 +27,9 @@ class LargeVocabulary:
         self._tokenizer = tokenizer
         self._end_token = end_token
 
-    def translate(self, answer: Answer, asked: GuideRequest) -> TranslatedAnswer:
-        """The same text as the large model would have had to generate it under the client's limit.
+    def translate(self, answer: Answer, asked: GuideRequest) -> Answer:
+        """The same text as the large model would have had to generate it under the client's limit. The
+        log-probabilities stay those of the tokens that the guide generated.
 
         It is no finished answer where it has no text (the guide said nothing but special tokens, which have
         no counterpart), or where the guide came to the limit in its own tokens and the large model would
@@ -58,6 +47,4 @@ class LargeVocabulary:
             text = self._tokenizer.decode(ids, skip_special_tokens=True)
         elif reason == "length":
             finished = finished and len(ids) == asked.max_tokens
-        return TranslatedAnswer(
-            text, tuple(ids), answer.logprobs, finished, reason, stop, own=answer, asked=asked
-        )
+        return Answer(text, tuple(ids), answer.logprobs, finished, reason, stop)

@@ -8,13 +8,14 @@ when vLLM keeps the conversation of an engine input.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.renderers import ChatParams, renderer_from_config
+
+from vllm_sgl.host.patch import check_signature
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -26,7 +27,7 @@ SEAMS = (
 
 #: The key of a prompt, and of what an engine is given, that holds its :class:`Conversation`.
 _KEY = "sgl_conversation"
-_FIX = "adapt vllm_sgl/host/render/conversation.py"
+_FIX = "vllm_sgl/host/render/conversation.py"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,20 @@ class Conversation:
     messages: as the client sent them. params: for the chat template.
     media: by modality, fetched and decoded; an item is None where the client only named a known one.
     processor_kwargs: of the request, for the media's processor.
+    named: whether the client named some of them (``uuid``): of an item that it named before, the rendered
+        prompt has the pixels of that time.
     """
 
     messages: list[Any]
     params: ChatParams
     media: Mapping[str, list[Any]] = field(default_factory=dict)
     processor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    named: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all media are here."""
+        return all(item is not None for items in self.media.values() for item in items)
 
 
 def conversation_of(prompt: Mapping[str, Any]) -> Conversation | None:
@@ -71,13 +80,7 @@ def remember_conversations(renderer: Any) -> None:
         ("process_for_engine", ("prompt", "arrival_time"), _carrying),
         ("process_for_engine_async", ("prompt", "arrival_time"), _carrying_async),
     ):
-        method = getattr(renderer, name, None)
-        where = f"{type(renderer).__name__}.{name}"
-        if method is None:
-            raise RuntimeError(f"{where} is missing in this vLLM; expected vLLM 0.32: {_FIX}")
-        found = tuple(inspect.signature(method).parameters)
-        if found[: len(parameters)] != parameters:
-            raise RuntimeError(f"{where} takes {found}, expected {parameters} first: {_FIX}")
+        method = check_signature(renderer, name, parameters, _FIX)
         setattr(renderer, name, functools.wraps(method)(wrapped(method)))
 
 
@@ -120,7 +123,9 @@ def _carried(prompt: Mapping[str, Any], rendered: dict[str, Any]) -> dict[str, A
     conversation, media = conversation_of(prompt), prompt.get("multi_modal_data")
     if conversation is not None and media:
         kwargs = prompt.get("mm_processor_kwargs") or {}
-        attach(rendered, replace(conversation, media=media, processor_kwargs=kwargs))
+        uuids = (prompt.get("multi_modal_uuids") or {}).values()
+        named = any(name is not None for of in uuids for name in ([of] if isinstance(of, str) else of or ()))
+        attach(rendered, replace(conversation, media=media, processor_kwargs=kwargs, named=named))
     return rendered
 
 

@@ -33,8 +33,8 @@ def keeping_pixels(config: VllmConfig) -> Iterator[Callable[[Any], None]]:
         multimodal.mm_processor_cache_gb = size
         if not hasattr(renderer, "_mm_processor_cache"):
             raise RuntimeError(
-                f"{type(renderer).__name__} has no _mm_processor_cache: "
-                "adapt vllm_sgl/host/render/processor_cache.py"
+                f"{type(renderer).__name__}._mm_processor_cache is missing in this vLLM; expected vLLM "
+                "0.32 or 0.33: adapt vllm_sgl/host/render/processor_cache.py"
             )
         renderer._mm_processor_cache = processor_only_cache_from_config(config)
         if renderer._mm_processor_cache is not None:  # else vllm:mm_cache_queries and _hits would stay 0

@@ -19,6 +19,7 @@ from vllm.multimodal.inputs import (
 from vllm.multimodal.parse import ImageProcessorItems
 from vllm.renderers import ChatParams
 
+from vllm_sgl.host.patch import check_signature
 from vllm_sgl.host.render import dummy_prompts
 from vllm_sgl.host.render.conversation import Conversation
 
@@ -37,6 +38,10 @@ SEAMS = (
     "(token_ids, mm_prompt_updates)",
 )
 
+#: What vLLM's renderers, chat templates and processors raise over one conversation or image that they do not
+#: take: a RuntimeError or an AssertionError where a template leaves an image out. Others are mistakes in a
+#: program.
+REFUSALS = (VLLMClientError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError)
 #: Where a part of a message keeps its image or video.
 _MEDIA_KEYS = ("image_url", "image_pil", "video_url")
 #: Marks an item as known to vLLM, which then fetches nothing.
@@ -116,12 +121,8 @@ class SecondRenderer:
         # Whether a prompt is too long is for the caller to say.
         self._tokenizing = replace(tokenizing, max_total_tokens=None)
         processor = renderer.get_mm_processor()
-        missing = [name for name in _PROCESSOR_METHODS if not hasattr(processor, name)]
-        if missing:
-            raise RuntimeError(
-                f"{type(processor).__name__} has no {', '.join(missing)}: adapt "
-                "vllm_sgl/host/render/small_prompt.py"
-            )
+        for name in _PROCESSOR_METHODS:
+            check_signature(processor, name, (), "vllm_sgl/host/render/small_prompt.py")
 
     async def render(self, conversation: Conversation, large: Any) -> Any:
         """The small model's prompt, a ``MultiModalInput``.

@@ -60,4 +60,5 @@ def _output(request_id: str, prompt: Any, completion: CompletionOutput) -> Reque
         outputs=[completion],
         finished=True,
         num_cached_tokens=0,
+        num_cache_creation_tokens=0,
     )

@@ -1,9 +1,11 @@
 """``AsyncLLM``: what the server builds as its engine client.
 
 Symptom without it: ``vllm serve`` builds its engine client by ``AsyncLLM.from_vllm_config`` by name, with
-no factory to register. Remove when the class of the engine client can be configured.
+no factory to register, and a Python program calls ``AsyncLLM`` itself, or a class that it derived from it.
+Remove when the class of the engine client can be configured.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +15,7 @@ from vllm import SamplingParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.host.patch import wrap
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
@@ -22,10 +24,50 @@ SEAMS = (
     "(request_id, prompt, params, supported_tasks, lora_request, data_parallel_rank)",
 )
 
-__all__ = ["BULK", "AsyncLLM", "check_request", "install"]
+__all__ = ["BULK", "AsyncLLM", "UnguidedLLM", "check_request", "guide_carriers", "install"]
 
 #: Who builds an engine for a job whose requests all come at once: ``LLM`` and ``vllm run-batch``.
 BULK = frozenset({UsageContext.LLM_CLASS, UsageContext.OPENAI_BATCH_RUNNER})
+
+
+class UnguidedLLM(AsyncLLM):
+    """An engine that is not guided, though its config carries settings: the small one."""
+
+
+def guide_carriers(engine_client: Callable[[Any], type]) -> None:
+    """Guide every ``AsyncLLM`` from now on whose config carries settings, however it is built; idempotent.
+
+    A class of the user's keeps its methods: they stand above ours, which stand above vLLM's.
+
+    engine_client: given the ``hf_overrides`` of the config's model, gives the class of guided engines, a
+        subclass of ``AsyncLLM``, or refuses.
+    """
+    fix = "vllm_sgl/host/start/async_llm.py"
+    wrap(AsyncLLM, "__init__", ("self", "vllm_config"), fix, partial(_becoming_ours, engine_client))
+
+
+def _becoming_ours(engine_client: Callable[[Any], type], init: Any) -> Any:
+    signature = inspect.signature(init)
+
+    def init_or_ours(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(self, *args, **kwargs).arguments
+        config = given["vllm_config"]
+        settings = config.additional_config
+        carries = isinstance(settings, Mapping) and CONFIG_KEY in settings
+        if not carries or isinstance(self, UnguidedLLM):
+            init(self, *args, **kwargs)
+            return
+        ours = engine_client(config.model_config.hf_overrides)
+        if isinstance(self, ours):
+            init(self, *args, **kwargs)
+            return
+        kind = type(self)
+        # vLLM's own method runs if this start fails: only a class that ours precedes shuts both engines down.
+        self.__class__ = ours if kind is AsyncLLM else type(kind.__name__, (kind, ours), {})
+        given.pop("self")
+        ours.__init__(self, **given)  # type: ignore[misc]
+
+    return init_or_ours
 
 
 def install(engine_client: Callable[[], type], refused: type[Exception]) -> None:

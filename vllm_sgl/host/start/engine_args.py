@@ -3,18 +3,23 @@
 Symptom without it: ``vllm serve`` knows no ``--sgl-*`` flag. vLLM loads plugins inside
 ``AsyncEngineArgs.add_cli_args``, but has no registry of flags and copies only its own fields from the
 parsed arguments. Remove when vLLM lets a plugin add arguments.
+
+Engine arguments that a Python program makes pass no command line. Symptom without :func:`watch`: settings
+in their ``additional_config`` are carried along, and nothing guides. vLLM hands a config to plugins only in
+the processes of an engine. Remove when it does so where configs are made.
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from vllm import envs
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm.usage.usage_lib import UsageContext
 
-from vllm_sgl.config import SGLConfig
+from vllm_sgl.config import CONFIG_KEY, SGLConfig
 from vllm_sgl.host.patch import wrap
 
 _FIX = "vllm_sgl/host/start/engine_args.py"
@@ -33,6 +38,28 @@ def install(
     """
     wrap(EngineArgs, "add_cli_args", ("parser",), _FIX, partial(_adding_flags, add_flags))
     wrap(EngineArgs, "from_cli_args", ("cls", "args"), _FIX, partial(_folding_flags, fold, use_sgl))
+
+
+def watch(prepare: Callable[[EngineArgs, bool], None]) -> None:
+    """Prepare engine arguments that carry settings before a config is made of them; idempotent. Others pass
+    as they are.
+
+    prepare: is given them, and whether ``vllm.LLM`` makes the config.
+    """
+    first = ("self", "usage_context")
+    wrap(EngineArgs, "create_engine_config", first, _FIX, partial(_preparing, prepare))
+
+
+def _preparing(prepare: Any, create_engine_config: Any) -> Any:
+    def create_engine_config_of_ours(
+        self: EngineArgs, usage_context: UsageContext | None = None, *args: Any, **kwargs: Any
+    ) -> VllmConfig:
+        if isinstance(self.additional_config, Mapping) and CONFIG_KEY in self.additional_config:
+            prepare(self, usage_context is UsageContext.LLM_CLASS)
+        config: VllmConfig = create_engine_config(self, usage_context, *args, **kwargs)
+        return config
+
+    return create_engine_config_of_ours
 
 
 def _adding_flags(add_flags: Any, add_cli_args: Any) -> Any:

@@ -13,6 +13,8 @@ from typing import Any
 
 from vllm.v1.engine import utils
 
+from vllm_sgl.host.patch import check_signature
+
 #: How long an engine that is being ended may go on, in seconds; vLLM's default is 5. One that is loading its
 #: model hears of its end when that is done.
 _GRACE = "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"
@@ -21,11 +23,8 @@ _GRACE = "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"
 @contextmanager
 def interruptible_start() -> Iterator[None]:
     """While open, ``KeyboardInterrupt`` ends an engine that starts, within about a second, and is raised."""
-    original, grace = getattr(utils, "zmq_socket_ctx", None), os.environ.get(_GRACE)
-    if original is None:
-        raise RuntimeError(
-            "vllm.v1.engine.utils has no zmq_socket_ctx: adapt vllm_sgl/host/start/interrupts.py"
-        )
+    original = check_signature(utils, "zmq_socket_ctx", (), "vllm_sgl/host/start/interrupts.py")
+    grace = os.environ.get(_GRACE)
 
     @contextmanager
     def zmq_socket_ctx(*args: Any, **kwargs: Any) -> Iterator[Any]:

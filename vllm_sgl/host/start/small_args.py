@@ -7,7 +7,7 @@ from typing import Any
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
-from vllm_sgl.config import CONFIG_KEY, SGLConfig
+from vllm_sgl.config import CONFIG_KEY, CarriedSettings, SGLConfig
 from vllm_sgl.host.start.kv_cache import PLAIN
 
 logger = logging.getLogger("vllm.vllm_sgl.small_args")
@@ -65,7 +65,7 @@ def small_arguments(
         # vLLM's default for an engine without a server is 2,048: less than one large image.
         "max_num_batched_tokens": scheduler.max_num_batched_tokens,
         "scheduling_policy": scheduler.policy,
-        "additional_config": {CONFIG_KEY: config.model_dump()},
+        "additional_config": {CONFIG_KEY: CarriedSettings(config)},
         # With another scheduler, hits would hide query rows.
         "enable_prefix_caching": "scheduler_cls" not in config.small_args,
         "mm_processor_cache_gb": 0,

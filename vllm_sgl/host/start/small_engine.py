@@ -12,6 +12,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.start import cpu
+from vllm_sgl.host.start.async_llm import UnguidedLLM
 from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
 from vllm_sgl.host.start.kv_cache import plain, stored_as
 from vllm_sgl.host.start.process_name import naming_processes
@@ -75,7 +76,7 @@ def start_small(config: VllmConfig) -> AsyncLLM:
     """
     # Not by from_vllm_config(): its config carries SGL settings too, for the model inside.
     with naming_processes(PROCESS_PREFIX):
-        engine = AsyncLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
+        engine = UnguidedLLM(config, cpu.executor_class(config), log_stats=False, log_requests=False)
     logger.info("SGL: guide engine runs in process %s", ", ".join(map(str, engine_pids(engine))))
     return engine
 

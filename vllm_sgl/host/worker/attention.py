@@ -1,6 +1,5 @@
 """vLLM's decoder attention layers: finding them, listening to them, reading their paged K cache."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -10,6 +9,8 @@ import torch
 from vllm.model_executor.layers.attention import Attention
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+from vllm_sgl.host.patch import check_signature
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -121,12 +122,7 @@ def listen(layer: Attention, listener: Listener) -> None:
     layer's query. The op calls ``layer.impl.forward`` through Python in eager mode and under piecewise
     CUDA graphs; a fully captured graph would skip it (the guide's mass check notices that).
     """
-    names = tuple(inspect.signature(layer.impl.forward).parameters)
-    if names[: len(_FORWARD)] != _FORWARD:
-        raise RuntimeError(
-            f"{type(layer.impl).__name__}.forward takes {names}, expected {_FORWARD}: this vLLM differs "
-            "from the supported one; adapt vllm_sgl/host/worker/attention.py"
-        )
+    check_signature(layer.impl, "forward", _FORWARD, "vllm_sgl/host/worker/attention.py")
     layer.impl.forward = partial(_forward_and_tell, layer.impl.forward, listener)
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 from vllm.multimodal.inputs import PlaceholderRange
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+from vllm_sgl.host.patch import check_signature
+
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.requests.sampling_params.extra_args",
@@ -94,11 +96,7 @@ class RunnerV2:
         self._owners: dict[str, Owner] = {}
         self._now: Any = None
         for name in ("add_request", "remove_request", "prepare_attn"):
-            if not hasattr(state, name):
-                raise RuntimeError(
-                    f"{type(state).__name__} has no {name}(): this vLLM differs from the supported one; "
-                    "adapt vllm_sgl/host/worker/runner.py"
-                )
+            check_signature(state, name, (), "vllm_sgl/host/worker/runner.py")
         self._before(state, "add_request", self._add)
         self._before(state, "remove_request", self._remove)
         self._before(state, "prepare_attn", self._announce)
