@@ -39,7 +39,7 @@ def guide_of(
         return Remembered(guide, most) if most else guide
 
     if verdict.way == "shared":
-        return remembering(guarded(started, started, patient))
+        return remembering(guarded(guide_over(started, verdict, small, large), started, patient))
     # Beneath the guards: what is the same is the prompt that the small model is given.
     return guarded(guide_over(remembering(started), verdict, small, large), started, patient)
 
