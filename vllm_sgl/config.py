@@ -1,7 +1,7 @@
 """Settings: :class:`SGLConfig` for a server, :class:`ProfileSettings` for one of its profiles. Those of one
 request are :class:`vllm_sgl.request.options.RequestOptions`.
 
-All are plain values that check themselves. A bad value names the key, what is allowed and what came.
+All are plain values that check themselves. An error names the key, what is allowed and what came.
 """
 
 import re
@@ -16,7 +16,7 @@ from vllm_sgl.sizes import parse_size
 CONFIG_KEY = "sgl"
 #: Every request key and argument of ``LLM`` starts with this; other keys in ``vllm_xargs`` are not ours.
 REQUEST_PREFIX = "sgl_"
-#: And every flag with this.
+#: Every flag starts with this.
 FLAG_PREFIX = "--sgl-"
 
 _SMALLEST_ENGINE = 1 << 20
@@ -60,7 +60,7 @@ ALLOWED = {
     "guide_memory": "a whole number >= 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
-    "break_even": "'auto' or 'off'",
+    "break_even": "'auto', 'measure' or 'off'",
     "profiles": "profiles by name, such as {'fast': {'retention': 0.2}}",
     "enabled": "0 or 1",
     "profile": "the name of one of the server's profiles",
@@ -72,15 +72,15 @@ ALLOWED = {
 
 
 def named(field: str, prefix: str) -> str:
-    """A setting as a user wrote it: its key, header or flag. The flag of profiles, which is given once for
-    each, is in the singular."""
+    """The name of a setting as a user writes it: its key, header or flag. The flag of profiles is in the
+    singular, because it is given once per profile."""
     if prefix == FLAG_PREFIX and field == "profiles":
         field = "profile"
     return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
 
 
 class _ProfileError(ValueError):
-    """What is wrong with a profile; its text says which, and what is allowed."""
+    """A profile that cannot be used; the text names it, and what is allowed."""
 
 
 class _Settings(BaseModel):
@@ -120,8 +120,8 @@ class SGLConfig(_Settings):
     )
     views: Views = Field(
         "auto",
-        description="how thumbnails rank against grids where the small model cuts images otherwise than the "
-        "large one",
+        description="how thumbnail and grid tokens are ranked together if the two models tile images "
+        "differently",
     )
     small_memory: str | int | float = Field(
         "auto", description="the small engine's share of the device's memory"
@@ -136,7 +136,7 @@ class SGLConfig(_Settings):
     guide_memory: int = Field(
         1024, ge=0, description="results of the small model that are kept for requests that are the same"
     )
-    break_even: Literal["auto", "off"] = Field(
+    break_even: Literal["auto", "measure", "off"] = Field(
         "auto", description="leave requests alone whose guidance would cost more than pruning saves"
     )
     follow_ups: FollowUpMode = Field(
@@ -174,7 +174,7 @@ class SGLConfig(_Settings):
                 raise ValueError("not positive")
             return value
         size = parse_size(value)
-        if size < _SMALLEST_ENGINE:  # a bare 8 is no engine of 8 bytes
+        if size < _SMALLEST_ENGINE:  # 8 means 8 bytes, and certainly a slip
             raise ValueError("smaller than any engine")
         return size
 
@@ -197,7 +197,7 @@ class SGLConfig(_Settings):
 
     @property
     def policies(self) -> Mapping[str, str]:
-        """The policy of every profile that has one, by the profile's name, and of the server by ""."""
+        """Policies by the name of the profile that sets them; the server's own under ""."""
         own = {name: values["policy"] for name, values in self.profiles.items() if "policy" in values}
         return {"": self.policy, **own}
 
@@ -215,7 +215,7 @@ class SGLConfig(_Settings):
 
     @classmethod
     def of(cls, additional_config: Any) -> "SGLConfig | None":
-        """The settings inside vLLM's ``additional_config``, or None where SGL is off."""
+        """The settings inside vLLM's ``additional_config``; None if SGL is off."""
         if not isinstance(additional_config, Mapping) or CONFIG_KEY not in additional_config:
             return None
         own = additional_config[CONFIG_KEY]

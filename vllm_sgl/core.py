@@ -1,4 +1,4 @@
-"""What passes from room to room, typed. Plain values: importable without torch and without vLLM."""
+"""The values that pass between rooms. Importable without torch and without vLLM."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -85,8 +85,8 @@ class VisualItem:
     visual_tokens: how many of its placeholder's positions are visual tokens.
     tile_tokens: visual tokens of each of its tiles, where tiles are encoded one by one and their tokens
         follow one another; None where it is encoded as a whole.
-    least: visual tokens that it must keep. 1 where its placeholder has no markers that would be left without
-        any: an engine cannot take an empty one.
+    least: the fewest visual tokens to keep: 1 if its placeholder has no marker tokens (an engine cannot take
+        an empty placeholder), else 0.
     rest: visual tokens behind its last tile's, which are not encoded.
     """
 
@@ -120,7 +120,7 @@ def open_tiles(kept: "torch.Tensor", per_tile: int, tiles: int) -> "torch.Tensor
 
 @dataclass(frozen=True)
 class Seen:
-    """An item and what the guide saw in it. importance: float32 [visual tokens]."""
+    """An item and its importance to the guide. importance: float32 [visual tokens]."""
 
     item: VisualItem
     importance: "torch.Tensor"
@@ -128,14 +128,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the decision needs to know of a request, read off it once.
+    """What the decision needs to know about a request, read once.
 
     visual_tokens: number of visual tokens per image, in prompt order.
     prompt_tokens: length of the rendered prompt.
     max_tokens: the most tokens the request may generate, None for no limit.
-    forced_tokens: so many tokens the answer goes on for, whatever the model would rather do: the client wants
-        it (``min_tokens``; under ``ignore_eos`` that is max_tokens).
-    bypass: the reason to leave the request alone, if there is one.
+    forced_tokens: the minimum length of the answer, which the client forces (``min_tokens``; max_tokens under
+        ``ignore_eos``).
+    bypass: the reason to skip the guide, if there is one.
     no_exit: the reason that rules an early exit out, if there is one.
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     items: the images and videos themselves, as far as they were read.
@@ -162,9 +162,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class GuideRequest:
-    """What a guide is to look at.
+    """A request for a guide.
 
-    prompt: as it was rendered for the large model.
+    prompt: the one that vLLM rendered for the large model.
     items: its images and videos, in prompt order.
     params: the client's own, but for what forces an answer on past its end. max_tokens: the most tokens that
         the client allows.
@@ -255,7 +255,7 @@ class Report:
         return [torch.cat(of).sort().values if len(of) > 1 else of[0] for of in parts]
 
     def without_tensors(self) -> "Report":
-        """The same but for what only Python can use, which is nearly all of its size."""
+        """A copy without tensors, which are nearly all of its size and which only Python can use."""
         return replace(self, importance=None, kept=None, late=())
 
     def as_dict(self) -> Mapping[str, str | int | float | None]:
@@ -270,10 +270,10 @@ WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: the report, and what follows from it.
+    """The decision about a request: the report, and what the large engine gets.
 
-    answer: the small model's, where it is all there is; the large model never runs.
-    prompt: what the large model is to be given instead of the prompt that came; None where that one stands.
+    answer: the small model's, for an exit; the large model does not run.
+    prompt: replaces the prompt for the large model; None if that stays as it is.
     max_tokens: of a pruned prompt, the room for an answer that the unpruned one leaves.
     heard: takes how many tokens the large engine found in its prefix cache; None where that tells nothing.
     """

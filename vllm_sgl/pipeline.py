@@ -57,10 +57,9 @@ class Pipeline:
 
     Args:
         policies: gives the policy of a name.
-        costs: of both models, so that requests are left alone whose guidance does not pay; None guides all.
-        sees: visual tokens of a request that the guide's model is given; None for the large model's.
-        follow_ups: what is known of images that the large model was given before; None decides each request
-            by itself.
+        costs: of both models, to skip the guide if it does not pay; None guides every request.
+        sees: gives the visual tokens of a request in the guide's model; None if as in the large model.
+        follow_ups: what the large model was given of earlier images; None decides each request by itself.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.serving.load import ENDLESS
+from benchmarks.support.load import ENDLESS
 from tests.support import rendering
 from tests.support.images import random_image
 from tools.reference import reference, select

@@ -20,7 +20,10 @@ from vllm.renderers import ChatParams, renderer_from_config
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from tests.support import started
+from tests.support import (
+    gated_delta,  # noqa: F401 (float32 for gated delta nets)
+    started,
+)
 from tests.support.images import data_url, random_image, video_url
 from tests.support.rendering import chat_prompt
 from tools.reference import reference
@@ -145,13 +148,15 @@ class Engines:
             self.verdict = judge(large_config.model_config, small.model_config)
             model = large_config.model_config
             self.reader = FactsReader.of(family_of(model), model, self.verdict.same_tokens)
-            self.small = InProcessEngine(small)
             with keeping_pixels(large_config) as keep:
                 self.large = InProcessEngine(large_config) if with_large else None
                 self.renderer = (
                     self.large.engine.renderer if with_large else renderer_from_config(large_config)
                 )
                 keep(self.renderer)
+            # After the large one: vLLM makes the groups of a mixture of experts once in a process, and only
+            # where its first model is one.
+            self.small = InProcessEngine(small)
         local = LocalGuide(self.small, timeout=120)
         self.guide = guide_over(local, self.verdict, self.small.vllm_config, self.renderer)
         with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one

@@ -78,3 +78,12 @@ def test_break_even_is_where_guidance_begins_to_pay():
     assert COSTS.break_even(0.25, False, 32, 1000) == 69
     assert COSTS.break_even(0.5, False, 32, 113) == 113
     assert COSTS.break_even(0.5, False, 32, 112) is None
+    assert replace(COSTS, guide=(0.0, 0.0), decode=0.0).break_even(0.5, True, 32, 1000) == 1
+
+
+def test_a_long_context_is_not_tried_length_by_length(monkeypatch):
+    """On the server's event loop, several times at start."""
+    tried, pays = [], Costs.pays
+    monkeypatch.setattr(Costs, "pays", lambda *asked: tried.append(1) or pays(*asked))
+    assert COSTS.break_even(0.5, False, 32, 262_144) == 113
+    assert len(tried) < 40

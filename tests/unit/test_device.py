@@ -17,6 +17,7 @@ from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.sharing import share_memory
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.host.start import device as host
+from vllm_sgl.host.start.kv_need import sequence_bytes
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -116,7 +117,7 @@ def checkpoint(path, tensors):
     return config(path)
 
 
-def config(path, dtype=torch.bfloat16, tensor_parallel=1, quantization=None, **hf_config):
+def config(path, dtype=torch.bfloat16, tensor_parallel=1, stages=1, quantization=None, **hf_config):
     return SimpleNamespace(
         model_config=SimpleNamespace(
             model=str(path),
@@ -125,7 +126,7 @@ def config(path, dtype=torch.bfloat16, tensor_parallel=1, quantization=None, **h
             quantization=quantization,
             hf_config=SimpleNamespace(**hf_config),
         ),
-        parallel_config=SimpleNamespace(tensor_parallel_size=tensor_parallel),
+        parallel_config=SimpleNamespace(tensor_parallel_size=tensor_parallel, pipeline_parallel_size=stages),
     )
 
 
@@ -169,6 +170,13 @@ def test_linear_layers_count_as_what_they_are_made_into_at_loading(tmp_path, qua
     assert host.weight_bytes(quantised) == 2 * few + 2 * rest
 
 
+def test_experts_that_are_one_tensor_are_linear_layers_too(tmp_path):
+    tensors = {"layers.0.mlp.experts.down_proj": (8, 16, 4), "layers.0.conv.weight": (8, 4, 4)}
+    checkpoint(tmp_path, {name: torch.zeros(shape) for name, shape in tensors.items()})
+    assert host.weight_bytes(config(tmp_path)) == 2 * (8 * 16 * 4 + 8 * 4 * 4)
+    assert host.weight_bytes(config(tmp_path, quantization="fp8")) == 8 * 16 * 4 + 2 * 8 * 4 * 4
+
+
 def test_an_index_counts_where_its_parts_are_not_there(tmp_path):
     """Such as a checkpoint that is loaded from elsewhere, or not at all (``--load-format dummy``)."""
     index = tmp_path / "model.safetensors.index.json"
@@ -184,6 +192,7 @@ def test_weights_are_shared_by_workers_and_may_be_in_other_files(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(bytes(3000))
     assert host.weight_bytes(config(tmp_path)) == 3000
     assert host.weight_bytes(config(tmp_path, tensor_parallel=2)) == 1500
+    assert host.weight_bytes(config(tmp_path, tensor_parallel=2, stages=3)) == 500
     (tmp_path / "pytorch_model.bin").unlink()
     assert host.weight_bytes(config(tmp_path)) == 0
 
@@ -213,11 +222,11 @@ def by_hand(config, element):
 
 def test_kv_cache_of_a_sequence(configs):
     large, small, _ = configs()
-    assert host.sequence_bytes(large) == by_hand(large, 4)
-    assert host.sequence_bytes(small) == by_hand(small, 4)
+    assert sequence_bytes(large) == by_hand(large, 4)
+    assert sequence_bytes(small) == by_hand(small, 4)
     assert large.model_config.max_model_len % large.cache_config.block_size  # so blocks matter
     large.cache_config.cache_dtype = "fp8"
-    assert host.sequence_bytes(large) == by_hand(large, 1)
+    assert sequence_bytes(large) == by_hand(large, 1)
 
 
 def test_the_plan_is_written_where_vllm_reads_it(configs, machine, caplog, monkeypatch):
@@ -227,8 +236,8 @@ def test_the_plan_is_written_where_vllm_reads_it(configs, machine, caplog, monke
     with caplog.at_level("INFO", "vllm.vllm_sgl.memory"):
         monkeypatch.setattr("vllm_sgl.engine.sharing.logger.propagate", True)
         found = share_memory(large, small, settings)
-    assert large.cache_config.kv_cache_memory_bytes == found.large_kv == 8 * host.sequence_bytes(large)
-    assert small.cache_config.kv_cache_memory_bytes == found.small_kv == 16 * host.sequence_bytes(small)
+    assert large.cache_config.kv_cache_memory_bytes == found.large_kv == 8 * sequence_bytes(large)
+    assert small.cache_config.kv_cache_memory_bytes == found.small_kv == 16 * sequence_bytes(small)
     assert large.cache_config.gpu_memory_utilization == 0.92  # vLLM's default: not ours to change on a CPU
     said = caplog.messages[-1]
     assert "on NUMA node 0 for both engines" in said
@@ -266,7 +275,7 @@ def test_settings_of_the_user_stand_and_are_named(configs, machine, monkeypatch)
     large, small, settings = configs()
     share_memory(large, small, settings)
     assert large.cache_config.kv_cache_memory_bytes == 2 * GIB
-    assert small.cache_config.kv_cache_memory_bytes == 16 * host.sequence_bytes(small)
+    assert small.cache_config.kv_cache_memory_bytes == 16 * sequence_bytes(small)
 
 
 def test_pinned_memory_is_what_runner_v2_takes(configs, monkeypatch):

@@ -11,8 +11,8 @@ from vllm import EngineArgs
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
-from vllm_sgl.host.start import device
 from vllm_sgl.host.start.kv_cache import plain, stored_as
+from vllm_sgl.host.start.kv_need import sequence_bytes
 
 FP8 = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
 COMPRESSED = {"quant_method": "compressed-tensors", "format": "dense", "config_groups": {}, "ignore": []}
@@ -81,4 +81,4 @@ def test_the_small_engines_cache_can_be_read(qwen2_pair, quantised):
 def test_the_plan_counts_what_a_checkpoint_asks_for(qwen2_pair, quantised):
     whole, fp8 = (small_of((path, qwen2_pair[1])) for path in (qwen2_pair[0], quantised))
     fp8.cache_config.cache_dtype = "auto"  # as a large engine's is
-    assert 2 * device.sequence_bytes(fp8) == device.sequence_bytes(whole) > 0
+    assert 2 * sequence_bytes(fp8) == sequence_bytes(whole) > 0

@@ -102,6 +102,10 @@ class Reference:
             raise ValueError(f"{self.path}: tensors do not match the model: {leftover}")
         return model.eval()
 
+    def masks(self, mask: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor | None]:
+        """The causal mask [1, 1, rows, rows] as transformers' decoder takes it."""
+        return mask
+
     @property
     def image_token_id(self) -> int:
         """The token that stands in a prompt for each visual token."""
@@ -281,7 +285,7 @@ class Reference:
         output = self.model.model.language_model(
             inputs_embeds=embeddings[None],
             position_ids=positions[..., None, :],
-            attention_mask=mask[None, None],
+            attention_mask=self.masks(mask[None, None]),
             use_cache=False,
             output_attentions=attention,
             **extra,

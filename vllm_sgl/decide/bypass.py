@@ -7,7 +7,7 @@ from vllm_sgl.request.options import RequestOptions
 
 
 def why_bypass(facts: Facts, options: RequestOptions) -> str | None:
-    """The reason to leave a request to the large model alone, whatever is known of its images, or None."""
+    """The reason why a request skips the guide, whatever is known of its images, or None."""
     if facts.bypass is not None:
         return facts.bypass
     if not options.enabled:

@@ -18,6 +18,7 @@ Pure. Costs are measured once, when a server starts: as long as it runs, the sam
 treatment.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -64,14 +65,14 @@ class Costs:
         return base + each * visual_tokens + self.decode * (min(answer_tokens, TYPICAL_ANSWER) - 1)
 
     def large_prefill(self, tokens: int) -> float:
-        """Seconds of the large model's prefill, between and beyond measured lengths along straight lines."""
+        """Seconds of the large model's prefill; linear between and beyond measured lengths."""
         pairs = list(zip(self.prefill, self.prefill[1:], strict=False))
         (x0, y0), (x1, y1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
         return y0 + (tokens - x0) * (y1 - y0) / (x1 - x0)
 
     def seen_tokens(self, visual_tokens: int) -> int:
-        """About how many the guide's model has of an image with so many of the large model's: along straight
-        lines between known images, in proportion below the smallest, as many as the largest beyond it."""
+        """The guide's visual tokens, estimated from the large model's: interpolated between known images, in
+        proportion below the smallest, constant above the largest."""
         if not self.seen:
             return visual_tokens
         known = ((0, 0), *self.seen)
@@ -84,7 +85,7 @@ class Costs:
         """Whether guiding a request may save more than it costs.
 
         Args:
-            exit_possible: whether the small model's answer may be all there is.
+            exit_possible: whether the request may exit.
             guide_tokens: the most tokens that the small model generates.
         """
         new = sum(facts.visual_tokens[facts.known_items :])
@@ -98,12 +99,13 @@ class Costs:
         return saving > self.guidance(seen, min(limits))
 
     def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
-        """The fewest of the large model's visual tokens from which on guidance pays, up to `most`; None where
-        it does not."""
-        found = None
-        for visual in range(most, 0, -1):
+        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if
+        it does not pay for `most`."""
+
+        def pays(visual: int) -> bool:
             facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)
-            if not self.pays(facts, retention, exit_possible, guide_tokens):
-                break
-            found = visual
-        return found
+            return self.pays(facts, retention, exit_possible, guide_tokens)
+
+        if not pays(most):
+            return None
+        return bisect_left(range(1, most), True, key=pays) + 1  # prefill grows faster than a guide's work

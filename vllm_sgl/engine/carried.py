@@ -72,7 +72,7 @@ def checked_settings(additional_config: Mapping[str, Any], offline: bool) -> SGL
 
     if offline:
         raise StartRefused(_OFFLINE)
-    where = f'additional_config["{CONFIG_KEY}"]: '
+    where = 'additional_config["sgl"]: '
     try:
         config = SGLConfig.parse(additional_config[CONFIG_KEY])
         check_policies(config.policies)

@@ -17,10 +17,10 @@ from vllm.outputs import RequestOutput
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
-from vllm_sgl.decide.follow_ups import FollowUps
-from vllm_sgl.decide.follow_ups import mode as follow_up_mode
 from vllm_sgl.engine import measure_costs
+from vllm_sgl.engine.follow_ups import follow_ups_of
 from vllm_sgl.engine.in_flight import Guiding, admitted
+from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
@@ -28,18 +28,16 @@ from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.guide.build import guide_of
 from vllm_sgl.host.render import processor_cache
-from vllm_sgl.host.render.turns import Turns
 from vllm_sgl.host.request.output import abort_output, exit_output
 from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
-from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_replicas
+from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_nodes, refuse_replicas
 from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.auto import AUTO, best_policy
 from vllm_sgl.prune.late import given_prompt
-from vllm_sgl.prune.memory import Memory
 from vllm_sgl.prune.registry import check_policies, policy
 from vllm_sgl.request import client_request, exit_rules
 from vllm_sgl.request.facts import FactsReader
@@ -51,16 +49,16 @@ logger = logging.getLogger("vllm.vllm_sgl.engine")
 
 
 class UnguidedRequestError(RetryableRequestError, GuideFailedError):
-    """A request that failed for want of guidance, in vLLM's terms: a 503, or an error chunk in a stream."""
+    """A request that failed because its guide did, in vLLM's terms: a 503, or an error chunk in a stream."""
 
 
 class SGLAsyncLLM(AsyncLLM):
-    """Answers every request as ``AsyncLLM`` does, after the guide had its say.
+    """Answers requests as ``AsyncLLM`` does, after asking the guide.
 
     The small engine is started first, so that the large one measures what is left of the device.
 
     wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
-    costs: of both models' passes, once measured; None where no setting needs them.
+    costs: of both models' passes, once measured; None if no setting needs them.
     """
 
     wrap_guide: Callable[[Guide], Guide] | None = None
@@ -81,6 +79,7 @@ class SGLAsyncLLM(AsyncLLM):
         patient = kwargs.get("usage_context") in BULK
         with refusing(), interruptible_start():
             small = SmallEngines(vllm_config, config)
+            self._small = small
             started = start_guide(small, config, patient)
         self._local_guide: Guide = started
         self._ready: asyncio.Task[Pipeline] | None = None
@@ -89,7 +88,7 @@ class SGLAsyncLLM(AsyncLLM):
         self._reader = FactsReader.of(family_of(model), model, same_tokens, exit_rules.possible(vllm_config))
         try:
             with interruptible_start(), processor_cache.keeping_pixels(vllm_config) as keep:
-                # In place of the one that vLLM chose for an engine that is alone.
+                # vLLM chose one for an engine that is alone on the machine.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 charge_what_is_encoded(vllm_config)
                 with starting_large(vllm_config.model_config.model):
@@ -219,30 +218,22 @@ class SGLAsyncLLM(AsyncLLM):
         config, guide = self.sgl_config, self._guide
         await guide.start()
         wants_best = AUTO in config.policies.values()
-        if config.break_even == "auto" or wants_best:
-            self.costs = await measure_costs.measure(self, super().generate, guide, self._reader, config)
+        if config.break_even != "off" or wants_best:
+            known = KnownCosts.of(self.vllm_config, self._small.config, config)
+            self.costs = await measure_costs.known_or_measured(
+                self, super().generate, guide, self._reader, config, known
+            )
         best = best_policy(None if self.costs is None else self.costs.vision_share)
         if wants_best:
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
         rewrite = partial(given_prompt, tiles=tiles_of(self.model_config))
-        compared = self.costs if config.break_even == "auto" else None
+        compared = None if config.break_even == "off" else self.costs
         return Pipeline(
             config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
-            guide.sees, self._follow_ups(compared),
+            guide.sees, follow_ups_of(self.vllm_config, self.renderer, config, compared),
         )  # fmt: skip
-
-    def _follow_ups(self, compared: Costs | None) -> FollowUps | None:
-        """What is remembered of images that the large model was given."""
-        config, cache = self.sgl_config, self.vllm_config.cache_config
-        if not cache.enable_prefix_caching:
-            logger.info("SGL: every request is decided by itself: the large engine has no prefix cache")
-            return None
-        logger.info("SGL: follow-ups of the server's own settings are %r", follow_up_mode(config))
-        return FollowUps(
-            Memory(), cache.block_size, Turns(self.renderer).last_start, config.hot_after, compared
-        )
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         ids = [request_id] if isinstance(request_id, str) else list(request_id)
@@ -288,6 +279,7 @@ class SGLAsyncLLM(AsyncLLM):
 def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
     family_of(config.model_config)
     refuse_replicas(client_count, config.parallel_config.data_parallel_size)
+    refuse_nodes(config)
     refuse_connectors(config)
     if getattr(config.lora_config, "enable_tower_connector_lora", False):
         raise ValueError(

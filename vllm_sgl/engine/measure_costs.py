@@ -15,6 +15,7 @@ from vllm import SamplingParams
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest
 from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
+from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
 from vllm_sgl.host.render import dummy_prompts
@@ -23,14 +24,13 @@ from vllm_sgl.request.facts import FactsReader
 
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
-#: Each pass is run so often in a round; the quickest of all rounds counts, because whatever else the machine
-#: does only adds.
-REPEATS = 3
-#: Rounds are run until two in a row come to the same verdict, within a tenth, and at most so many.
-ROUNDS = 4
+#: In a round each pass is run once; the quickest of all rounds counts, because whatever else the machine does
+#: only adds. Rounds are run until so many in a row come to the same verdict, within a tenth; ROUNDS at most.
+ALIKE = 3
+ROUNDS = 5
 #: Widths and heights to choose two images from that have different numbers of visual tokens.
 IMAGES = ((112, 112), (224, 224), (448, 448), (896, 448), (1344, 896), (1792, 448), (1792, 1344))
-#: Where the guide's model gives all of them equally many: so many images in one prompt, beside one.
+#: If every size yields the same token count, compare one image with this many.
 SEVERAL = 4
 #: Lengths of the large model's prompts, as far as its context goes.
 LENGTHS = (32, 128, 512, 2048, 8192)
@@ -45,8 +45,29 @@ Sizes = tuple[tuple[int, int], ...]
 Generate = Callable[[Any, SamplingParams, str], AsyncGenerator[Any, None]]
 
 
+async def known_or_measured(
+    engine: Any, generate: Generate, guide: Guide, reader: FactsReader, config: SGLConfig, known: KnownCosts
+) -> Costs | None:
+    """Costs as an earlier start measured them, unless the user wants them measured; arguments, result and
+    errors as those of :func:`measure`."""
+    if config.break_even != "measure" and (found := known.read()) is not None:
+        costs, measured = found
+        verdict = _verdict(costs, config, engine.model_config.max_model_len)
+        logger.info(
+            "SGL: %s; as measured on %s for this pair, configuration and machine (%s; --sgl-break-even "
+            "measure measures again)", _summary(costs, config, verdict), measured, known.path,
+        )  # fmt: skip
+        return costs
+    return await measure(engine, generate, guide, reader, config, known.keep)
+
+
 async def measure(
-    engine: Any, generate: Generate, guide: Guide, reader: FactsReader, config: SGLConfig
+    engine: Any,
+    generate: Generate,
+    guide: Guide,
+    reader: FactsReader,
+    config: SGLConfig,
+    keep: Callable[[Costs], str] = lambda costs: "not kept",
 ) -> Costs | None:
     """Run both models on prompts of several lengths. Nothing else may run meanwhile.
 
@@ -54,6 +75,7 @@ async def measure(
         engine: the large engine, an ``AsyncLLM``; renders prompts.
         generate: its unguided ``generate``.
         reader: of the large model's requests.
+        keep: is given costs of which another start would measure the same; says what became of them.
 
     Returns:
         None where no request can be guided: images are not allowed, or one tile does not fit the small
@@ -83,22 +105,23 @@ async def measure(
     logger.info(
         "SGL: %s; measured with images of %s visual tokens, %d rounds in %.1f s%s",
         _summary(costs, config, verdicts[-1]), " and ".join(map(str, passes.sizes)), len(verdicts),
-        time.monotonic() - started, "" if _settled(verdicts) else _UNSETTLED,
+        time.monotonic() - started, ", " + keep(costs) if _settled(verdicts) else _UNSETTLED,
     )  # fmt: skip
     return costs
 
 
 _UNSETTLED = (
-    ", and the last two still differed: another start may come to another verdict, as on a machine that is "
-    "busy with something else"
+    ", and the last ones still differed, so nothing is kept: another start may come to another verdict, as "
+    "on a machine that is busy with something else"
 )
 
 
 def _settled(verdicts: Sequence[int | None]) -> bool:
-    if len(verdicts) < 2:
+    latest = verdicts[-ALIKE:]
+    found = [verdict for verdict in latest if verdict is not None]
+    if len(latest) < ALIKE or len(found) not in (0, ALIKE):
         return False
-    one, two = verdicts[-2:]
-    return one == two if one is None or two is None else abs(one - two) <= 0.1 * max(one, two)
+    return not found or max(found) - min(found) <= 0.1 * max(found)
 
 
 async def _two_prompts(passes: "_Passes", several: int) -> list[Sizes] | None:
@@ -106,7 +129,7 @@ async def _two_prompts(passes: "_Passes", several: int) -> list[Sizes] | None:
     take, one prompt where they are equally many; None where it can take none. The guide's own count, then the
     large model's.
 
-    several: so many images at most may be in one prompt.
+    several: the most images in one prompt.
     """
     found: dict[tuple[int, int], Sizes] = {}
     for size in IMAGES:
@@ -167,7 +190,7 @@ class _Passes:
 
     async def guide(self, sizes: Sizes) -> None:
         """Look at new images of these widths and heights, with short and with typical answers."""
-        for tokens in (1, TYPICAL_ANSWER) * REPEATS:
+        for tokens in (1, TYPICAL_ANSWER):
             request = await self._request(sizes, tokens)
             began = time.perf_counter()
             await self._guide.look(request, tokens)
@@ -188,19 +211,17 @@ class _Passes:
         longest = self._engine.model_config.max_model_len - 1
         for number, tokens in enumerate(sorted({min(length, longest) for length in LENGTHS})):
             prompt = dummy_prompts.text_prompt(self._engine, tokens)
-            for _ in range(REPEATS):
-                quickest = self._prefill.get(tokens, math.inf)
-                self._prefill[tokens] = min(quickest, await self._large(prompt))
+            quickest = self._prefill.get(tokens, math.inf)
+            self._prefill[tokens] = min(quickest, await self._large(prompt))
             if number and self._prefill[tokens] > LONG_SECONDS:
                 break
 
     async def vision(self, sizes: Sizes) -> None:
         """The large model's vision encoder and prefill, on new images of these widths and heights."""
-        for _ in range(REPEATS):
-            request = await self._request(sizes, 1)
-            visual, tokens = sum(request.visual_tokens), len(request.prompt["prompt_token_ids"])
-            quickest, _ = self._whole.get(visual, (math.inf, 0))
-            self._whole[visual] = min(quickest, await self._large(request.prompt)), tokens
+        request = await self._request(sizes, 1)
+        visual, tokens = sum(request.visual_tokens), len(request.prompt["prompt_token_ids"])
+        quickest, _ = self._whole.get(visual, (math.inf, 0))
+        self._whole[visual] = min(quickest, await self._large(request.prompt)), tokens
 
     async def _large(self, prompt: Any) -> float:
         """Seconds of the large engine to the first new token."""
@@ -225,8 +246,8 @@ class _Passes:
 
 
 def vision_seconds(costs: Costs, whole: Mapping[int, tuple[float, int]]) -> float:
-    """Of the large model's vision encoder, per visual token: what passes over images take beyond the prefill
-    of prompts as long, where that grows with the image.
+    """Seconds of the large model's vision encoder per visual token: by how much passes over images exceed the
+    prefill of equally long prompts, as far as that grows with the image.
 
     Args:
         whole: visual tokens -> seconds and prompt tokens of an image's pass; may be empty.
@@ -241,7 +262,7 @@ def vision_seconds(costs: Costs, whole: Mapping[int, tuple[float, int]]) -> floa
 
 
 def why(costs: Costs | None) -> str:
-    """What the choice of a policy rests on, in words."""
+    """The reason for the choice of a policy, in words."""
     if costs is None:
         return "no costs could be measured"
     return f"the vision encoder takes {costs.vision_share:.0%} of the large model's prefill"

@@ -43,7 +43,7 @@ class Engine:
         return int(self.weights * SLACK) + self.features + RESERVE[kind]
 
     def describe(self, kv: int) -> str:
-        """A KV cache of so many bytes, in words."""
+        """A KV cache of ``kv`` bytes, in words."""
         tokens = kv * self.tokens // self.sequence
         return f"KV cache {size(kv)} ({tokens:,} tokens, {kv / self.sequence:.1f} sequences of full length)"
 
@@ -120,6 +120,21 @@ def plan(
         large_share=(most - small_total - large.features) / device.total,
         warning=warning,
     )
+
+
+def room_for_small(
+    device: Device, utilization: float, small: Engine, large: Engine, asked: str | float | int = "auto"
+) -> int:
+    """The most bytes that the small engine's KV cache may get, whatever its context; arguments as of
+    :func:`plan`."""
+    kind = device.kind
+    if small.kv is not None:
+        return small.kv
+    large_kv = large.sequence if large.kv is None else large.kv
+    left = usable(device, utilization) - small.fixed(kind) - large.fixed(kind) - large_kv
+    if isinstance(asked, str):
+        return min(SMALL_KV_MOST[kind], left)
+    return min(_small_kv(device, small, asked), left)
 
 
 def size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Reading what the memory plan needs, and telling vLLM what came of it."""
+"""Reads what the memory plan needs, and gives the result to vLLM."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.memory import Engine, Plan, plan, size, usable
 from vllm_sgl.host.start import device as host
 from vllm_sgl.host.start.encoder import feature_cache_bytes
+from vllm_sgl.host.start.kv_need import sequence_bytes
 
 logger = logging.getLogger("vllm.vllm_sgl.memory")
 
@@ -24,9 +25,7 @@ def share_memory(large: VllmConfig, small: VllmConfig, config: SGLConfig) -> Pla
         ValueError: where the pair does not fit the device.
     """
     device, utilization = host.device(), large.cache_config.gpu_memory_utilization
-    small_needs = _needs(small, config.small_args.get(_SMALL_KV), f"--sgl-small-args {_SMALL_KV}")
-    set_by = _CPU_KV if device.kind == "cpu" and os.environ.get(_CPU_KV) else "--kv-cache-memory-bytes"
-    large_needs = _needs(large, large.cache_config.kv_cache_memory_bytes, set_by)
+    small_needs, large_needs = needs_of(large, small, config, device)
     found = plan(device, utilization, small_needs, large_needs, config.small_memory)
     if found.warning:
         logger.warning("SGL memory: %s", found.warning)
@@ -50,28 +49,25 @@ def share_memory(large: VllmConfig, small: VllmConfig, config: SGLConfig) -> Pla
         small_needs.describe(found.small_kv), size(found.small_total),
         large_needs.describe(found.large_kv), size(found.large_total),
     )  # fmt: skip
-    _say_pinned(small, large)
     return found
+
+
+def needs_of(
+    large: VllmConfig, small: VllmConfig, config: SGLConfig, device: host.Device
+) -> tuple[Engine, Engine]:
+    """What the small and the large engine need."""
+    small_needs = _needs(small, config.small_args.get(_SMALL_KV), f"--sgl-small-args {_SMALL_KV}")
+    set_by = _CPU_KV if device.kind == "cpu" and os.environ.get(_CPU_KV) else "--kv-cache-memory-bytes"
+    return small_needs, _needs(large, large.cache_config.kv_cache_memory_bytes, set_by)
 
 
 def _needs(vllm_config: VllmConfig, kv: int | None, kv_from: str) -> Engine:
     return Engine(
         weights=host.weight_bytes(vllm_config),
-        sequence=host.sequence_bytes(vllm_config),
+        sequence=sequence_bytes(vllm_config),
         tokens=vllm_config.model_config.max_model_len,
         sequences=vllm_config.scheduler_config.max_num_seqs,
         features=feature_cache_bytes(vllm_config),
         kv=kv,
         kv_from=kv_from,
     )
-
-
-def _say_pinned(small: VllmConfig, large: VllmConfig) -> None:
-    """Host memory that runner V2 pins for position ids; vLLM takes it without a word."""
-    found = [(name, host.pinned_bytes(config)) for name, config in (("small", small), ("large", large))]
-    if any(count for _, count in found):
-        logger.info(
-            "SGL memory: pinned host memory for position ids, per worker: %s. It grows with --max-num-seqs "
-            "and --max-model-len",
-            ", ".join(f"{name} engine {size(count)}" for name, count in found),
-        )

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from copy import deepcopy
 from multiprocessing import active_children
 
+from transformers import PreTrainedConfig
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.sharing import share_memory
+from vllm_sgl.engine.small_size import check_pinned, fit_sequences, fitting_context
 from vllm_sgl.errors import StartRefused
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, prompt_format
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.guards.restart import Revived
 from vllm_sgl.guide.local.guide import LocalGuide
@@ -20,6 +22,7 @@ from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.host.request.output import EngineDeadError
 from vllm_sgl.host.start import small_engine
 from vllm_sgl.host.start.async_llm import AsyncLLM
+from vllm_sgl.host.start.kv_need import sequence_bytes
 from vllm_sgl.pair.verdict import judge
 
 logger = logging.getLogger("vllm.vllm_sgl.engine")
@@ -27,14 +30,22 @@ logger = logging.getLogger("vllm.vllm_sgl.engine")
 _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualname__}"
 
 
-def small_config(large: VllmConfig, config: SGLConfig) -> VllmConfig:
-    """The small engine's config, with the small model's variant and our ears in its workers.
+def small_config(large: VllmConfig, config: SGLConfig, context: int | None = None) -> VllmConfig:
+    """The small engine's config, with the small model's variant and our worker extension.
+
+    Args:
+        context: its context length; None for the large engine's, or what its model was made for.
 
     Raises:
         ValueError: where the small model is missing or is no supported vision-language model.
     """
     variant = UseVariant(config.positions, then=config.small_args.get("hf_overrides"))
-    small = small_engine.small_config(large, config, variant, _EXTENSION)
+    own = prompt_format(large.model_config.hf_config)
+
+    def alike(small: PreTrainedConfig) -> bool:
+        return prompt_format(small) == own
+
+    small = small_engine.small_config(large, config, variant, _EXTENSION, alike, context)
     try:
         family_of(small.model_config)
     except ValueError as error:
@@ -65,8 +76,12 @@ class SmallEngines:
                 "SGL: --sgl-views %s has no effect: both models cut images alike, and the small model's own "
                 "attention ranks thumbnails against grids", config.views,
             )  # fmt: skip
+        if context := fitting_context(large, small, config):
+            small = small_config(large, config, context)
         _refuse_small_context(small)
-        share_memory(large, small, config)
+        plan = share_memory(large, small, config)
+        fit_sequences(small, config, plan, sequence_bytes(small))
+        check_pinned(small, large)
         self.config = small
         self._blocks: int | None = None
         self._others: set[int | None] | None = None  # processes that ran before the start that is under way
@@ -87,8 +102,8 @@ class SmallEngines:
         return engine
 
     def give_up(self) -> None:
-        """Kill the processes of an engine that another thread starts, if one does: one that loads its model
-        would hear of its end seconds later, and the process that serves would wait for it."""
+        """Kill engine processes that another thread is starting; while they load a model they ignore a
+        shutdown for seconds."""
         if (others := self._others) is None:
             return
         for child in active_children():
@@ -131,7 +146,7 @@ def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Revi
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What is wrong with the settings or the pair: the text says it all."""
+    """Turn an error about the settings or the pair into :class:`StartRefused`, with the same text."""
     try:
         yield
     except ValueError as error:
@@ -149,7 +164,7 @@ def starting_small(model: str) -> Iterator[None]:
 @contextmanager
 def starting_large(model: str) -> Iterator[None]:
     """The large engine's processes start inside the block."""
-    remedy = "it would not start without --sgl-small either, unless memory is what it lacks"
+    remedy = "this is not caused by SGL, unless the engine ran out of memory"
     with _starting(f"large engine ({model})", "EngineCore", remedy):
         yield
 
@@ -162,7 +177,7 @@ def preparing_guide(model: str) -> Iterator[None]:
     except EngineDeadError as error:  # the small engine's death is a failure of the guide
         raise StartRefused(
             "the large engine died before the first request. The reason is in the lines above that begin "
-            "with (EngineCore pid=...), or memory was what it lacked"
+            "with (EngineCore pid=...), or it ran out of memory"
         ) from error
     except Exception as error:  # a call of an engine's method fails with no class of its own
         raise StartRefused(

@@ -18,11 +18,15 @@ class Family(Protocol):
 
     pixel_fields: for each modality that can be guided, the item's field that holds its pixels. An item
         without it came as embeddings.
-    image_processor: the class whose way of cutting an image ``layout_of`` knows, in whichever implementation.
+    image_processors: the classes whose way of cutting an image ``layout_of`` knows, in whichever
+        implementation.
+    prompt_formats: architecture -> the name of the format of its prompts and items, for architectures that
+        share one. Others have a format each.
     """
 
     pixel_fields: ClassVar[Mapping[str, str]]
-    image_processor: ClassVar[str]
+    image_processors: ClassVar[tuple[str, ...]]
+    prompt_formats: ClassVar[Mapping[str, str]]
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         """What two models must agree in to share one rendered prompt, by names that say what it is."""

@@ -112,7 +112,8 @@ class LlavaOnevision:
     """Newlines are visual tokens too: they are ranked and kept like any other."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values", "video": _FRAMES}
-    image_processor: ClassVar[str] = "LlavaOnevisionImageProcessor"
+    image_processors: ClassVar[tuple[str, ...]] = ("LlavaOnevisionImageProcessor",)
+    prompt_formats: ClassVar[Mapping[str, str]] = {}
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)

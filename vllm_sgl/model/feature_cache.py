@@ -48,6 +48,11 @@ class FeatureCache:
             _, evicted = self._entries.popitem(last=False)
             self._held -= evicted.nbytes
 
+    def clear(self) -> None:
+        """Keep none of those that are there."""
+        self._entries.clear()
+        self._held = 0
+
     @property
     def nbytes(self) -> int:
         """Bytes held now."""

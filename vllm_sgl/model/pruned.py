@@ -9,6 +9,7 @@ from vllm.config import VllmConfig
 from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 
 from vllm_sgl.host.start import encoder
+from vllm_sgl.host.worker import weights
 from vllm_sgl.kernels.gather_visual import gather_visual, warm_up
 from vllm_sgl.model.encoding import batch_items, encoded
 from vllm_sgl.model.feature_cache import FeatureCache
@@ -49,6 +50,7 @@ class Pruned:
             raise RuntimeError(
                 "encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/start/encoder_graphs.py"
             )
+        weights.watch(vllm_config)
         self._features = FeatureCache(encoder.feature_cache_bytes(vllm_config))
         #: Visual tokens that one call of the encoder gives at most, as many as start-up profiled.
         self._most_rows = encoder.profiled_tokens(vllm_config)
@@ -59,6 +61,10 @@ class Pruned:
         warm_up(self._width, self._dtype, torch.device(vllm_config.device_config.device_type))
         #: Whether the model places position ids in more than one dimension by itself.
         self._own_positions = hasattr(super(), "get_mrope_input_positions")
+
+    def forget_features(self) -> None:
+        """Encode every tile anew: the weights are others now."""
+        self._features.clear()
 
     def tile_counts(self, said: Sequence[int | None], **kwargs: Any) -> list[int]:
         """How many tiles of each item of a batch are there; an item that is encoded as a whole is one.

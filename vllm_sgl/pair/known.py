@@ -1,4 +1,4 @@
-"""The series of models that make pairs, for those who do not know yet which two to take."""
+"""The known series of models that make pairs, as suggestions."""
 
 from dataclasses import dataclass
 
@@ -22,12 +22,26 @@ _EVERY = (
     Series("InternVLChatModel", "InternVL2", "1B, 2B, 4B, 8B", "26B, 40B, Llama3-76B"),
     Series("InternVLChatModel", "InternVL2.5", "1B, 2B, 4B, 8B", "26B, 38B, 78B"),
     Series("InternVLChatModel", "InternVL3", "1B, 2B, 8B", "38B, 78B"),
-    Series("InternVLChatModel", "InternVL3.5", "1B, 2B, 4B, 8B", "38B"),
+    Series("InternVLChatModel", "InternVL3.5", "1B, 2B, 4B, 8B", "14B, 38B, 30B-A3B, 241B-A28B"),
     Series("InternVLForConditionalGeneration", "InternVL3 (-hf)", "1B, 2B, 8B", "38B, 78B"),
-    Series("InternVLForConditionalGeneration", "InternVL3.5 (-HF)", "1B, 2B, 4B, 8B", "38B"),
+    Series(
+        "InternVLForConditionalGeneration",
+        "InternVL3.5 (-HF)",
+        "1B, 2B, 4B, 8B",
+        "14B, 38B, 30B-A3B, 241B-A28B",
+    ),
+    Series("InternS1ForConditionalGeneration", "Intern-S1", "mini (8B)", "241B-A28B"),
     Series("Qwen2VLForConditionalGeneration", "Qwen2-VL", "2B, 7B", "72B"),
     Series("Qwen2_5_VLForConditionalGeneration", "Qwen2.5-VL", "3B, 7B", "32B, 72B"),
     Series("Qwen3VLForConditionalGeneration", "Qwen3-VL", "2B, 4B, 8B", "32B"),
+    Series("Qwen3VLMoeForConditionalGeneration", "Qwen3-VL MoE", "Qwen3-VL 2B, 4B, 8B", "30B-A3B, 235B-A22B"),
+    Series("Qwen3_5ForConditionalGeneration", "Qwen3.5, 3.6", "0.8B, 2B, 4B", "9B, 27B"),
+    Series(
+        "Qwen3_5MoeForConditionalGeneration",
+        "Qwen3.5, 3.6 MoE",
+        "Qwen3.5 0.8B, 2B, 4B",
+        "35B-A3B, 122B-A10B, 397B-A17B",
+    ),
     Series("LlavaOnevisionForConditionalGeneration", "LLaVA-OneVision", "0.5B, 7B", "72B"),
 )
 

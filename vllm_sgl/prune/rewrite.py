@@ -30,8 +30,8 @@ class _Change:
 
 
 def tag_items(prompt: RenderedPrompt, tiles: Mapping[str, Tiles] = WHOLE) -> RenderedPrompt:
-    """The same prompt, its images and videos named, so that the model keeps and reuses their vision
-    features."""
+    """A copy of the prompt whose images and videos have names, by which the model keeps and reuses their
+    vision features."""
     items = placed_items(prompt)
     everything = [carried(prompt, item, tiles.get(item.modality), None) for item in items]
     return {**prompt, "mm_kwargs": _changed(prompt, items, everything)}
@@ -91,7 +91,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] 
 
 
 def carried(prompt: RenderedPrompt, item: Placed, tiles: Tiles | None, kept: torch.Tensor | None) -> _Change:
-    """What the model is given of an item, so that it has its kept visual tokens; all of it for None."""
+    """The part of an item that the model needs for its kept visual tokens; all of it for None."""
     count = item.visual_tokens
     if kept is not None and len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < count:
         raise ValueError(
@@ -136,7 +136,7 @@ def _moved(place: PlaceholderRange, stays: torch.Tensor, removed_before: torch.T
 def _changed(
     prompt: RenderedPrompt, items: Sequence[Placed], changes: Sequence[_Change]
 ) -> MultiModalKwargsItems:
-    """Every item's own tensors, its name and what is new or other."""
+    """Each item with its tensors, its name and its changes."""
     after = dict(prompt["mm_kwargs"])
     for modality, numbers in by_modality(items):
         named = zip(
@@ -151,7 +151,8 @@ def _changed(
 
 
 def item_key(modality: str, mm_hash: str) -> torch.Tensor:
-    """A client may give an image and a video one name, which is their hash then."""
+    """The key of an item. It has the modality, because a client may give an image and a video the same
+    name."""
     name = f"{modality}/{mm_hash}".encode()
     return torch.tensor(list(hashlib.sha256(name).digest()[:16]), dtype=torch.uint8)
 

@@ -17,7 +17,7 @@ _SCORES = tuple(i / 20 for i in range(1, 21))
 
 
 class Guided(Protocol):
-    """Whoever has a guide."""
+    """A client of a guided engine."""
 
     @property
     def guide_alive(self) -> bool: ...
@@ -67,7 +67,7 @@ class Metrics:
             self._score.labels(profile).observe(report.score)
 
     def watch(self, client: Guided, profiles: Iterable[str] = ()) -> None:
-        """Ask the client on every scrape, for as long as somebody else keeps it.
+        """Ask the client on every scrape, as long as it lives; the reference is weak.
 
         profiles: of its requests; what is measured of them is there, as zero, from the first scrape on.
         """

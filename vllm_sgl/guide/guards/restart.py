@@ -141,7 +141,7 @@ class Revived(Generic[AnyProbed]):
 
     def _replace(self) -> AnyProbed:
         """Blocks. The dead guide goes first: what is left of it may hold memory."""
-        self.guide.stop(0)
+        _end(self.guide)
         if self._stopped:
             raise RuntimeError("stopped before the guide was started again")
         fresh = self._make()
@@ -157,4 +157,12 @@ class Revived(Generic[AnyProbed]):
         with self._lock:
             fresh, self._starting = self._starting, None
         if fresh is not None:
-            fresh.stop(0)
+            _end(fresh)
+
+
+def _end(guide: Probed) -> None:
+    """Blocks. What is broken may not end well either; another one is started all the same."""
+    try:
+        guide.stop(0)
+    except Exception as error:
+        logger.warning("SGL: a small engine that does not run does not end either: %r", error)

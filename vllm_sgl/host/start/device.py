@@ -11,16 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import psutil
 from vllm.config import ModelConfig, VllmConfig
 from vllm.platforms import current_platform
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 from vllm.transformers_utils.repo_utils import get_hf_file_to_dict
 from vllm.utils import cpu_resource_utils as cpu
 from vllm.utils.import_utils import import_pynvml
-from vllm.utils.torch_utils import kv_cache_dtype_str_to_dtype
-from vllm.v1.kv_cache_interface import FullAttentionSpec
-
-from vllm_sgl.host.start.kv_cache import stored_as
 
 #: Bytes of an element as safetensors stores it. Packed integers (AWQ and GPTQ keep eight 4-bit weights in an
 #: I32) count as what they are.
@@ -45,6 +42,8 @@ _TO_BYTES = (
 )  # fmt: skip
 #: Matrices that are no linear layer's: such as ``embed_tokens``, ``tok_embeddings``, ``lm_head``.
 _NOT_LINEAR = ("embed", "lm_head", "language_model.output.")
+#: In the names of their weights.
+_EXPERTS = ".experts."
 #: Says how large all of a checkpoint is, also where its parts are not there (yet).
 _INDEX = "model.safetensors.index.json"
 #: Checkpoints without safetensors headers: the size of their files says enough.
@@ -77,21 +76,9 @@ def device() -> Device:
     )
 
 
-def sequence_bytes(config: VllmConfig) -> int:
-    """KV cache of one sequence of full length, in whole blocks, by vLLM's own arithmetic. Layers that look
-    back less far, and caches packed tighter than their dtype, need less."""
-    model, parallel, cache = config.model_config, config.parallel_config, config.cache_config
-    layer = FullAttentionSpec(
-        block_size=cache.block_size or 16,
-        num_kv_heads=model.get_num_kv_heads(parallel),
-        head_size=model.get_head_size(),
-        dtype=kv_cache_dtype_str_to_dtype(stored_as(cache.cache_dtype, model.hf_config), model),
-    )
-    return layer.max_memory_usage_bytes(config) * model.get_num_layers(parallel)
-
-
 def weight_bytes(config: VllmConfig) -> int:
-    """The weights, from the checkpoint's headers, index or file sizes; 0 where none of them can be read."""
+    """The weights on each device, from the checkpoint's headers, index or file sizes; 0 where none of them
+    can be read. Pipeline stages are counted as equal: what their ends have more is embeddings."""
     model = config.model_config
     metadata = get_safetensors_params_metadata(model.model, revision=model.revision)
     tensors = {name: entry for name, entry in metadata.items() if "shape" in entry}
@@ -102,7 +89,14 @@ def weight_bytes(config: VllmConfig) -> int:
     if not size and Path(model.model).is_dir():
         files = (file for pattern in _OTHER_WEIGHTS for file in Path(model.model).glob(pattern))
         size = sum(file.stat().st_size for file in files)
-    return int(size) // config.parallel_config.tensor_parallel_size
+    parallel = config.parallel_config
+    return int(size) // (parallel.tensor_parallel_size * parallel.pipeline_parallel_size)
+
+
+def host_memory() -> int:
+    """Bytes that this machine has free, or this container below its cgroup's limit."""
+    free, limit = int(psutil.virtual_memory().available), cpu.get_cgroup_memory_limit()
+    return free if limit is None else min(free, limit - (cpu.get_cgroup_memory_usage() or 0))
 
 
 def pinned_bytes(config: VllmConfig) -> int:
@@ -120,7 +114,9 @@ def _element(name: str, tensor: Mapping[str, Any], model: ModelConfig) -> int:
     if stored not in _FLOATS:
         return _STORED.get(stored, 1)
     quantised = getattr(model.hf_config, "quantization_config", None)
-    linear = len(tensor["shape"]) == 2 and not any(part in name for part in _NOT_LINEAR)
+    # All experts of a layer may be one tensor of three dimensions.
+    matrix = len(tensor["shape"]) == 2 or (len(tensor["shape"]) == 3 and _EXPERTS in name)
+    linear = matrix and not any(part in name for part in _NOT_LINEAR)
     return 1 if linear and not quantised and model.quantization in _TO_BYTES else model.dtype.itemsize
 
 

@@ -31,7 +31,10 @@ def feature_cache_bytes(config: VllmConfig) -> int:
         return settings.feature_cache
     model = config.model_config
     largest = max(_budget(config).mm_max_toks_per_item.values(), default=0)
-    each = largest * model.get_inputs_embeds_size() * model.dtype.itemsize
+    # DeepStack (Qwen3-VL): a row has the features of some layers of the encoder beside its last one's.
+    vision = getattr(model.hf_config, "vision_config", None)
+    layers = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
+    each = largest * layers * model.get_inputs_embeds_size() * model.dtype.itemsize
     most = FEATURES_MOST["cpu" if current_platform.is_cpu() else "cuda"]
     return min(config.scheduler_config.max_num_seqs * each, most)
 

@@ -46,8 +46,8 @@ def watch(prepare: Callable[[EngineArgs, bool], None]) -> None:
 
     prepare: is given them, and whether ``vllm.LLM`` makes the config.
     """
-    first = ("self", "usage_context")
-    wrap(EngineArgs, "create_engine_config", first, _FIX, partial(_preparing, prepare))
+    making = partial(_preparing, prepare)
+    wrap(EngineArgs, "create_engine_config", ("self", "usage_context"), _FIX, making)
 
 
 def _preparing(prepare: Any, create_engine_config: Any) -> Any:
@@ -136,6 +136,28 @@ def refuse_replicas(api_servers: int | None, data_parallel: int | None) -> None:
                 f"SGL runs one small engine inside one server process; received {flag} {count}: use 1, and "
                 "start one server per replica behind a load balancer"
             )
+
+
+def refuse_nodes(config: VllmConfig) -> None:
+    """The small engine's processes run beside the server, and the memory plan knows the devices there.
+
+    Raises:
+        ValueError: for an engine whose workers are elsewhere, or where Ray puts them.
+    """
+    parallel = config.parallel_config
+    backend = parallel.distributed_executor_backend
+    received = None
+    if parallel.nnodes > 1:
+        received = f"--nnodes {parallel.nnodes}"
+    elif backend == "ray" or "ray" in getattr(backend, "__name__", "").lower():
+        received = "--distributed-executor-backend ray (vLLM's choice inside a Ray placement group)"
+    if received is not None:
+        raise ValueError(
+            f"SGL runs both engines on the devices of one machine, in processes of their own; received "
+            f"{received}: use --distributed-executor-backend mp with the devices of one node (a smaller or "
+            "quantised model, or fewer devices), and start one server per node behind a load balancer; or "
+            "serve without --sgl-small"
+        )
 
 
 def refuse_connectors(config: VllmConfig) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import psutil
 
-from benchmarks.serving.load import Reply, ask, body, content
-from benchmarks.serving.server import Server
-from benchmarks.serving.workspace import BenchmarkError
+from benchmarks.support.load import Reply, ask, body, content
+from benchmarks.support.server import Server
+from benchmarks.support.workspace import BenchmarkError
 
 from .clocks import METRIC
 from .pair import PAIR

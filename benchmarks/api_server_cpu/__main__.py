@@ -1,4 +1,4 @@
-"""`python -m benchmarks.server_process [--requests N] [--rounds N] [--out FILE]`; see the package."""
+"""`python -m benchmarks.api_server_cpu [--requests N] [--rounds N] [--out FILE]`; see the package."""
 
 import argparse
 import sys
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.accuracy.command_line import count
-from benchmarks.serving.pair import layouts
-from benchmarks.serving.server import running
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.arguments import add_out, add_rounds, add_work, make_parser
+from benchmarks.support.pair import layouts
+from benchmarks.support.server import running
+from benchmarks.support.workspace import BenchmarkError, Workspace, stoppable
+from vllm_sgl.commands.arguments import count
 
 from .asking import SETTINGS, Asking
 from .pair import IMAGE, PAIR
@@ -23,7 +24,7 @@ _LONGEST = 1800
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     stoppable()
-    with tempfile.TemporaryDirectory(prefix="server-process-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="api-server-cpu-") as temporary:
         workspace = Workspace(True, options.work or Path(temporary), time.monotonic() + _LONGEST)
         try:
             workspace.work.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             about = workspace.describe() | {"layouts": layouts(workspace.cpu), "image": IMAGE}
             report.print_environment(about)
             PAIR.write(workspace.work)
-            child = "benchmarks.server_process.child"
+            child = "benchmarks.api_server_cpu.child"
             servers = {side: PAIR.server(workspace, side, child) for side in ("plain", "guided")}
             with running(*servers.values()):
                 asking = Asking(servers, options.requests)
@@ -43,35 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = rows(SETTINGS, spent)
     print("\nMilliseconds of CPU time in the server's process, per request; medians over rounds")
     report.print_table(found)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        values = {**about, "benchmark": "server_process", "requests": options.requests, "rounds": spent}
-        report.write_json(options.out, values, found)
-        report.progress(f"written: {options.out}")
+    values = {**about, "requests": options.requests, "rounds": spent}
+    report.write(options.out, "api_server_cpu", values, found)
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.server_process",
-        description="CPU time of the process that serves HTTP, per request, and who spends it.",
-    )
+    about = "CPU time of the process that serves HTTP, per request, and who spends it."
+    parser = make_parser("api_server_cpu", about)
     add = parser.add_argument
     add("--requests", type=count, default=16, metavar="N", help="per setting and round (default: 16)")
-    add("--rounds", type=count, default=5, metavar="N", help="how often (default: 5)")
-    add(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="keep checkpoints and logs here (default: a temporary folder)",
-    )
-    add(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        default=ROOT / "benchmarks/results/server-process.json",
-        help="where the JSON goes (default: benchmarks/results/server-process.json)",
-    )
+    add_rounds(parser, 5)
+    add_work(parser)
+    add_out(parser, "api-server-cpu.json")
     return parser.parse_args(arguments)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.serving.pair import Pair
+from benchmarks.support.pair import Pair
 from tools.tiny_internvl import TinySpec
 
 #: Width and height that give twelve tiles and a thumbnail.

@@ -9,11 +9,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from benchmarks.kernels import Work, operation
 from vllm_sgl.kernels.attention_mass import attention_mass as mass_kernel
 from vllm_sgl.kernels.attention_mass.naive import attention_mass as mass_naive
 from vllm_sgl.kernels.gather_visual import gather_visual as gather_kernel
 from vllm_sgl.kernels.gather_visual.naive import gather_visual as gather_naive
+
+from .work import Work, operation
 
 GUIDE = {"heads": 16, "kv_heads": 8, "head_dim": 128, "dtype": torch.bfloat16}
 PROMPT = {"visual": 3328, "text": 64, **GUIDE}

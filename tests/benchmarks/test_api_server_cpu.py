@@ -1,4 +1,4 @@
-"""`benchmarks.server_process`: CPU time by part, of a real process and of real threads; rows and refusals."""
+"""`benchmarks.api_server_cpu`: CPU time by part, of a real process and of real threads; rows and refusals."""
 
 import os
 import threading
@@ -7,12 +7,12 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks.server_process.asking import SETTINGS, check, cpu_seconds
-from benchmarks.server_process.clocks import timed
-from benchmarks.server_process.parts import PLACES, REST, TOTAL, ZEROMQ
-from benchmarks.server_process.rows import rows
-from benchmarks.serving.load import Reply
-from benchmarks.serving.workspace import BenchmarkError
+from benchmarks.api_server_cpu.asking import SETTINGS, check, cpu_seconds
+from benchmarks.api_server_cpu.clocks import timed
+from benchmarks.api_server_cpu.parts import PLACES, REST, TOTAL, ZEROMQ
+from benchmarks.api_server_cpu.rows import rows
+from benchmarks.support.load import Reply
+from benchmarks.support.workspace import BenchmarkError
 
 
 def compute(seconds):

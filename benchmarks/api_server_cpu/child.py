@@ -1,18 +1,18 @@
 """``vllm serve`` that counts who spends its process's CPU time.
 
-python -m benchmarks.server_process.child serve MODEL ...
+python -m benchmarks.api_server_cpu.child serve MODEL ...
 """
 
 import runpy
 from importlib import import_module
 
-from benchmarks.server_process.parts import PLACES
+from benchmarks.api_server_cpu.parts import PLACES
 
 _VLLM = "vllm.entrypoints.cli.main"
 
 
 def main() -> None:
-    from benchmarks.server_process.clocks import clock
+    from benchmarks.api_server_cpu.clocks import clock
 
     for part, places in PLACES.items():
         for module, owner, name in places:

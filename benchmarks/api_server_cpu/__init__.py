@@ -1,6 +1,6 @@
 """CPU time of the process that serves HTTP, per request about a JPEG of 13 tiles, and who spends it.
 
-    python -m benchmarks.server_process [--requests N] [--rounds N] [--out FILE]
+    python -m benchmarks.api_server_cpu [--requests N] [--rounds N] [--out FILE]
 
 ``vllm serve`` of a large model that costs next to nothing but takes real tiles (448 pixels, 256 tokens,
 twelve and a thumbnail), plain and with SGL. What the engines' processes do is not counted, only what goes
