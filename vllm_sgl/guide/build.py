@@ -27,8 +27,7 @@ from vllm_sgl.visual.transfer import TransferOf, transfers
 def guide_of(
     started: Revived[LocalGuide], verdict: Verdict, small: VllmConfig, large: Any, patient: bool
 ) -> Guide:
-    """What requests ask: the small engine's guide, with its guards, its memory, and in the large model's
-    tokens.
+    """The guide that requests use: the small engine's, with guards and memory, in the large model's tokens.
 
     Args:
         verdict, small, large: as :func:`guide_over` takes them. patient: as :func:`guarded`.
@@ -40,7 +39,7 @@ def guide_of(
 
     if verdict.way == "shared":
         return remembering(guarded(guide_over(started, verdict, small, large), started, patient))
-    # Beneath the guards: what is the same is the prompt that the small model is given.
+    # Below the guards and views: requests are equal if the small model's prompts are.
     return guarded(guide_over(remembering(started), verdict, small, large), started, patient)
 
 

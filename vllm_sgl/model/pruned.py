@@ -1,4 +1,4 @@
-"""What every SGL variant adds to a vision-language model of vLLM: kept features, original positions."""
+"""Adds to a vision-language model of vLLM what every SGL variant needs: kept features, original positions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

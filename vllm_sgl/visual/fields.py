@@ -21,5 +21,5 @@ LENGTH = "sgl_length"
 #: prompt order. Other items do not have it.
 OF = "sgl_of"
 
-#: All of them, for those who have to take them off again.
+#: All of them, for code that removes them again.
 FIELDS = (ITEM, TILES, ROWS, KEPT, PLACES, LENGTH, OF)

@@ -113,7 +113,7 @@ def _check(options: argparse.Namespace) -> None:
     if (options.data is None) == (options.log is None):
         raise UsageError("expected --data FILE of questions, or --log FILE of a server in shadow mode")
     if options.log is not None and options.base_url:
-        raise UsageError("--base-url goes with --data: a log is read, nobody is asked")
+        raise UsageError("--base-url goes with --data: a log is read, no server is asked")
     if options.data is not None and not options.base_url and not (options.large and options.small):
         raise UsageError("expected LARGE and --small SMALL to start them, or --base-url URL of a server")
     if options.log is not None and options.metric != "exact":

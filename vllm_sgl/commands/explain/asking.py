@@ -27,9 +27,8 @@ from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
 
-#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one, as
-#: would the same prompt under other settings; and nobody is served meanwhile, so that a slow machine may take
-#: its time.
+#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one, and so
+#: would a follow-up of the unpruned one; no requests are served meanwhile, so a slow machine may take time.
 _DEFAULTS = {
     "enforce_eager": True,
     "sgl_on_error": "fail",
@@ -152,8 +151,8 @@ def explain(
 
 
 class OneLook(GuideWrapper):
-    """A :class:`vllm_sgl.guide.base.Guide` that looks once, whoever asks: one importance explains every
-    retention, to the last bit."""
+    """A :class:`vllm_sgl.guide.base.Guide` that looks once: the same importance, to the last bit, explains
+    every retention."""
 
     def __init__(self, guide: Guide) -> None:
         super().__init__(guide)

@@ -54,7 +54,7 @@ _BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
 @dataclass(frozen=True)
 class Device:
-    """kind: "cpu" or "gpu". name: for messages. total, free: bytes, free meaning in nobody's use now."""
+    """kind: "cpu" or "gpu". name: for messages. total, free: bytes; free means unused now."""
 
     kind: str
     name: str

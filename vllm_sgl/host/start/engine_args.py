@@ -161,7 +161,7 @@ def refuse_nodes(config: VllmConfig) -> None:
 
 
 def refuse_connectors(config: VllmConfig) -> None:
-    """Prompts are pruned here; whoever else reads the cache would have to prune them the same way."""
+    """Refuse KV connectors: any other reader of the cache would have to prune prompts in the same way."""
     for flag, given in (
         ("--kv-transfer-config (or --kv-offloading-size)", config.kv_transfer_config),
         ("--ec-transfer-config", config.ec_transfer_config),

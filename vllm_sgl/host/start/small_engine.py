@@ -96,7 +96,7 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
 
 
 def _configs(small: str, large: ModelConfig) -> tuple[Any, Any]:
-    """Of the small model, and of its decoder."""
+    """The configs of the small model and of its decoder."""
     try:
         whole = get_config(small, trust_remote_code=large.trust_remote_code, token=large.hf_token)
         return whole, get_hf_text_config(whole)
