@@ -134,10 +134,10 @@ class SGLConfig(_Settings):
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
     guide_memory: int = Field(
-        1024, ge=0, description="results of the small model that are kept for requests that are the same"
+        1024, ge=0, description="results of the small model to keep for identical requests"
     )
     break_even: Literal["auto", "measure", "off"] = Field(
-        "auto", description="leave requests alone whose guidance would cost more than pruning saves"
+        "auto", description="skip the guide if it would cost more than pruning saves"
     )
     follow_ups: FollowUpMode = Field(
         "auto", description="what a request keeps of images that the large model was given lately"
@@ -147,7 +147,7 @@ class SGLConfig(_Settings):
     )
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
     on_error: Literal["fallback", "fail"] = Field(
-        "fallback", description="what a failing guide does to a request"
+        "fallback", description="what happens to a request if the guide fails"
     )
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of requests that ask for MODEL:NAME"
@@ -155,7 +155,7 @@ class SGLConfig(_Settings):
 
     log: str | None = Field(None, min_length=1, description="one JSON object a line for each request")
     shadow_log: str | None = Field(
-        None, min_length=1, description="the same in shadow mode, and whether both models' answers agree"
+        None, min_length=1, description="a shadow's log, which also says whether both models' answers agree"
     )
     log_size: int = Field(
         64 << 20, ge=4096, description="how long a log grows before the next one begins (five are kept)"

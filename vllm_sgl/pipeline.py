@@ -259,7 +259,7 @@ def _is_cancelled(raised: BaseException) -> bool:
 def _as_failure(raised: BaseException) -> GuideError:
     if isinstance(raised, GuideError):
         return raised
-    logger.debug("SGL: a guide raised what it should not", exc_info=raised)
+    logger.debug("SGL: a guide raised an unexpected error", exc_info=raised)
     return GuideError(Reason.GUIDE_FAILED, f"{type(raised).__name__}: {raised}")
 
 

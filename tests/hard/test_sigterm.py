@@ -148,7 +148,7 @@ def start_up_log(process, log, text):
 
 @pytest.mark.parametrize(
     ("text", "delay", "hung"),
-    [("guide engine runs in process", 1, False), ("keeps its settings", 3, True), ("SGL memory", 1, False)][
+    [("guide engine runs", 1, False), ("changes three settings", 3, True), ("SGL memory", 1, False)][
         : count(ci=2, full=3)
     ],
     ids=["large starts", "guide hangs", "small starts"][: count(ci=2, full=3)],

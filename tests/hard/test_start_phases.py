@@ -58,7 +58,7 @@ def test_small_engine_killed_while_the_large_one_starts(starting):
 def test_small_engine_stopped_and_continued_while_the_large_one_starts(starting):
     process, log, small = starting
     with frozen(small):
-        poll(lambda: "keeps its settings" in log.read_text(), START_TIMEOUT, "a large engine")
+        poll(lambda: "changes three settings" in log.read_text(), START_TIMEOUT, "a large engine")
         time.sleep(5)
         assert process.poll() is None
         assert UP not in log.read_text()

@@ -4,8 +4,8 @@
 
 N visual tokens of a prompt of n (on the left those of the small model, where it cuts images otherwise); V
 vision encoder, P prefill, D decode; S small, L large. This is the cost model of arXiv 2412.03324's method;
-the large model's own V and D count as equal with and without pruning. Where an exit is possible nobody can
-know its chance beforehand, so the whole prefill counts as what may be saved.
+the large model's own V and D count as equal with and without pruning. The chance of an
+exit is not known beforehand, so where one is possible the whole prefill counts as what may be saved.
 
 Tiles of which nothing is kept are not encoded, and that is not counted: how many close is known only when the
 guide has looked, and no policy promises any. Under ``tiles`` at most min(opening tokens, tiles) are open, and

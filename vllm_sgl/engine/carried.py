@@ -1,5 +1,5 @@
-"""Settings that engine arguments carry in ``additional_config``: an engine that is built from them is guided,
-or refused, whoever builds it.
+"""Settings that engine arguments carry in ``additional_config``: any engine that is built from them is
+guided or refused.
 
 The arguments may come from the command line or from a Python program, and the config from another process
 (Ray Serve LLM makes it in a remote task): :class:`Carried` prepares the process that it arrives in.

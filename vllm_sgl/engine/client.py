@@ -102,10 +102,10 @@ class SGLAsyncLLM(AsyncLLM):
             raise
         metrics().watch(self, config.profiles)
         logger.info(
-            "SGL: the large engine keeps its settings but three: its vision encoder runs without CUDA graphs "
-            "(they would bypass the pruning), processed images are cached in this process instead of being "
-            "sent to the engine once (a rewritten prompt needs its pixels), and its scheduler (a class of "
-            "ours, which vLLM warns of) counts what is encoded of an image, not what is left of it"
+            "SGL changes three settings of the large engine: its vision encoder runs without CUDA graphs "
+            "(they would bypass the pruning); the processor cache stays in this process (a rewritten prompt "
+            "needs its pixels); its scheduler, a class of ours that vLLM warns about, budgets images by "
+            "their encoded tokens, not by their kept ones"
         )
 
     @property

@@ -25,7 +25,7 @@ from vllm_sgl.request.facts import FactsReader
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
 #: In a round each pass is run once; the quickest of all rounds counts, because whatever else the machine does
-#: only adds. Rounds are run until so many in a row come to the same verdict, within a tenth; ROUNDS at most.
+#: only adds. Measure until this many rounds in a row agree within a tenth; ROUNDS at most.
 ALIKE = 3
 ROUNDS = 5
 #: Widths and heights to choose two images from that have different numbers of visual tokens.

@@ -18,7 +18,7 @@ logger = logging.getLogger("vllm.vllm_sgl.memory")
 LEAST_CONTEXT = 2048
 #: Tokens of a short request about an image: more of them than the KV cache holds cannot run at once.
 SHORT_REQUEST = 512
-#: Whatever the cache holds, so many requests may run at once.
+#: The fewest requests that may run at once, whatever the cache holds.
 LEAST_SEQUENCES = 16
 #: The most host memory that each of the small engine's workers may pin for position ids.
 PINNED_MOST = GIB
