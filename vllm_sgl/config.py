@@ -20,7 +20,6 @@ REQUEST_PREFIX = "sgl_"
 FLAG_PREFIX = "--sgl-"
 
 _SMALLEST_ENGINE = 1 << 20
-
 #: A profile stands after a colon in a model's name, in lists and in URLs.
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that would read as "no profile".
@@ -29,10 +28,9 @@ _NO_PROFILE = ("off", "none", "default")
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 
-#: What a request keeps of images that the large model was given lately; see
-#: :mod:`vllm_sgl.decide.follow_ups`.
+#: See :mod:`vllm_sgl.decide.follow_ups`.
 FollowUpMode = Literal["auto", "late", "sticky", "off"]
-
+HotAfter = Literal["auto"] | Annotated[int, Field(ge=1)] | None
 #: How an image's grid and its thumbnail or base image rank against each other where importance is carried
 #: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
 Views = Literal["auto", "joint", "separate", "finest"]
@@ -139,12 +137,8 @@ class SGLConfig(_Settings):
     break_even: Literal["auto", "measure", "off"] = Field(
         "auto", description="skip the guide if it would cost more than pruning saves"
     )
-    follow_ups: FollowUpMode = Field(
-        "auto", description="what a request keeps of images that the large model was given lately"
-    )
-    hot_after: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
-        "auto", description="looks at one image after which it is sent unpruned"
-    )
+    follow_ups: FollowUpMode = Field("auto", description="what is kept of images of earlier requests")
+    hot_after: HotAfter = Field("auto", description="looks at one image after which it is sent unpruned")
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
     on_error: Literal["fallback", "fail"] = Field(
         "fallback", description="what happens to a request if the guide fails"

@@ -13,8 +13,13 @@ from tests.support.compare import assert_same_answer, assert_same_importance
 from tests.support.engines import Engines, inputs
 from tools.reference import Generated, select
 from vllm_sgl.core import Late, Outcome
+from vllm_sgl.decide.follow_ups import FollowUps
+from vllm_sgl.host.render.turns import Turns
+from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import kept_count
 from vllm_sgl.prune.late import given_prompt
+from vllm_sgl.prune.memory import Memory
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import placed_items, visual_counts
 
@@ -117,7 +122,10 @@ async def check_conversation(
     Args:
         prompts: so long that the first one's kept tokens fill a block of the prefix cache.
     """
-    pipeline, outcomes = engines.remembering(), []
+    block = engines.large.vllm_config.cache_config.block_size
+    follow_ups = FollowUps(Memory(), block, Turns(engines.renderer).last_start)
+    pipeline = Pipeline(engines.config, engines.guide, policy, engines.rewrite, follow_ups=follow_ups)
+    outcomes = []
     for number, prompt in enumerate(prompts):
         outcome = await engines.walk(prompt, pipeline=pipeline, sgl_retention=retention, sgl_follow_ups=mode)
         report = outcome.report

@@ -29,20 +29,17 @@ from tests.support.rendering import chat_prompt
 from tools.reference import reference
 from vllm_sgl.config import QueryRows, SGLConfig
 from vllm_sgl.core import GuideRequest, GuideResult, Outcome
-from vllm_sgl.decide.follow_ups import FollowUps
 from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.build import guide_over
 from vllm_sgl.guide.local.guide import LocalGuide
 from vllm_sgl.host.render.processor_cache import keeping_pixels
-from vllm_sgl.host.render.turns import Turns
 from vllm_sgl.host.request.output import abort_output
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pair.verdict import judge
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.late import given_prompt
-from vllm_sgl.prune.memory import Memory
 from vllm_sgl.prune.registry import policy
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.facts import FactsReader
@@ -162,20 +159,10 @@ class Engines:
         with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one
             pool.submit(asyncio.run, self.guide.start()).result()
         self.tiles = tiles_of(large_config.model_config)
-        rewrite = partial(given_prompt, tiles=self.tiles)
-        self.pipeline = Pipeline(self.config, self.guide, policy, rewrite)
-        self._rewrite = rewrite
+        self.rewrite = partial(given_prompt, tiles=self.tiles)
+        self.pipeline = Pipeline(self.config, self.guide, policy, self.rewrite)
         self.reference = reference(pair[0])
         self.large_reference = reference(pair[1])
-
-    def remembering(self, **settings: Any) -> Pipeline:
-        """A pipeline that decides follow-ups by what the large model was given; knows nothing yet.
-
-        settings: of :class:`vllm_sgl.decide.follow_ups.FollowUps`.
-        """
-        block = self.large.vllm_config.cache_config.block_size
-        follow_ups = FollowUps(Memory(), block, Turns(self.renderer).last_start, **settings)
-        return Pipeline(self.config, self.guide, policy, self._rewrite, follow_ups=follow_ups)
 
     def render(self, question: str, *sizes: tuple[int, int], seed: int = 0) -> Any:
         """A one-turn chat about random images of these sizes (width, height), rendered by vLLM."""
