@@ -27,12 +27,13 @@ from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
 
-#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
-#: no requests are served meanwhile, so a slow machine may take its time.
+#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one, and so
+#: would a follow-up of the unpruned one; no requests are served meanwhile, so a slow machine may take time.
 _DEFAULTS = {
     "enforce_eager": True,
     "sgl_on_error": "fail",
     "sgl_break_even": "off",
+    "sgl_follow_ups": "off",
     "sgl_guide_timeout": 600,
 }
 
