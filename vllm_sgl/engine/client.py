@@ -18,6 +18,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.engine import measure_costs
+from vllm_sgl.engine.follow_ups import follow_ups_of
 from vllm_sgl.engine.in_flight import Guiding, admitted
 from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
@@ -41,8 +42,8 @@ from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.auto import AUTO, best_policy
+from vllm_sgl.prune.late import given_prompt
 from vllm_sgl.prune.registry import check_policies, policy
-from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request import client_request, exit_rules
 from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.request.options import RequestOptions, options_of
@@ -179,6 +180,9 @@ class SGLAsyncLLM(AsyncLLM):
             params.max_tokens = outcome.max_tokens
         async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
             async for output in outputs:
+                if outcome.heard is not None and output.num_cached_tokens is not None:
+                    outcome.heard(output.num_cached_tokens)
+                    outcome = replace(outcome, heard=None)  # later outputs say the same
                 if outcome.prompt is not None:
                     output.prompt_token_ids = prompt["prompt_token_ids"]
                 output.sgl = outcome.report
@@ -234,11 +238,11 @@ class SGLAsyncLLM(AsyncLLM):
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
-        rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
+        rewrite = partial(given_prompt, tiles=tiles_of(self.model_config))
         compared = None if config.break_even == "off" else self.costs
         return Pipeline(
             config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
-            guide.sees,
+            guide.sees, follow_ups_of(self.vllm_config, self.renderer, config, compared),
         )  # fmt: skip
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:

@@ -35,7 +35,8 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._tokens = Counter(
-            "sgl:visual_tokens", "Visual tokens seen, and kept for the large model.", ["kind", "profile"],
+            "sgl:visual_tokens", "Visual tokens seen; kept for the large model; of these, reused and late.",
+            ["kind", "profile"],
             registry=registry,
         )  # fmt: skip
         self._tiles = Counter(
@@ -66,6 +67,8 @@ class Metrics:
         self._requests.labels(report.decision, report.reason or "", profile).inc()
         self._tokens.labels("seen", profile).inc(report.visual_tokens)
         self._tokens.labels("kept", profile).inc(report.kept_tokens)
+        self._tokens.labels("reused", profile).inc(report.reused_tokens)
+        self._tokens.labels("late", profile).inc(report.late_tokens)
         self._tiles.labels("seen", profile).inc(report.tiles)
         self._tiles.labels("encoded", profile).inc(report.encoded_tiles)
         if report.guide_seconds is not None:
