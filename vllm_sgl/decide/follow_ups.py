@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from vllm_sgl.core import Facts, GuideRequest, RenderedPrompt
+from vllm_sgl.decide.early_exit import answer_tokens
 from vllm_sgl.prune.memory import Memory, Plan, Recalled
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class FollowUps:
             if facts.seen_tokens is None
             else facts.seen_tokens
         )
-        look = self._costs.guidance(seen, options.guide_tokens)
+        tokens = answer_tokens(facts, options.exit_threshold, options.query_rows, options.guide_tokens)
+        look = self._costs.guidance(seen, min(tokens, facts.max_tokens or tokens))
         return max(HOT_AFTER, self._costs.large_prefill(facts.prompt_tokens) / look)
 
 
