@@ -58,7 +58,8 @@ def make_body(server, kind, tokens=60):
 
 
 def flags(pair, *more):
-    return [f"--sgl-small={pair[0]}", "--sgl-break-even=off", "--sgl-guide-memory=0", *more]
+    small = f"--sgl-small={pair[0]}"
+    return [small, "--sgl-break-even=off", "--sgl-guide-memory=0", "--sgl-follow-ups=off", *more]
 
 
 def outcomes(results: list[Result]) -> dict[str, int]:

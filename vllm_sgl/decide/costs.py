@@ -88,11 +88,13 @@ class Costs:
             exit_possible: whether the request may exit.
             guide_tokens: the most tokens that the small model generates.
         """
-        visual = sum(facts.visual_tokens)
-        saving = self.large_prefill(facts.prompt_tokens)
+        new = sum(facts.visual_tokens[facts.known_items :])
+        tokens = facts.prompt_tokens - facts.known_tokens
+        saving = self.large_prefill(tokens)
         if not exit_possible:
-            saving -= self.large_prefill(facts.prompt_tokens - visual + kept_count(retention, visual))
+            saving -= self.large_prefill(tokens - new + kept_count(retention, new)) if new else saving
         limits = [guide_tokens] if facts.max_tokens is None else [guide_tokens, facts.max_tokens]
+        visual = sum(facts.visual_tokens)
         seen = self.seen_tokens(visual) if facts.seen_tokens is None else facts.seen_tokens
         return saving > self.guidance(seen, min(limits))
 

@@ -38,7 +38,7 @@ def guide_of(
         return Remembered(guide, most) if most else guide
 
     if verdict.way == "shared":
-        return remembering(guarded(started, started, patient))
+        return remembering(guarded(guide_over(started, verdict, small, large), started, patient))
     # Below the guards and views: requests are equal if the small model's prompts are.
     return guarded(guide_over(remembering(started), verdict, small, large), started, patient)
 
@@ -48,11 +48,12 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
 
     Args:
         local: takes the small model's.
-        small: the small engine's config. large: the large model's renderer (``AsyncLLM.renderer``).
+        small: the small engine's config. large: the large model's renderer (``AsyncLLM.renderer``),
+            whose prompts carry their conversations from now on.
     """
+    remember_conversations(large)
     if verdict.way == "shared":
         return local
-    remember_conversations(large)
     # Not the small engine's own, which ends with it: the engine may be started again.
     renderer = renderer_of(small)
     vocabulary = None
