@@ -15,7 +15,7 @@ from vllm_sgl.config import CONFIG_KEY, CarriedSettings, SGLConfig
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant, activate
 from vllm_sgl.host.start import async_llm
-from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.start.encoder import without_encoder_graphs
 
 _OFFLINE = (
     "vLLM's synchronous engine is not guided; received additional_config with 'sgl': for offline work use "

@@ -7,8 +7,7 @@ import logging
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.memory import GIB, Plan, room_for_small, size
-from vllm_sgl.engine.sharing import needs_of
+from vllm_sgl.engine.memory import GIB, Plan, needs_of, room_for_small, size
 from vllm_sgl.host.start import device as host
 from vllm_sgl.host.start.kv_need import longest_sequence
 

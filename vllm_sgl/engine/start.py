@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.sharing import share_memory
+from vllm_sgl.engine.memory import share_memory
 from vllm_sgl.engine.small_size import check_pinned, fit_sequences, fitting_context
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import family_of, prompt_format

@@ -78,6 +78,11 @@ class Probed(Guide, Protocol):
         ...
 
 
+def load_of(guide: Guide) -> tuple[int, int]:
+    """Requests that a guide works on, and requests that wait for it; 0 of both where it does not count."""
+    return guide.load if isinstance(guide, GuideWrapper) else (0, 0)
+
+
 class GuideWrapper:
     """A guide that passes everything on to another one; wrappers override what they change."""
 
@@ -91,6 +96,11 @@ class GuideWrapper:
     @property
     def alive(self) -> bool:
         return self._guide.alive
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """As :func:`load_of`."""
+        return load_of(self._guide)
 
     def sees(self, request: GuideRequest) -> int:
         return self._guide.sees(request)

@@ -47,9 +47,7 @@ class Pruned:
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         if vllm_config.compilation_config.cudagraph_mm_encoder:
-            raise RuntimeError(
-                "encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/start/encoder_graphs.py"
-            )
+            raise RuntimeError("encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/start/encoder.py")
         weights.watch(vllm_config)
         self._features = FeatureCache(encoder.feature_cache_bytes(vllm_config))
         #: Visual tokens that one call of the encoder gives at most, as many as start-up profiled.

@@ -22,7 +22,7 @@ from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.questions import encoded
 from vllm_sgl.families import family_of
 from vllm_sgl.guide.base import Guide, GuideWrapper
-from vllm_sgl.host.render import media_files, video_file
+from vllm_sgl.host.render import media_files
 from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
@@ -60,7 +60,7 @@ def load(path: Path, of_videos: Mapping[str, Any]) -> Image.Image | Video:
     try:
         if not is_video:
             return media_files.load_image(path)
-        frames = video_file.load_frames(path, of_videos)
+        frames = media_files.load_frames(path, of_videos)
         return Video(frames, encoded(kind, path.read_bytes()))
     except (OSError, ValueError) as error:
         wanted = "a video file such as MP4" if is_video else "an image file such as PNG or JPEG"

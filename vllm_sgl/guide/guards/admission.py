@@ -95,6 +95,10 @@ class Admission(GuideWrapper):
         self._arrivals = count()
         self._told = False
 
+    @property
+    def load(self) -> tuple[int, int]:
+        return self._running.requests, self._waiting.requests
+
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         seen = self._text(request) + self._guide.sees(request)
         tokens = seen + min(answer_tokens, request.max_tokens)

@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any
 
 from vllm import envs
-from vllm.config import VllmConfig
+from vllm.config import CompilationMode, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
@@ -157,6 +158,22 @@ def refuse_nodes(config: VllmConfig) -> None:
             f"{received}: use --distributed-executor-backend mp with the devices of one node (a smaller or "
             "quantised model, or fewer devices), and start one server per node behind a load balancer; or "
             "serve without --sgl-small"
+        )
+
+
+def refuse_eager_stages(config: VllmConfig) -> None:
+    """On CPUs vLLM makes the buffers between pipeline stages while it warms up for compilation. An eager
+    engine whose KV cache has a size, as SGL gives one, skips that, and ends over its first request.
+
+    Raises:
+        ValueError: for such an engine.
+    """
+    stages = config.parallel_config.pipeline_parallel_size
+    if stages > 1 and current_platform.is_cpu() and config.compilation_config.mode == CompilationMode.NONE:
+        raise ValueError(
+            f"received --pipeline-parallel-size {stages} and --enforce-eager: vLLM's CPU engine would end "
+            "over its first request (it makes the buffers between stages only while it warms up for "
+            "compilation): drop one of the two"
         )
 
 

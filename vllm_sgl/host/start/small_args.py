@@ -19,6 +19,7 @@ _OURS = {
     "worker_extension_cls": "it listens to attention",
     "mm_processor_cache_gb": "the cache would hold back pixels that this engine has not seen",
     "async_scheduling": "it computes a row past the end of an answer, which must not count",
+    "pipeline_parallel_size": "it runs in one stage",
     "data_parallel_size": "there is one small engine",
     "gpu_memory_utilization": "its share of the memory is --sgl-small-memory",
     "video_pruning_rate": "it would prune inside the vision encoder, by a rule of its own",

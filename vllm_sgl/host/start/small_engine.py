@@ -13,7 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import UnguidedLLM
-from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.start.encoder import without_encoder_graphs
 from vllm_sgl.host.start.kv_cache import plain, stored_as
 from vllm_sgl.host.start.process_name import naming_processes
 from vllm_sgl.host.start.small_args import is_recurrent, small_arguments, tensor_parallel
