@@ -95,12 +95,15 @@ class Pipeline:
             return Outcome(_report("bypass", facts, options, reason))
         # A shadow decides and reports, and has no effect.
         follow_ups = None if self._config.shadow else self._follow_ups
-        if reason is None:
-            outcome = await self._decide(request, facts, options, follow_ups)
-        else:
+        try:
             outcome = Outcome(_report("bypass", facts, options, reason))
-        if follow_ups is not None and outcome.answer is None:
-            follow_ups.remember(request, options, _plan(request, outcome.report))
+            if reason is None:
+                outcome = await self._decide(request, facts, options, follow_ups)
+            if follow_ups is not None and outcome.answer is None:
+                follow_ups.remember(request, options, _plan(request, outcome.report))
+        finally:
+            if follow_ups is not None:
+                follow_ups.decided(request, options)
         return Outcome(outcome.report) if self._config.shadow else outcome
 
     async def _decide(
@@ -110,10 +113,9 @@ class Pipeline:
         try:
             if self._costs is not None and self._sees is not None:
                 facts = replace(facts, seen_tokens=self._sees(request))
-            if (
-                follow_ups is not None
-                and (recalled := follow_ups.recall(request, facts, options)) is not None
-            ):
+            if follow_ups is not None:
+                recalled = await follow_ups.recall(request, facts, options)
+            if recalled is not None:
                 known = len(recalled.plan.kept)
                 facts = replace(facts, known_items=known, known_tokens=recalled.length)
             wants_late = recalled is not None and recalled.at is not None

@@ -52,7 +52,10 @@ class Chat:
         ids = prompt["prompt_token_ids"]
         return len(ids) - ids[::-1].index(HEADER) if HEADER in ids else None
 
-    def ask(self, *parts, salt=None, forced=None, **keys):
+    def ask(self, *parts, **asked):
+        return asyncio.run(self.asked(*parts, **asked))
+
+    def asked(self, *parts, salt=None, forced=None, **keys):
         """parts: token ids, and images by name."""
         ids, places, hashes = [], [], []
         for part in parts:
@@ -68,7 +71,7 @@ class Chat:
         options = RequestOptions.parse({f"sgl_{key}": value for key, value in keys.items()}, self.config)
         request = GuideRequest("r", prompt, items, None, 8, options.query_rows)
         facts = Facts((VISUAL,) * len(items), len(ids), 8, tiles=4 * len(items), items=items, no_exit=forced)
-        return asyncio.run(self.pipeline.walk(request, facts, options))
+        return self.pipeline.walk(request, facts, options)
 
     def reports(self, *asked, **keys):
         found = [self.ask(*one, **keys).report for one in asked]
@@ -259,3 +262,39 @@ def test_late_tokens_need_a_question_that_looks_elsewhere():
     chat.pipeline._guide = Steady(answer())
     kept = [chat.ask(*one).prompt for one in (FIRST, SECOND)]
     assert kept == [([[3, 5]], [])] * 2
+
+
+@pytest.mark.parametrize(("keys", "looks"), [({}, 1), ({"retention": 0.1}, 3), ({"exit_threshold": 1}, 3)])
+async def test_questions_that_come_at_once(keys, looks):
+    """Those that would keep what the first one keeps wait for it; those that are looked at anyway do not."""
+    chat = Chat()
+    look, chat.guide.most = chat.guide.look, 0
+
+    async def slow(request, tokens):
+        chat.guide.most += 1
+        await asyncio.sleep(0.01)
+        return await look(request, tokens)
+
+    chat.guide.look = slow
+    found = await asyncio.gather(*(chat.asked(HEADER, "a", number, **keys) for number in (3, 9, 5)))
+    assert chat.guide.most == looks
+    if looks == 1:
+        assert [one.report.reason for one in found] == [None, "follow_up", "follow_up"]
+        assert found[0].prompt == found[1].prompt == found[2].prompt
+
+
+async def test_who_waits_goes_on_when_the_first_one_is_gone():
+    chat, look = Chat(), None
+
+    async def forever(request, tokens):
+        await asyncio.sleep(60)
+
+    look, chat.guide.look = chat.guide.look, forever
+    first, second = (asyncio.create_task(chat.asked(HEADER, "a", number)) for number in (3, 9))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    chat.guide.look = look
+    first.cancel()
+    assert (await second).report.reason is None
+    with pytest.raises(asyncio.CancelledError):
+        await first

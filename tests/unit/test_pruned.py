@@ -27,6 +27,7 @@ def compiled(monkeypatch):
     monkeypatch.setattr(pruned, "warm_up", lambda *asked: found.append(asked))
     monkeypatch.setattr(pruned.encoder, "feature_cache_bytes", lambda config: 0)
     monkeypatch.setattr(pruned.encoder, "profiled_tokens", lambda config: 512)
+    monkeypatch.setattr(pruned.weights, "watch", lambda config: None)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from vllm_sgl.core import Facts, Reason
 from vllm_sgl.decide.costs import Costs
-from vllm_sgl.decide.early_exit import may_exit
+from vllm_sgl.decide.early_exit import answer_tokens, may_exit
 from vllm_sgl.request.options import RequestOptions
 
 
@@ -30,6 +30,7 @@ def why_no_look(facts: Facts, options: RequestOptions, costs: Costs | None, cont
     if facts.prompt_tokens + 2 > context:
         return Reason.TOO_LONG
     exit_possible = may_exit(facts, options.exit_threshold)
-    if costs is not None and not costs.pays(facts, options.retention, exit_possible, options.guide_tokens):
+    tokens = answer_tokens(facts, options.exit_threshold, options.query_rows, options.guide_tokens)
+    if costs is not None and not costs.pays(facts, options.retention, exit_possible, tokens):
         return Reason.BREAK_EVEN
     return None

@@ -25,8 +25,7 @@ from itertools import pairwise
 from vllm_sgl.core import Facts
 from vllm_sgl.prune.base import kept_count
 
-#: Tokens of an answer to a question about an image, as far as the cost is concerned: a few words. The limit
-#: that a request sets is mostly far above what is generated.
+#: Tokens of an answer of a few words: what is measured of a guide's decode.
 TYPICAL_ANSWER = 8
 
 
@@ -60,9 +59,10 @@ class Costs:
 
         Args:
             visual_tokens: of the guide's own model.
+            answer_tokens: the most that it generates. Long answers reach that, and wait for it.
         """
         base, each = self.guide
-        return base + each * visual_tokens + self.decode * (min(answer_tokens, TYPICAL_ANSWER) - 1)
+        return base + each * visual_tokens + self.decode * (answer_tokens - 1)
 
     def large_prefill(self, tokens: int) -> float:
         """Seconds of the large model's prefill; linear between and beyond measured lengths."""

@@ -8,12 +8,14 @@ A *hot image* is one that many separate questions are asked about: from some num
 unpruned, which fills the prefix cache once and costs later questions what they cost without a guide.
 """
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from vllm_sgl.core import Facts, GuideRequest, RenderedPrompt
+from vllm_sgl.decide.early_exit import answer_tokens, may_exit
 from vllm_sgl.prune.memory import Memory, Plan, Recalled
 
 if TYPE_CHECKING:
@@ -54,13 +56,24 @@ class FollowUps:
         self._last_turn = last_turn
         self._hot_after = hot_after
         self._costs = costs
+        #: Requests about images of which nothing is known yet, and what those wait for that follow.
+        self._deciding: dict[bytes, tuple[GuideRequest, asyncio.Event]] = {}
 
-    def recall(self, request: GuideRequest, facts: Facts, options: "RequestOptions") -> Recalled | None:
+    async def recall(self, request: GuideRequest, facts: Facts, options: "RequestOptions") -> Recalled | None:
         """What the large model was given of the beginning of a request, or is to be given now that its image
-        is hot; None where nothing is known."""
+        is hot; None where nothing is known. A request that would keep what another one is about to decide
+        waits for that one. :meth:`decided` must follow."""
         if mode(options) == "off":
             return None
-        recalled = self._memory.recall(request, _settings(request, options))
+        settings = _settings(request, options)
+        recalled = self._memory.recall(request, settings)
+        if recalled is None and mode(options) == "sticky" and not may_exit(facts, options.exit_threshold):
+            key = self._memory.images_key(request, settings)
+            while recalled is None and key in self._deciding:
+                await self._deciding[key][1].wait()
+                recalled = self._memory.recall(request, settings)
+            if recalled is None:
+                self._deciding[key] = request, asyncio.Event()
         if recalled is None:
             self._memory.look(request)
             return None
@@ -72,6 +85,14 @@ class FollowUps:
         if mode(options) == "sticky":
             return recalled
         return self._with_place(request, recalled)
+
+    def decided(self, request: GuideRequest, options: "RequestOptions") -> None:
+        """Let requests go on that wait for what this one is given."""
+        if not self._deciding:
+            return
+        key = self._memory.images_key(request, _settings(request, options))
+        if key in self._deciding and self._deciding[key][0] is request:
+            self._deciding.pop(key)[1].set()
 
     def _with_place(self, request: GuideRequest, recalled: Recalled) -> Recalled | None:
         """With where late tokens may stand: directly before the new question, behind all that is known. None
@@ -115,7 +136,8 @@ class FollowUps:
             if facts.seen_tokens is None
             else facts.seen_tokens
         )
-        look = self._costs.guidance(seen, options.guide_tokens)
+        tokens = answer_tokens(facts, options.exit_threshold, options.query_rows, options.guide_tokens)
+        look = self._costs.guidance(seen, min(tokens, facts.max_tokens or tokens))
         return max(HOT_AFTER, self._costs.large_prefill(facts.prompt_tokens) / look)
 
 

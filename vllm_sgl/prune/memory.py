@@ -118,12 +118,15 @@ class Memory:
         self._drop(recalled.key)
         self._looks.pop(recalled.key, None)
 
+    def images_key(self, request: GuideRequest, settings: Settings | None = None) -> bytes:
+        """What names the beginning of a prompt up to its last item's end, as its entry does."""
+        items = _items(request.prompt)
+        ((_, digest),) = _digests(request.prompt, items, [sum(items[-1][:2])])
+        return digest + _scope(request, settings)
+
     def look(self, request: GuideRequest) -> int:
         """Count one more look at the images and videos of a prompt; returns how many there were."""
-        items = _items(request.prompt)
-        offset, length, *_ = items[-1]
-        ((_, digest),) = _digests(request.prompt, items, [offset + length])
-        key = digest + _scope(request)
+        key = self.images_key(request)
         self._looks[key] = self._looks.pop(key, 0) + 1
         if len(self._looks) > self._most:
             self._looks.popitem(last=False)
