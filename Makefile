@@ -18,7 +18,9 @@ install: $(STAMP) ## build .venv: vLLM for CPU, this package (editable), the tes
 
 $(STAMP): pyproject.toml $(wildcard tools/cpu/*.py tools/cpu/*.pth tools/cpu/*.toml)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install ./tools/cpu --editable '.[test]'
+	$(BIN)/python -m pip install --no-compile ./tools/cpu --editable '.[test]'
+# pip would compile 23,000 files one by one. Some packages carry files that no Python takes.
+	-$(BIN)/python -m compileall -q -j 0 -x '/tests?/' .venv/lib >/dev/null
 # CUDA builds that break transformers next to a CPU torch: tools/cpu/README.md, third row.
 	$(BIN)/python -m pip uninstall --yes torchaudio torchcodec
 	@touch $@

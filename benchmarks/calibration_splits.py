@@ -12,7 +12,6 @@ benchmarks/results/calibration-signs.json has them. Of a file that has its own a
 ``splits_made`` says with what the splits were worked out.
 """
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report
+from benchmarks.arguments import make_parser
 from vllm_sgl.commands.arguments import count, percentage
 from vllm_sgl.commands.calibrate import choosing
 from vllm_sgl.commands.calibrate.choosing import Promise
@@ -72,11 +72,7 @@ def row(requests: Requests, promise: Promise, number: int) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.calibration_splits",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("calibration_splits", "Does a calibration keep its promise?", __doc__)
     add = parser.add_argument
     add("requests", type=Path, metavar="FILE", help="requests.json of a calibration, or what --keep wrote")
     add("--splits", type=count, default=500, metavar="N", help="default: 500")

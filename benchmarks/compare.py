@@ -18,7 +18,6 @@ Where more requests end early, all is faster. A point where another share of the
 left out: its requests were others, or something is wrong with the exits.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -29,6 +28,7 @@ from statistics import NormalDist, fmean
 from typing import Any
 
 from benchmarks import report
+from benchmarks.arguments import make_parser
 
 FLOOR = 0.03
 FALSE_ALARMS = 0.01
@@ -110,9 +110,7 @@ def _means(found: Sequence[Change]) -> Iterator[Change]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare", description="Is B worse than A by more than the noise?"
-    )
+    parser = make_parser("compare", "Is B worse than A by more than the noise?")
     for name in "AB":
         parser.add_argument(name, type=Path, metavar=f"{name}.json")
     options = parser.parse_args(arguments)

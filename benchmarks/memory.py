@@ -1,7 +1,7 @@
 """Peak memory of plain vLLM, of the small model alone, and of SGL, one after the other on the same machine.
 
 On a CPU, plain vLLM and the small model are laid out like SGL, without a worker process; "default" is plain
-vLLM with one, as vLLM's default is (`benchmarks/serving/process_layout.py`).
+vLLM with one, as vLLM's default is (`benchmarks/support/process_layout.py`).
 
     python -m benchmarks.memory [--preset cpu|quick|gpu] [--out FILE]
 
@@ -22,10 +22,11 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.serving.load import ask, bodies
-from benchmarks.serving.memory import GIB
-from benchmarks.serving.pair import CPU, QUICK, TRUE, Measured, Pair, layouts, measured, sides
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.arguments import RESULTS, add_out, make_parser
+from benchmarks.support.load import ask, bodies
+from benchmarks.support.memory import GIB
+from benchmarks.support.pair import CPU, QUICK, TRUE, Measured, Pair, layouts, measured, sides
+from benchmarks.support.workspace import BenchmarkError, Workspace, stoppable
 
 #: Peak GiB of InternVL2-26B alone, and with a co-resident 2B at 9 % kept (arXiv 2412.03324).
 PUBLISHED = {"plain": 51.60, "guided": 54.24}
@@ -70,11 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.print_table(rows)
     if options.preset == "gpu":
         print(compared(rows[0], rows[-1]))
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        values = {**environment, "benchmark": "memory", "preset": options.preset}
-        report.write_json(options.out, values, [_with_figures(found) for found in rows])
-        report.progress(f"written: {options.out}")
+    values = {**environment, "preset": options.preset}
+    report.write(options.out, "memory", values, [_with_figures(found) for found in rows])
     return 0
 
 
@@ -103,20 +101,13 @@ def _with_figures(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory",
-        description="Peak memory of plain vLLM, of the small model alone, and of SGL.",
-    )
+    parser = make_parser("memory", "Peak memory of plain vLLM, of the small model alone, and of SGL.")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="which pair (default: cpu)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="where the JSON goes (default: benchmarks/results/memory-PRESET.json; quick: nowhere)",
-    )
+    add_out(parser, "memory-PRESET.json")
+    parser.set_defaults(out=None)
     options = parser.parse_args(arguments)
     if options.out is None and options.preset != "quick":
-        options.out = ROOT / f"benchmarks/results/memory-{options.preset}.json"
+        options.out = RESULTS / f"memory-{options.preset}.json"
     return options
 
 

@@ -61,34 +61,89 @@ def utc() -> str:
 
 
 def print_environment(values: Mapping[str, Any]) -> None:
-    print(f"machine   {values['machine']}")
-    print(f"GPU       {values['gpu'] or 'none'}")
-    print(f"versions  {', '.join(f'{name} {number}' for name, number in values['versions'].items())}")
-    print(f"commit    {values['commit']}   {values['utc']} UTC")
-    if "allocator" in values:
-        print(f"allocator {values['allocator']}")
+    print("\n".join(f"{name:<9} {text}" for name, text in _environment_lines(values)))
 
 
 def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows of equal keys as an aligned Markdown table; None is a dash."""
+    if text := table(rows):
+        print(text)
+
+
+def print_sections(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+    """Tables under their titles."""
+    for title, rows in sections.items():
+        print(f"\n{title}")
+        print_table(rows)
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows of equal keys as an aligned Markdown table, empty for no rows; None is a dash."""
     rows = list(rows)
     if not rows:
-        return
+        return ""
     cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
-    for row in cells:
-        print(f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |")
+    lines = (" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(f"| {line} |" for line in lines)
 
 
-def write_json(path: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """``values``: what :func:`environment` gave when the benchmark began."""
-    path.write_text(json.dumps({**values, "rows": rows}, indent=2) + "\n")
+def write(
+    path: Path | None,
+    benchmark: str,
+    values: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    sections: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+) -> None:
+    """The JSON of a benchmark where a path is given and, where sections are given, its tables as a page
+    of the same name.
+
+    Args:
+        benchmark: its name.
+        values: what :func:`environment` gave when it began, and how it was run.
+    """
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {**values, "benchmark": benchmark}
+    write_json(path, values, rows)
+    progress(f"written: {path}")
+    if sections is not None:
+        write_markdown(path.with_suffix(".md"), values, sections)
+        progress(f"written: {path.with_suffix('.md')}")
+
+
+def write_json(
+    path: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """values: what :func:`environment` gave when the benchmark began. rows: None where values have them."""
+    path.write_text(json.dumps({**values, **({} if rows is None else {"rows": rows})}, indent=2) + "\n")
+
+
+def write_markdown(
+    path: Path, values: Mapping[str, Any], sections: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> None:
+    """The same tables as a page: where and with what they were measured, then every section."""
+    about = "\n".join(f"* {name}: {text}" for name, text in _environment_lines(values))
+    tables = "\n".join(f"\n## {title}\n\n{table(rows)}" for title, rows in sections.items())
+    path.write_text(f"# {values.get('benchmark', path.stem)}\n\n{about}\n{tables}\n")
 
 
 def progress(text: str) -> None:
     """One line on stderr, so that stdout holds results only."""
     print(text, file=sys.stderr, flush=True)
+
+
+def _environment_lines(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {number}" for name, number in values["versions"].items())
+    lines = [
+        ("machine", values["machine"]),
+        ("GPU", values["gpu"] or "none"),
+        ("versions", versions),
+        ("commit", f"{values['commit']}   {values['utc']} UTC"),
+    ]
+    return lines + ([("allocator", values["allocator"])] if "allocator" in values else [])
 
 
 def _text(value: Any) -> str:

@@ -137,15 +137,15 @@ def _tests(everything: bool, folder: Path) -> list[str]:
 
 def _summary(folder: Path) -> list[str]:
     """Print what was slowest and started; what was started too often."""
-    slowest: list[tuple[float, str]] = []
+    slowest: list[tuple[float, float, str]] = []
     started: Counter[str] = Counter()
     for file in folder.iterdir():
         found = json.loads(file.read_text())
         slowest += found["slowest"]
         started.update(found["started"])
     print(f"\nThe slowest {SLOWEST} fixtures and tests:")
-    for seconds, what in sorted(slowest, reverse=True)[:SLOWEST]:
-        print(f"{seconds:7.1f} s  {what}")
+    for seconds, used, what in sorted(slowest, reverse=True)[:SLOWEST]:
+        print(f"{seconds:7.1f} s, {used:5.1f} s of CPU  {what}")
     print("Started:")
     for kind, most in MOST.items():
         print(f"{started[kind]:7}  {kind} (at most {most})")
@@ -155,6 +155,13 @@ def _summary(folder: Path) -> list[str]:
         for kind, number in started.items()
         if number > MOST.get(kind, 0)
     ]
+
+
+def too_long(seconds: float, used: Times, cores: int) -> list[str]:
+    """What to say of a run that took so long, where the machine had nothing else to do."""
+    if seconds <= LONGEST or used.share < OURS or cores < WORKERS:
+        return []
+    return [f"took {seconds:.0f} s on a quiet machine, expected at most {LONGEST} s"]
 
 
 def main() -> int:
@@ -180,9 +187,7 @@ def main() -> int:
         f"{used.idle:.0f} s idle, {1 - used.share:.0%} taken by others"
     )
     if not arguments.all:
-        failed += grown
-        if seconds > LONGEST and used.share >= OURS and (os.cpu_count() or 1) >= WORKERS:
-            failed.append(f"took {seconds:.0f} s on a quiet machine, expected at most {LONGEST} s")
+        failed += grown + too_long(seconds, used, os.cpu_count() or 1)
     for what in failed:
         print(f"gate: failed: {what}")
     return int(bool(failed))

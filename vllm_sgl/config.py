@@ -1,12 +1,12 @@
 """Settings: :class:`SGLConfig` for a server, :class:`ProfileSettings` for one of its profiles. Those of one
 request are :class:`vllm_sgl.request.options.RequestOptions`.
 
-All are plain values that check themselves. A bad value names the key, what is allowed and what came.
+All are plain values that check themselves. An error names the key, what is allowed and what came.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -16,11 +16,10 @@ from vllm_sgl.sizes import parse_size
 CONFIG_KEY = "sgl"
 #: Every request key and argument of ``LLM`` starts with this; other keys in ``vllm_xargs`` are not ours.
 REQUEST_PREFIX = "sgl_"
-#: And every flag with this.
+#: Every flag starts with this.
 FLAG_PREFIX = "--sgl-"
 
 _SMALLEST_ENGINE = 1 << 20
-
 #: A profile stands after a colon in a model's name, in lists and in URLs.
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that would read as "no profile".
@@ -32,6 +31,9 @@ QueryRows = Literal[
     "generated",
 ]  # fmt: skip
 
+#: See :mod:`vllm_sgl.decide.follow_ups`.
+FollowUpMode = Literal["auto", "late", "sticky", "off"]
+HotAfter = Literal["auto"] | Annotated[int, Field(ge=1)] | None
 #: How an image's grid and its thumbnail or base image rank against each other where importance is carried
 #: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
 Views = Literal["auto", "joint", "separate", "finest"]
@@ -55,6 +57,8 @@ ALLOWED = {
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
     "guide_timeout": "a number of seconds > 0",
+    "follow_ups": "'auto', 'late', 'sticky' or 'off'",
+    "hot_after": "a whole number >= 1, 'auto' or 'off'",
     "guide_memory": "a whole number >= 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
@@ -70,15 +74,15 @@ ALLOWED = {
 
 
 def named(field: str, prefix: str) -> str:
-    """A setting as a user wrote it: its key, header or flag. The flag of profiles, which is given once for
-    each, is in the singular."""
+    """The name of a setting as a user writes it: its key, header or flag. The flag of profiles is in the
+    singular, because it is given once per profile."""
     if prefix == FLAG_PREFIX and field == "profiles":
         field = "profile"
     return prefix + (field.replace("_", "-") if prefix.endswith("-") else field)
 
 
 class _ProfileError(ValueError):
-    """What is wrong with a profile; its text says which, and what is allowed."""
+    """A profile that cannot be used; the text names it, and what is allowed."""
 
 
 class _Settings(BaseModel):
@@ -91,7 +95,7 @@ class _Settings(BaseModel):
             raise ValueError("a boolean")
         return value
 
-    @field_validator("exit_threshold", "log", "shadow_log", mode="before", check_fields=False)
+    @field_validator("exit_threshold", "hot_after", "log", "shadow_log", mode="before", check_fields=False)
     @classmethod
     def _off_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.lower() == "off" else value
@@ -118,8 +122,8 @@ class SGLConfig(_Settings):
     )
     views: Views = Field(
         "auto",
-        description="how thumbnails rank against grids where the small model cuts images otherwise than the "
-        "large one",
+        description="how thumbnail and grid tokens are ranked together if the two models tile images "
+        "differently",
     )
     small_memory: str | int | float = Field(
         "auto", description="the small engine's share of the device's memory"
@@ -132,14 +136,16 @@ class SGLConfig(_Settings):
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
     guide_memory: int = Field(
-        1024, ge=0, description="results of the small model that are kept for requests that are the same"
+        1024, ge=0, description="results of the small model to keep for identical requests"
     )
     break_even: Literal["auto", "measure", "off"] = Field(
-        "auto", description="leave requests alone whose guidance would cost more than pruning saves"
+        "auto", description="skip the guide if it would cost more than pruning saves"
     )
+    follow_ups: FollowUpMode = Field("auto", description="what is kept of images of earlier requests")
+    hot_after: HotAfter = Field("auto", description="looks at one image after which it is sent unpruned")
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
     on_error: Literal["fallback", "fail"] = Field(
-        "fallback", description="what a failing guide does to a request"
+        "fallback", description="what happens to a request if the guide fails"
     )
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of requests that ask for MODEL:NAME"
@@ -147,7 +153,7 @@ class SGLConfig(_Settings):
 
     log: str | None = Field(None, min_length=1, description="one JSON object a line for each request")
     shadow_log: str | None = Field(
-        None, min_length=1, description="the same in shadow mode, and whether both models' answers agree"
+        None, min_length=1, description="a shadow's log, which also says whether both models' answers agree"
     )
     log_size: int = Field(
         64 << 20, ge=4096, description="how long a log grows before the next one begins (five are kept)"
@@ -166,7 +172,7 @@ class SGLConfig(_Settings):
                 raise ValueError("not positive")
             return value
         size = parse_size(value)
-        if size < _SMALLEST_ENGINE:  # a bare 8 is no engine of 8 bytes
+        if size < _SMALLEST_ENGINE:  # 8 means 8 bytes, and certainly a slip
             raise ValueError("smaller than any engine")
         return size
 
@@ -189,7 +195,7 @@ class SGLConfig(_Settings):
 
     @property
     def policies(self) -> Mapping[str, str]:
-        """The policy of every profile that has one, by the profile's name, and of the server by ""."""
+        """Policies by the name of the profile that sets them; the server's own under ""."""
         own = {name: values["policy"] for name, values in self.profiles.items() if "policy" in values}
         return {"": self.policy, **own}
 
@@ -207,7 +213,7 @@ class SGLConfig(_Settings):
 
     @classmethod
     def of(cls, additional_config: Any) -> "SGLConfig | None":
-        """The settings inside vLLM's ``additional_config``, or None where SGL is off."""
+        """The settings inside vLLM's ``additional_config``; None if SGL is off."""
         if not isinstance(additional_config, Mapping) or CONFIG_KEY not in additional_config:
             return None
         own = additional_config[CONFIG_KEY]
@@ -230,6 +236,7 @@ class ProfileSettings(_Settings):
     guide_tokens: int = Field(ge=1)
     query_rows: QueryRows
     policy: str = Field(min_length=1)
+    follow_ups: FollowUpMode = "auto"
     enabled: int = Field(1, ge=0, le=1)
 
 

@@ -2,8 +2,8 @@
 
 
 class StartRefused(ValueError):
-    """A server or an ``LLM`` cannot start as it was asked to. On vLLM's command line the text is all that is
-    said; it names the engine, the flag and the remedy."""
+    """A server or an ``LLM`` that cannot start with these settings. vLLM's command line prints the text and
+    nothing else; it names the engine, the flag and the remedy."""
 
 
 class GuideError(RuntimeError):
@@ -18,7 +18,7 @@ class GuideError(RuntimeError):
 
 
 class Unguidable(Exception):
-    """A guide cannot look at this request, and has not failed: the large model answers it alone.
+    """A request that a guide cannot look at, though it has not failed: the large model answers alone.
 
     reason: why it is bypassed, one of the strings of :class:`vllm_sgl.core.Reason`.
     """

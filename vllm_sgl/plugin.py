@@ -35,8 +35,7 @@ def register() -> None:
 
 
 def _prepare(arguments: "EngineArgs", offline: bool) -> None:
-    """Make engine arguments that carry settings those of a guided engine: a Python program's, which no
-    command line has prepared."""
+    """Prepare engine arguments that carry settings and that a Python program made, without a command line."""
     from vllm_sgl.engine import carried
     from vllm_sgl.families.variant import UseVariant
 
@@ -60,7 +59,7 @@ def install() -> None:
 
 
 def _fold(args: "Namespace") -> "SGLConfig | None":
-    """The settings of a command; its models have names of their own where it has profiles."""
+    """The settings of a command. Its profiles get model names of their own."""
     from vllm_sgl.serve import flags
     from vllm_sgl.serve.profiles import Naming
 

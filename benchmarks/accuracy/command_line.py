@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from benchmarks.arguments import make_parser as common
 from vllm_sgl.commands.arguments import count, json_object, share, threshold
 from vllm_sgl.evaluate.metrics import METRICS
 
@@ -14,11 +15,8 @@ POSITIONS = ("original", "packed")
 
 def make_parser() -> argparse.ArgumentParser:
     lines = "\n".join(f"  {name:<11} {method.about}" for name, method in METHODS.items())
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy",
-        description="Accuracy of pruning and early exits through the real serving path.",
-        epilog=f"methods:\n{lines}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = common(
+        "accuracy", "Accuracy of pruning and early exits through the real serving path.", f"methods:\n{lines}"
     )
     add = made.add_argument
     add("large", metavar="LARGE", help="the large model: a directory or a name")

@@ -1,14 +1,15 @@
 """`python -m benchmarks.crossed`; see the package."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks import report
+from benchmarks.arguments import add_out, make_parser
 from examples.demo.shipped import LARGE, MODELS, SMALL
 from tools.sign_reading import example
+from vllm_sgl.commands.arguments import count
 
 from .measure import measure
 from .readers import InternVLReader, NativeReader, Reader
@@ -21,15 +22,13 @@ TOKENS = (None, 80)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.crossed",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = make_parser("crossed", "Guides on fewer tiles, or of another family, question by question.")
     parser.add_argument("kind", choices=("tilings", "families"), help="what differs")
-    parser.add_argument("--questions", type=int, default=200, help="of the signs' test split (default: 200)")
+    parser.add_argument(
+        "--questions", type=count, default=200, metavar="N", help="of the signs' test split (default: 200)"
+    )
     parser.add_argument("--native", type=Path, default=NATIVE, help="the reader of the other family")
-    parser.add_argument("--out", type=Path, help="JSON file")
+    add_out(parser)
     options = parser.parse_args(arguments)
     environment = report.environment()
     report.print_environment(environment)
@@ -39,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = measure(large, guides, examples)
         found += [one.row(large.name, setting) for setting, one in measured.items()]
     report.print_table({name: value for name, value in row.items() if name != "right"} for row in found)
-    if options.out is not None:
-        report.write_json(options.out, environment, found)
+    report.write(options.out, "crossed", environment, found)
 
 
 def pairs(kind: str, native: Path) -> list[tuple[Reader, list[Reader]]]:

@@ -1,7 +1,6 @@
 """`python -m benchmarks.gpu_check [--only SECTIONS] [--smoke]`; see the package."""
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -12,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import report as reporting
-from benchmarks.serving.workspace import ROOT, BenchmarkError
+from benchmarks.arguments import RESULTS, add_work, make_parser
+from benchmarks.support.workspace import BenchmarkError
 
 from . import default_settings, importance, native_kernels, peaks, speed
 from .section import Check, Section
@@ -91,23 +91,22 @@ def _write(report: dict, arguments: argparse.Namespace) -> Path | None:
     kind = "smoke" if arguments.smoke else "gpu"
     stamp = report["utc"].replace(" ", "-").replace(":", "")
     path = arguments.out / f"{kind}-check-{stamp}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    reporting.write_json(path, report)
     return path
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
+    parser = make_parser("gpu_check", "Kernels, importance, speed and memory on one large GPU.")
     parser.add_argument("--only", default=",".join(NAMES), help="sections, separated by commas")
     parser.add_argument("--smoke", action="store_true", help="tiny models on a CPU: does the code run?")
     parser.add_argument("--seconds", type=float, default=720, help="what all of it may take")
-    parser.add_argument("--out", type=Path, help="where the JSON goes (default: benchmarks/results)")
-    parser.add_argument(
-        "--work", type=Path, help="keep checkpoints and logs here (default: a temporary folder)"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR",
+        help="where the JSON goes (default: benchmarks/results; smoke: nowhere)")  # fmt: skip
+    add_work(parser)
     arguments = parser.parse_args()
     arguments.only = arguments.only.split(",")
     if arguments.out is None and not arguments.smoke:
-        arguments.out = ROOT / "benchmarks/results"
+        arguments.out = RESULTS
     if unknown := set(arguments.only) - set(NAMES):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; sections: {', '.join(NAMES)}")
     return arguments

@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks.serving.load import ask, bodies
-from benchmarks.serving.memory import GIB, Peak, device_bytes, settled, tree_bytes
-from benchmarks.serving.server import Server
+from benchmarks.support.load import ask, bodies
+from benchmarks.support.memory import GIB, Peak, device_bytes, settled, tree_bytes
+from benchmarks.support.server import Server
 
 from .section import Check, Section
 from .speed import SETTINGS, wrong

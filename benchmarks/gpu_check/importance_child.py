@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.serving.load import ENDLESS
+from benchmarks.support.load import ENDLESS
 from tests.support import rendering
 from tests.support.images import random_image
 from tools.reference import reference, select
@@ -47,6 +47,7 @@ def guided(asked: dict) -> list:
         sgl_guide_tokens=GUIDE_TOKENS,
         sgl_exit_threshold=0.0,
         sgl_break_even="off",
+        sgl_follow_ups="off",
         sgl_small_args={"kv_cache_memory_bytes": 64 << 20, **attention},
         trust_remote_code=True,
         dtype=asked["dtype"],

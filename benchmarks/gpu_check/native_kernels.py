@@ -4,12 +4,12 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from benchmarks.serving.workspace import ROOT
+from benchmarks.support.workspace import ROOT
 
 from .section import Check, Section
 
 _TEST_SECONDS, _BENCHMARK_SECONDS = 200, 90
-_CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks/kernels.py` measured them
+_CEILINGS = ("copy GB/s", "matmul TFLOP/s")  # of this device, as `benchmarks.kernels` measured them
 # The project's own pytest settings need plugins that a bare GPU machine may lack, and would put the
 # checkout before an installed package.
 _PYTEST = ("-q", "-o", "addopts=", "-o", "pythonpath=", "--import-mode=append")
@@ -39,12 +39,12 @@ def test(check: Check) -> Section:
 
 
 def measure(check: Check) -> Section:
-    """Run `benchmarks/kernels.py`; alone on the device, so that its figures mean something."""
+    """Run `benchmarks.kernels`; alone on the device, so that its figures mean something."""
     section = Section()
     result = check.work / "kernel-benchmark.json"
-    command = [sys.executable, "-m", "benchmarks.kernels", "--json", str(result)]
+    command = [sys.executable, "-m", "benchmarks.kernels", "--out", str(result)]
     code = check.run(command, "kernel-benchmark.log", _BENCHMARK_SECONDS)
-    section.expect(code == 0, f"benchmarks/kernels.py: exit {code}\n{check.tail('kernel-benchmark.log')}")
+    section.expect(code == 0, f"benchmarks.kernels: exit {code}\n{check.tail('kernel-benchmark.log')}")
     if result.exists():
         found = json.loads(result.read_text())
         section.rows += found["rows"]

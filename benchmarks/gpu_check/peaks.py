@@ -1,8 +1,8 @@
 """Peak device memory of both sides, against the published figures."""
 
 from benchmarks import memory
-from benchmarks.serving.load import ask, bodies
-from benchmarks.serving.pair import Measured, measured
+from benchmarks.support.load import ask, bodies
+from benchmarks.support.pair import Measured, measured
 
 from .section import Check, Section
 from .workload import GPU, SMOKE

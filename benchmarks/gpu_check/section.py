@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from benchmarks.serving.workspace import Workspace
+from benchmarks.support.workspace import Workspace
 
 
 @dataclass

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from itertools import count
 
-from benchmarks.serving.load import Reply, ask, bodies, median
-from benchmarks.serving.pair import Measured, measured
-from benchmarks.serving.workspace import BenchmarkError
+from benchmarks.support.load import Reply, ask, bodies, median
+from benchmarks.support.pair import Measured, measured
+from benchmarks.support.workspace import BenchmarkError
 
 from .section import Check, Section
 from .workload import GPU, SMOKE, Workload

@@ -6,7 +6,7 @@ after it. Dummy weights make both starts short.
 
 from dataclasses import dataclass, replace
 
-from benchmarks.serving.pair import TRUE, Pair
+from benchmarks.support.pair import TRUE, Pair
 from benchmarks.true_size import INTERNVL2, InternVLSize
 
 

@@ -14,7 +14,7 @@ component times, and as a control.
   downsampled images. Every setting is asked the same questions.
 
 * **Like for like.** On a CPU, SGL lays out its engines' processes and threads in another way than vLLM does.
-  Plain vLLM is laid out like SGL (``benchmarks/serving/process_layout.py``), and so is the small model's
+  Plain vLLM is laid out like SGL (``benchmarks/support/process_layout.py``), and so is the small model's
   server; plain vLLM in its default layout is measured too, and is a column of its own.
 * **First the answers.** Plain and never-pruning SGL must answer a fixed set alike, and every pruned request
   must report exactly max(1, floor(R * N)) kept tokens, or no more where its policy may keep fewer (``tiles``,

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, stoppable
+from benchmarks.arguments import RESULTS, add_rounds, add_work, make_parser
+from benchmarks.support.workspace import BenchmarkError, Workspace, stoppable
 from vllm_sgl.commands.arguments import count, share, threshold
 
 from .benchmark import Benchmark
@@ -44,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serve", description="SGL against plain vLLM under load."
-    )
+    parser = make_parser("serve", "SGL against plain vLLM under load.")
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="cpu", help="what is served and how it is loaded (default: cpu)")
     add(
@@ -55,13 +54,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="for result.json and pictures (default: benchmarks/results/serve-PRESET; quick ones: nowhere)",
     )
-    add(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="keep checkpoints and logs here (default: a temporary folder)",
-    )
-    add("--rounds", type=count, metavar="N", help="at most (default: the preset's)")
+    add_work(parser)
+    add_rounds(parser, None, "at most")
     add(
         "--minutes",
         type=float,
@@ -84,7 +78,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if getattr(options, name) is not None:
             setattr(options, name, tuple(getattr(options, name)))
     if options.out is None and "quick" not in options.preset:
-        options.out = ROOT / f"benchmarks/results/serve-{options.preset}"
+        options.out = RESULTS / f"serve-{options.preset}"
     return options
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from benchmarks.serving.load import Reply, ask, body
-from benchmarks.serving.server import Server
-from benchmarks.serving.workspace import BenchmarkError
+from benchmarks.support.load import Reply, ask, body
+from benchmarks.support.server import Server
+from benchmarks.support.workspace import BenchmarkError
 from vllm_sgl.prune.base import kept_count
 
 from .presets import Preset

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.serving.load import ENDLESS
-from benchmarks.serving.server import Scrape, Server
-from benchmarks.serving.workspace import ROOT, BenchmarkError, Workspace, end_group
+from benchmarks.support.load import ENDLESS
+from benchmarks.support.server import Scrape, Server
+from benchmarks.support.workspace import ROOT, BenchmarkError, Workspace, end_group
 from vllm_sgl.prune.base import kept_count
 
 from .presets import Preset

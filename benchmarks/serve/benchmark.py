@@ -9,10 +9,10 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import report
-from benchmarks.serving.load import Reply, ask, body
-from benchmarks.serving.pair import Side, layouts, sides
-from benchmarks.serving.server import VLLM, Server, running
-from benchmarks.serving.workspace import Workspace
+from benchmarks.support.load import Reply, ask, body
+from benchmarks.support.pair import Side, layouts, sides
+from benchmarks.support.server import VLLM, Server, running
+from benchmarks.support.workspace import Workspace
 
 from . import answers, figures, results
 from .bench import Bench, Run

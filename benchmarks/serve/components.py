@@ -30,9 +30,9 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.serving.load import body
-from benchmarks.serving.server import Scrape, Server
-from benchmarks.serving.workspace import BenchmarkError
+from benchmarks.support.load import body
+from benchmarks.support.server import Scrape, Server
+from benchmarks.support.workspace import BenchmarkError
 from vllm_sgl.prune.base import kept_count
 
 from .cost import PartTimes

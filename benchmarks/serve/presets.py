@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from benchmarks.serving.pair import CPU, QUICK, TRUE, Pair, signs
+from benchmarks.support.pair import CPU, QUICK, TRUE, Pair, signs
 
 from .settings import DEFAULT, SMALL, Setting, Step, steps
 from .sources import Pictures, Signs, Source

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.serving.pair import Side
+from benchmarks.support.pair import Side
 
 from .random_guide import RANDOM
 

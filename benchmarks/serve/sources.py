@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from benchmarks.serving import load
+from benchmarks.support import load
 from tools.internvl_reference.tiling import Tiling
 from tools.sign_reading.scene import TILE, paint
 from tools.sign_reading.split import Example, example

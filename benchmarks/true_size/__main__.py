@@ -1,15 +1,14 @@
 """`python -m benchmarks.true_size NAME OUT_DIR`; see the package."""
 
-import argparse
 from pathlib import Path
+
+from benchmarks.arguments import make_parser
 
 from . import MODELS, build
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.true_size", description="Write a checkpoint of true size without weights."
-    )
+    parser = make_parser("true_size", "Write a checkpoint of true size without weights.")
     parser.add_argument("name", choices=MODELS, metavar="NAME", help=", ".join(MODELS))
     parser.add_argument("out_dir", type=Path)
     options = parser.parse_args(arguments)

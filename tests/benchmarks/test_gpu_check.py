@@ -10,7 +10,7 @@ from benchmarks.gpu_check.encoder_watch import EncoderWatch
 from benchmarks.gpu_check.section import Section
 from benchmarks.gpu_check.speed import wrong
 from benchmarks.gpu_check.workload import GPU, SMOKE
-from benchmarks.serving.load import Reply
+from benchmarks.support.load import Reply
 
 TOKENS = SMOKE.pair.visual_tokens
 

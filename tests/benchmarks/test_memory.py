@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from benchmarks import compare, memory
-from benchmarks.serving.memory import GIB, Peak, tree_bytes
-from benchmarks.serving.pair import QUICK, Measured, sides
+from benchmarks.support.memory import GIB, Peak, tree_bytes
+from benchmarks.support.pair import QUICK, Measured, sides
 
 MIB = 1 << 20
 

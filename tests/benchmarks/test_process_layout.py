@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.pair import QUICK, layouts, signs
-from benchmarks.serving.process_layout import LIKE_SGL
-from benchmarks.serving.workspace import Workspace
+from benchmarks.support.pair import QUICK, layouts, signs
+from benchmarks.support.process_layout import LIKE_SGL
+from benchmarks.support.workspace import Workspace
 
 
 @pytest.mark.parametrize(

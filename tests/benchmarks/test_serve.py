@@ -16,6 +16,8 @@ from benchmarks.serve.answers import READS
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.settings import PLAIN
 
+pytestmark = pytest.mark.nightly("the whole of benchmarks/serve, over eight servers: for a change of it")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,9 +9,9 @@ from benchmarks.serve.bench import read
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.settings import DEFAULT, PLAIN, Setting, Step
 from benchmarks.serve.sources import Pictures, Request, Signs
-from benchmarks.serving.load import Reply
-from benchmarks.serving.server import Scrape
-from benchmarks.serving.workspace import BenchmarkError
+from benchmarks.support.load import Reply
+from benchmarks.support.server import Scrape
+from benchmarks.support.workspace import BenchmarkError
 from vllm_sgl.prune.base import kept_count
 
 RESULT = {

@@ -13,7 +13,7 @@ from benchmarks.serve.components import Samples, part_times
 from benchmarks.serve.cost import PARTS
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.settings import DEFAULT, GROUP, PLAIN, Setting, Step
-from benchmarks.serving.pair import CPU
+from benchmarks.support.pair import CPU
 from tools.tiny_internvl import tokenizer
 from tools.tiny_internvl.checkpoint import config
 

@@ -14,8 +14,8 @@ from benchmarks.serve.components import Samples
 from benchmarks.serve.presets import PRESETS
 from benchmarks.serve.settings import Setting
 from benchmarks.serve.sources import Pictures
-from benchmarks.serving.load import Reply
-from benchmarks.serving.pair import sides
+from benchmarks.support.load import Reply
+from benchmarks.support.pair import sides
 
 ENVIRONMENT = {"machine": "two cores", "gpu": None, "versions": {}, "commit": "abc", "utc": "today"}
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support import started
 from tests.support.images import QUESTIONS, random_image
 from tests.support.rendering import chat_prompt, render
+from tests.support.server import run_started
 from tools.reference import confidence, reference, select
 from vllm_sgl import __version__
 from vllm_sgl.core import Seen, VisualItem
@@ -61,8 +61,7 @@ def explained(qwen2_pair, images, tmp_path_factory):
     command += [word for share in RETENTIONS for word in ("--retention", str(share))]
     command += ["-o", str(folder / "out.png"), "--json", "-"]
     # No fork of what has vLLM imported: its first import decides whether it logs to standard output.
-    started.count("commands")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    done = run_started(command, 500, apart=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout), folder / "out.png"
 

@@ -1,8 +1,5 @@
 """What Qwen-VL models cannot do with SGL is refused before anything starts, with what to do instead."""
 
-import json
-import shutil
-
 import pytest
 from vllm import EngineArgs
 
@@ -11,6 +8,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.start import small_config
+from vllm_sgl.guide.local.scheduler import reads_cache
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +43,11 @@ def test_pruning_of_vllms_own_in_the_small_engine(pair):
 
 
 def test_a_hybrid_decoder(pair, tmp_path):
-    """Qwen3.5 has linear attention in most layers, of which there is nothing to read."""
-    small = shutil.copytree(pair[0], tmp_path / "small")
-    config = json.loads((small / "config.json").read_text())
-    config["architectures"] = ["Qwen3_5ForConditionalGeneration"]
-    (small / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"has layers without attention, .* choose another small model"):
-        small_config(large_config(pair), SGLConfig.parse({"small": str(small)}))
+    """Qwen3.5 as the guide: its prefix cache is off, because a state is kept at the end of a hit alone; its
+    recurrent state has the dtype that its config asks for."""
+    small = build(FAMILIES["qwen3_5"], SMALL, tmp_path)
+    config = small_config(large_config(pair), SGLConfig.parse({"small": str(small)}))
+    assert config.model_config.is_hybrid
+    assert not config.cache_config.enable_prefix_caching
+    assert not reads_cache(config)
+    assert config.cache_config.mamba_ssm_cache_dtype == "float32"

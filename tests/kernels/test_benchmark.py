@@ -1,11 +1,14 @@
-"""benchmarks/kernels.py on a CPU: the references run, and it says that no kernel did."""
+"""`benchmarks.kernels` on a CPU: the references run, and it says that no kernel did."""
 
 import json
 
 import pytest
 import torch
 
-from benchmarks import kernel_operations, kernels
+from benchmarks.kernels import __main__ as command
+from benchmarks.kernels import operations
+from benchmarks.kernels.measure import Ceilings
+from benchmarks.kernels.work import OPERATIONS, Operation, Work
 
 
 @pytest.fixture
@@ -14,7 +17,7 @@ def on_cpu(monkeypatch):
 
 
 def test_smoke(on_cpu, tmp_path, capsys):
-    assert kernels.main(["--json", str(tmp_path / "results.json")]) == 0
+    assert command.main(["--out", str(tmp_path / "results.json")]) == 0
     printed = capsys.readouterr()
     assert "No CUDA GPU" in printed.out
     assert "gather_visual, small ..." in printed.err
@@ -28,8 +31,8 @@ def test_smoke(on_cpu, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["attention_mass", "gather_visual"])
 def test_reference_agrees_with_itself(name):
     """On a CPU an operation dispatches to its reference, so this runs ``verify`` itself."""
-    assert hasattr(kernel_operations, name)
-    operation = kernels.OPERATIONS[name]
+    assert hasattr(operations, name)
+    operation = OPERATIONS[name]
     operation.build(torch.device("cpu"), **operation.small).verify()
 
 
@@ -37,13 +40,13 @@ def test_no_number_from_a_kernel_that_disagrees(monkeypatch, capsys):
     def disagree():
         raise AssertionError("other bits")
 
-    work = kernels.Work(kernel=None, naive=None, verify=disagree, moved=1)
-    wrong = kernels.Operation("wrong", lambda device: work, {"large": {}}, {})
-    monkeypatch.setattr(kernels, "OPERATIONS", {"wrong": wrong})
+    work = Work(kernel=None, naive=None, verify=disagree, moved=1)
+    wrong = Operation("wrong", lambda device: work, {"large": {}}, {})
+    monkeypatch.setattr(command, "OPERATIONS", {"wrong": wrong})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(kernels, "measure_ceilings", lambda device: kernels.Ceilings(1.0, 1.0))
-    monkeypatch.setattr(kernels.report, "gpu", lambda: "a GPU")
-    assert kernels.main([]) == 1
+    monkeypatch.setattr(command, "measure_ceilings", lambda device: Ceilings(1.0, 1.0))
+    monkeypatch.setattr(command.report, "gpu", lambda: "a GPU")
+    assert command.main([]) == 1
     printed = capsys.readouterr().out
     assert "kernel and naive disagree: other bits" in printed
     assert "|" not in printed

@@ -62,6 +62,35 @@ def _cases(families: tuple[Family, ...]) -> list[Any]:
     ]
 
 
+def _mixed(name: str, small: str, large: str, videos: bool = True) -> Family:
+    """A small model of one family, and a large one of another that cuts images alike."""
+
+    def build(folder: Path) -> tuple[Path, Path]:
+        shapes = (small, tiny_families.SMALL), (large, tiny_families.LARGE)
+        paths = [
+            tiny_families.build(
+                tiny_families.FAMILIES[family],
+                replace(shape, name=f"{shape.name}-{family}"),
+                folder / f"{shape.name}-{family}",
+            )
+            for family, shape in shapes
+        ]
+        return paths[0], paths[1]
+
+    return Family(name, build, ("original",), videos)
+
+
+#: Families that differ from those above in their decoders alone, or that add little to them: what the others
+#: are asked one by one is asked of one pair of engines each.
+ONE_PAIR_EACH = (
+    _mixed("qwen3_vl_moe", "qwen3_vl", "qwen3_vl_moe"),
+    _mixed("qwen3_5", "qwen3_5", "qwen3_5"),
+    _mixed("qwen3_5_moe", "qwen3_5", "qwen3_5_moe"),
+    _decoder("qwen3_moe"),
+    Family("interns1", tiny_families.internvl_hf.build_intern_s1, ("original",)),
+)
+
+
 #: Those that have videos. In InternVL's chat format a token of the decoder's vocabulary makes them possible.
 #: Packed positions know nothing of videos, so one family with them will do.
 VIDEO_CASES = [

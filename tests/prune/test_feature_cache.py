@@ -75,6 +75,15 @@ def test_zero_capacity_keeps_nothing():
     assert len(cache) == 0
 
 
+def test_a_cache_that_is_cleared_takes_new_features():
+    cache = FeatureCache(64)
+    cache.put(b"a", features(4, 1.0))
+    cache.clear()
+    assert (cache.get(b"a"), len(cache), cache.nbytes) == (None, 0, 0)
+    cache.put(b"a", features(4, 2.0))
+    assert cache.get(b"a").equal(features(4, 2.0))
+
+
 @pytest.fixture(scope="module")
 def uncached(qwen2_pair):
     engines = Engines(qwen2_pair, sgl={"feature_cache": 0})

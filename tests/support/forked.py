@@ -31,6 +31,8 @@ import setproctitle
 
 from tests.support import started
 
+#: Not where there is a GPU: its driver does not live on in a copy.
+AVAILABLE = not Path("/dev/nvidiactl").exists()
 #: What API servers and engines import. This module has to be in the copies, too.
 PRELOAD = (
     "vllm.entrypoints.cli.main",
@@ -89,8 +91,9 @@ class Forked:
 
 def fork_engines() -> None:
     """From now on, engines that this process starts are forked as well."""
-    contexts = context._concrete_contexts
-    contexts["spawn"] = contexts["forkserver"]
+    if AVAILABLE:
+        contexts = context._concrete_contexts
+        contexts["spawn"] = contexts["forkserver"]
 
 
 def _start_image() -> None:

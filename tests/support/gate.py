@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.support import started
 
 #: How many of the slowest fixtures and tests are named.
 SLOWEST = 10
+#: Seconds from which a fixture or test may be among them.
+WORTH_SAYING = 0.5
 #: Folders whose groups take longest come first, so that no worker is left with a long one at the end.
 LONG = (
     "serve",
@@ -40,16 +43,18 @@ class Gate:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._in_worker = hasattr(config, "workerinput")
-        self._took: list[tuple[float, str]] = []
+        #: (seconds, of them CPU seconds of this process, fixture or test)
+        self._took: list[tuple[float, float, str]] = []
         self._started: Counter[str] = Counter()
+        #: CPU seconds of the tests' own process, by file; what they start is not in it.
+        self._files: Counter[str] = Counter()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if not self._config.getoption("all"):
-            left_out = [item for item in items if item.get_closest_marker("nightly")]
-            if left_out:
-                self._config.hook.pytest_deselected(items=left_out)
-                items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+        left_out = [] if self._config.getoption("all") else [item for item in items if _left_out(item)]
+        if left_out:
+            self._config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not _left_out(item)]
         if self._in_worker:
             items.sort(key=_place)
             for item in items:
@@ -58,39 +63,55 @@ class Gate:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
-        start = time.monotonic()
+        where = f"{fixturedef.baseid or 'pytest'}: fixture {fixturedef.argname}"
+        if hasattr(request, "param"):
+            where += f"[{request.param_index}]"
+        with self._timed(where):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        with self._timed(item.nodeid):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        start = time.process_time()
         try:
             return (yield)
         finally:
-            if fixturedef.scope != "function" or time.monotonic() - start > 1:
-                where = f"{fixturedef.baseid or 'pytest'}: fixture {fixturedef.argname}"
-                if hasattr(request, "param"):
-                    where += f"[{request.param_index}]"
-                self._took.append((time.monotonic() - start, where))
+            self._files[item.nodeid.partition("::")[0]] += time.process_time() - start
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" and not self._in_worker:
-            self._took.append((report.duration, report.nodeid))
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start, used = time.monotonic(), time.process_time()
+        try:
+            yield
+        finally:
+            if (seconds := time.monotonic() - start) > WORTH_SAYING:
+                self._took.append((seconds, time.process_time() - used, what))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         if self._in_worker:
-            self._config.workeroutput["gate"] = [self._took, dict(started.COUNTS)]
+            self._config.workeroutput["gate"] = [self._took, dict(started.COUNTS), dict(self._files)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        took, counts = getattr(node, "workeroutput", {}).get("gate", ([], {}))
-        self._took += [(seconds, what) for seconds, what in took]
+        took, counts, files = getattr(node, "workeroutput", {}).get("gate", ([], {}, {}))
+        self._took += map(tuple, took)
         self._started.update(counts)
+        self._files.update(files)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self._started.update(started.COUNTS)
         slowest = sorted(self._took, reverse=True)[:SLOWEST]
         if path := self._config.getoption("summary"):
-            path.write_text(json.dumps({"slowest": slowest, "started": self._started}))
+            found = {"slowest": slowest, "started": self._started, "files": self._files}
+            path.write_text(json.dumps(found, indent=1))
         terminalreporter.section(f"slowest {SLOWEST} fixtures and tests")
-        for seconds, what in slowest:
-            terminalreporter.write_line(f"{seconds:7.1f} s  {what}")
+        for seconds, used, what in slowest:
+            terminalreporter.write_line(f"{seconds:7.1f} s, {used:5.1f} s of CPU  {what}")
         counts = ", ".join(f"{number} {kind}" for kind, number in sorted(self._started.items()))
         terminalreporter.write_line(f"started: {counts or 'nothing'}")
 
@@ -111,6 +132,14 @@ def group_of(item: Any) -> str:
         if name in fixtures and fixtures[name][-1].scope != "function":
             group += f" {name}={indices[name]}"
     return group
+
+
+def _left_out(item: Any) -> bool:
+    """Whether the gate does without this test."""
+    mark = item.get_closest_marker("nightly")
+    return mark is not None and (
+        "but" not in mark.kwargs or not hasattr(item, "callspec") or item.callspec.id != mark.kwargs["but"]
+    )
 
 
 def _place(item: pytest.Item) -> int:

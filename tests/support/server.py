@@ -21,7 +21,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import started
-from tests.support.forked import Forked
+from tests.support.forked import AVAILABLE, Forked
 
 #: Bounds in seconds; each is several times what an idle machine with two cores needs.
 START_TIMEOUT = 300
@@ -71,6 +71,8 @@ def run_command(
 
     apart: stdout and stderr each for itself, else in one. environment: all of it; None: this process's.
     """
+    if not AVAILABLE:
+        return run_started(command, timeout, apart=apart, environment=environment)
     started.count("commands, forked")
     with TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
@@ -83,18 +85,21 @@ def run_command(
     return subprocess.CompletedProcess(process.args, code, *texts)
 
 
-def run_started(command: list[str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Any command to its end, as a user starts it; stdout and stderr in one."""
+def run_started(
+    command: list[str], timeout: float = 120, *, apart: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """The same of any command, as a user starts it."""
     started.count("commands")
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        command, text=True, start_new_session=True, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE if apart else subprocess.STDOUT,
     )  # fmt: skip
     try:
-        output, _ = process.communicate(timeout=timeout)
+        output, errors = process.communicate(timeout=timeout)
     finally:
         kill_group(process)
-    return subprocess.CompletedProcess(process.args, process.returncode, output)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 class Server:
@@ -114,7 +119,7 @@ class Server:
         self.log = log
         self._flags = [*common, *flags]
         self._inside = inside or list
-        self._forked = not as_users and inside is None
+        self._forked = AVAILABLE and not as_users and inside is None
         self._environment = environment or {}
         self._process: subprocess.Popen | Forked | None = None
         self.port = 0

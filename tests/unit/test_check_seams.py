@@ -10,8 +10,11 @@ import pytest
 from tests.support.made_up_vllm import VLLM, write
 from tools.check_seams import main
 from tools.seams.compare import compare
+from tools.seams.named import KNOWN, architectures, named
 from tools.seams.source import installed, open_source
+from vllm_sgl.families import FAMILIES
 
+MODELS = "vllm/model_executor/models/"
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -57,6 +60,29 @@ def test_bad_input_is_told_from_findings(trees, capsys, monkeypatch, given, mess
     monkeypatch.chdir(trees)
     assert main([given, "--old", "old"], root=trees / "ours") == 2
     assert capsys.readouterr().err == f"check_seams: {message}\n"
+
+
+def test_places_that_name_an_architecture_of_ours(trees, capsys):
+    """Where a variant, which has another name, would get nothing: unless it is known how it does."""
+    families = 'FAMILIES = {"TheModel": "file", "Other": "file"}'
+    write(trees / "ours", {"vllm_sgl/a.py": "", "vllm_sgl/families/__init__.py": families})
+    tables = {
+        "vllm/config.py": 'DEFAULTS = {\n    "TheModel": 1,\n    "Nobodys": 2,\n}\nNAME = "TheModelTwo"',
+        "vllm/model_executor/models/config.py": 'MAP = {"TheModel": 1}',
+        "vllm/model_executor/models/registry.py": "MODELS = ['TheModel', 'Other']",
+    }
+    write(trees / "new", {**VLLM, **tables})
+    assert main([str(trees / "new"), "--old", str(trees / "old")], root=trees / "ours") == 1
+    first, _ = capsys.readouterr().out.splitlines()
+    file = "vllm_sgl/host/start/named_settings.py"
+    assert first == f"{file}: named: vllm/config.py:2 names TheModel: give its variant the same there"
+
+
+def test_every_place_that_names_an_architecture_of_ours_is_known():
+    ours, vllm = open_source("vllm_sgl", REPOSITORY), installed("vllm")
+    assert set(architectures(ours)) == set(FAMILIES)
+    assert named(ours, vllm).keys() <= KNOWN.keys()
+    assert "Qwen3_5ForConditionalGeneration" in {name for _, name in named(ours, vllm)[f"{MODELS}config.py"]}
 
 
 def test_no_seam_of_ours_differs_from_the_installed_vllm():

@@ -7,7 +7,7 @@ import pytest
 from vllm_sgl.pair.verdict import ModelFacts, check_pair
 
 LARGE = ModelFacts(
-    "large", "InternVLChatModel", {"image_size": 448, "visual tokens per tile": 256},
+    "large", "InternVLChatModel", "InternVLChatModel", {"image_size": 448, "visual tokens per tile": 256},
     vocabulary={"a": 0, "b": 1}, encoded=(0, 1), rendered="<user>",
 )  # fmt: skip
 SMALL = replace(LARGE, name="small")
@@ -26,7 +26,7 @@ def test_one_prompt_for_both():
         ({"encoded": (1, 0)}, "tokenizer", False),
         ({"rendered": "<USER>"}, "chat template", True),
         ({"rendered": None}, "chat template", True),
-        ({"architecture": "InternVLForConditionalGeneration"}, "prompt format", True),
+        ({"format": "InternVL (-hf)"}, "prompt format", True),
     ],
 )
 def test_a_prompt_for_each(change, differs, same_tokens):

@@ -175,6 +175,10 @@ def test_selection_is_joint_and_breaks_ties_downward(scores, retention, kept):
     assert [part.tolist() for part in chosen] == kept
 
 
+@pytest.mark.nightly(
+    "the references against vLLM alone: for a change of vLLM, tools/reference or tools/tiny_internvl",
+    but="small-qwen2",
+)
 def test_plain_vllm_agrees(model, checkpoint, monkeypatch):
     """Greedy tokens and log-probabilities equal vLLM's, from vLLM's own image processing."""
     vllm = pytest.importorskip("vllm")

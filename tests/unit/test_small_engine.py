@@ -17,7 +17,7 @@ from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.families.internvl import SGLInternVLChatModel
 from vllm_sgl.guide.local.scheduler import GuideScheduler, reads_cache
-from vllm_sgl.host.start import small_args
+from vllm_sgl.host.start import small_args, small_engine
 from vllm_sgl.host.start.small_args import checked, small_arguments
 from vllm_sgl.pair.verdict import judge
 
@@ -54,6 +54,7 @@ def test_overrides_of_the_small_config_are_composed(qwen2_pair):
         ({"additional_config": {}}, "additional_config is set by the guide"),
         ({"async_scheduling": True}, "async_scheduling is set by the guide"),
         ({"model": "other"}, "model is set by the guide"),
+        ({"pipeline_parallel_size": 2}, "pipeline_parallel_size is set by the guide .it runs in one stage"),
         ({"gpu_memory_utilization": 0.5}, "gpu_memory_utilization is set by the guide .*--sgl-small-memory"),
         ({"kv_cache_dtype": "fp8"}, "expected a kv_cache_dtype of auto or float16 or bfloat16.*'fp8': drop"),
         (
@@ -179,6 +180,21 @@ def test_tensor_parallel_size_that_the_heads_allow(size, heads, groups, expected
     assert small_args.tensor_parallel(size, text) == expected
     said = f"runs with a tensor parallel size of {expected}, not {size}"
     assert (said in caplog.text) is (expected < size)
+
+
+@pytest.mark.parametrize(("size", "key_heads", "expected"), [(4, 16, 4), (4, 2, 2), (4, 3, 1)])
+def test_tensor_parallel_size_that_a_gated_delta_net_allows(size, key_heads, expected):
+    text = SimpleNamespace(
+        num_attention_heads=8, num_key_value_heads=4, layer_types=["linear_attention", "full_attention"],
+        linear_num_key_heads=key_heads, linear_num_value_heads=48,
+    )  # fmt: skip
+    assert small_args.tensor_parallel(size, text) == expected
+
+
+def test_a_model_without_attention_cannot_guide():
+    model = SimpleNamespace(get_sliding_window=lambda: None, is_attention_free=True)
+    with pytest.raises(ValueError, match=r"--sgl-small m: this model has no attention, .* choose another"):
+        small_engine._refuse_partial_attention("m", model)
 
 
 def test_the_small_engine_takes_what_its_heads_allow(qwen2_pair, monkeypatch):

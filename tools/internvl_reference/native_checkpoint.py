@@ -134,6 +134,15 @@ def load(path: Path, image_token_id: int) -> InternVLForConditionalGeneration:
             plain = _split_internlm2(name, plain[name], decoder)
         for own, part in plain.items():
             state |= _rename(own, part)
+    if decoder["model_type"] == "qwen3_moe":  # transformers keeps experts in one tensor
+        for layer in range(decoder["num_hidden_layers"]):
+            root = f"model.language_model.layers.{layer}.mlp.experts"
+            of = [
+                [state.pop(f"{root}.{e}.{part}_proj.weight") for part in ("gate", "up", "down")]
+                for e in range(decoder["num_experts"])
+            ]
+            state[f"{root}.gate_up_proj"] = torch.stack([torch.cat([g, u]) for g, u, _ in of])
+            state[f"{root}.down_proj"] = torch.stack([d for _, _, d in of])
     model.load_state_dict(state, strict=True)
     return model.eval()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from .chat_internvl import ChatInternVL
 from .internvl_hf import InternVLHF
 from .llava_onevision import LlavaOnevision
-from .qwen_vl import Qwen2VL, Qwen3VL
+from .qwen_vl import Glm4v, Qwen2VL, Qwen3VL, Qwen35
 from .reference import Generated, Positions, QueryRows, Reference, confidence, select
 
 __all__ = ["Generated", "Positions", "QueryRows", "Reference", "confidence", "reference", "select"]
@@ -19,6 +19,10 @@ FAMILIES: dict[str, type[Reference]] = {
     "qwen2_vl": Qwen2VL,
     "qwen2_5_vl": Qwen2VL,
     "qwen3_vl": Qwen3VL,
+    "qwen3_vl_moe": Qwen3VL,
+    "qwen3_5": Qwen35,
+    "glm4v": Glm4v,
+    "qwen3_5_moe": Qwen35,
 }
 
 

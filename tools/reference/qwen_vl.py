@@ -81,3 +81,22 @@ class Qwen3VL(Qwen2VL):
     def features(self, image: Patches) -> list[torch.Tensor]:
         output = self._encode(image)
         return [output.pooler_output[0], *(layer[0] for layer in output.deepstack_features)]
+
+
+class Qwen35(Qwen3VL):
+    """No DeepStack; a mask for the layers with attention, none for the others."""
+
+    def features(self, image: Patches) -> list[torch.Tensor]:
+        return Qwen2VL.features(self, image)
+
+    def masks(self, mask: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        return {"full_attention": mask, "linear_attention": None}
+
+
+class Glm4v(Qwen3VL):
+    """Between a video's pairs of frames a prompt tells the time; their tokens are those of an image."""
+
+    def features(self, image: Patches) -> list[torch.Tensor]:
+        output = self._encode(image)
+        parts = output.pooler_output
+        return [torch.cat(list(parts))]

@@ -1,6 +1,16 @@
 """Small random-weight checkpoints of families other than InternVL's chat format, in transformers' classes."""
 
-from . import internvl_hf, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl
+from . import (
+    glm4v,
+    internvl_hf,
+    llava_onevision,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_5,
+    qwen3_5_moe,
+    qwen3_vl,
+    qwen3_vl_moe,
+)
 from .checkpoint import LARGE, SMALL, TinyFamily, build, build_pair
 
 FAMILIES = {
@@ -9,6 +19,10 @@ FAMILIES = {
         qwen2_vl.FAMILY,
         qwen2_5_vl.FAMILY,
         qwen3_vl.FAMILY,
+        glm4v.FAMILY,
+        qwen3_vl_moe.FAMILY,
+        qwen3_5.FAMILY,
+        qwen3_5_moe.FAMILY,
         llava_onevision.FAMILY,
         internvl_hf.FAMILY,
     )

@@ -18,6 +18,10 @@ from .weights import random_weights
 TokenIds = Mapping[str, int]
 
 
+def _as_it_is(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: tensor}
+
+
 @dataclass(frozen=True)
 class TinyFamily:
     """What makes a family, for checkpoints of any shape.
@@ -27,7 +31,7 @@ class TinyFamily:
         chat_template: Jinja, over OpenAI's content parts.
         config: the model's config for a shape; text fields that all families share are :func:`text_config`'s.
         processor: the family's processor around a tokenizer.
-        published_name: a tensor's name in the published checkpoints, from its name in transformers.
+        published: what a tensor of transformers' model is in published checkpoints, by names.
         named_tokens: what the processor asks the tokenizer for by name.
     """
 
@@ -37,7 +41,7 @@ class TinyFamily:
     chat_template: str
     config: Callable[[TinyShape, TokenIds], PreTrainedConfig]
     processor: Callable[[PreTrainedTokenizerFast], ProcessorMixin]
-    published_name: Callable[[str], str] = str
+    published: Callable[[str, torch.Tensor], Mapping[str, torch.Tensor]] = _as_it_is
     named_tokens: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -84,7 +88,9 @@ def build(family: TinyFamily, shape: TinyShape, directory: Path | str) -> Path:
     model.config.save_pretrained(directory)
     model.generation_config.save_pretrained(directory)
     weights = random_weights(model, shape, tokenizer)
-    published = {family.published_name(name): tensor for name, tensor in weights.items()}
+    published: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        published |= family.published(name, tensor)
     save_file(published, directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 

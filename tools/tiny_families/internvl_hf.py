@@ -1,5 +1,9 @@
 """InternVL in transformers' own format (https://huggingface.co/OpenGVLab/InternVL3-2B-hf)."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 from transformers import (
     GotOcr2ImageProcessor,
     InternVLConfig,
@@ -12,7 +16,8 @@ from transformers import (
 from tools.tiny_internvl import TinyShape
 from tools.tiny_internvl.tokenizer import IM_END, IM_START, IMG_CONTEXT, IMG_END, IMG_START, PAD
 
-from .checkpoint import TinyFamily, TokenIds, text_config
+from .checkpoint import LARGE, SMALL, TinyFamily, TokenIds, build, text_config
+from .qwen3_vl_moe import experts_config, one_by_one
 
 VIDEO = "<video>"
 CHAT_TEMPLATE = (
@@ -49,6 +54,26 @@ def config(shape: TinyShape, tokens: TokenIds) -> InternVLConfig:
         image_seq_length=TOKENS_PER_TILE,
         tie_word_embeddings=False,
     )
+
+
+def config_intern_s1(shape: TinyShape, tokens: TokenIds) -> InternVLConfig:
+    """Intern-S1's decoder is Qwen3's mixture of experts (https://huggingface.co/internlm/Intern-S1)."""
+    made = config(shape, tokens)
+    text = {**text_config(shape, tokens), "model_type": "qwen3_moe", "rope_theta": 1e6}
+    text |= {"head_dim": shape.head_dim, **experts_config(shape)}
+    return InternVLConfig(**{**made.to_dict(), "text_config": text})
+
+
+def build_intern_s1(directory: Path) -> tuple[Path, Path]:
+    """(small, large): Intern-S1, guided by a dense model of InternVL's format. vLLM has one class for
+    both, told apart by the architecture's name; the published config class is not transformers'."""
+    small = build(FAMILY, replace(SMALL, name="small-interns1"), directory / "small")
+    family = replace(FAMILY, name="interns1", config=config_intern_s1, published=one_by_one)
+    large = build(family, replace(LARGE, name="large-interns1"), directory / "large")
+    path = large / "config.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps({**made, "architectures": ["InternS1ForConditionalGeneration"]}))
+    return small, large
 
 
 def processor(tokenizer: PreTrainedTokenizerFast) -> InternVLProcessor:

@@ -1,5 +1,6 @@
 """LLaVA-OneVision (https://huggingface.co/llava-hf/llava-onevision-qwen2-0.5b-ov-hf): tiles, and newlines."""
 
+import torch
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -71,9 +72,9 @@ def processor(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionProcessor:
     )
 
 
-def published_name(name: str) -> str:
+def published(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     """vLLM 0.32 loads a SigLIP tower under its older names only."""
-    return name.replace("model.vision_tower.", "model.vision_tower.vision_model.")
+    return {name.replace("model.vision_tower.", "model.vision_tower.vision_model."): tensor}
 
 
 FAMILY = TinyFamily(
@@ -83,5 +84,5 @@ FAMILY = TinyFamily(
     CHAT_TEMPLATE,
     config,
     processor,
-    published_name=published_name,
+    published=published,
 )

@@ -20,6 +20,7 @@ _TOWER_GAINS = (
     # Louder than positions, so that visual tokens tell images apart.
     (r"patch_embed(ding)?s?(\.proj(ection)?)?$", 2.0),
     (r"(qkv|[qkv]_proj)$", 1.2),
+    (r"downsample$", 1.5),
     (r"(merger\.mlp\.0|merger.*linear_fc1|projector\.linear_1)$", 2.0),
     (r"(merger\.mlp\.2|merger.*linear_fc2|projector\.linear_2)$", None),  # what the decoder sees
     (r"(proj|out_proj|projection_layer|(linear_)?fc[12]|(gate|up|down)_proj)$", 1.0),
@@ -38,6 +39,7 @@ def random_weights(model: PreTrainedModel, shape: TinyShape, tokenizer: Tokenize
     source, dtype = Source(shape.seed), getattr(torch, shape.dtype)
     parameters = dict(model.named_parameters())
     sharpness = _sharpness(parameters, shape)
+    centred = model.config.model_type.startswith("qwen3_5")
     weights = {}
     for name, parameter in parameters.items():
         if name == "lm_head.weight":
@@ -46,6 +48,8 @@ def random_weights(model: PreTrainedModel, shape: TinyShape, tokenizer: Tokenize
             tensor = text_embeddings(name, shape, source, tokenizer.get_vocab_size())
         else:
             tensor = _draw(name, tuple(parameter.shape), shape, source, sharpness)
+        if centred and "language_model" in name and _NORM.search(name) and "linear_attn" not in name:
+            tensor = tensor - 1  # the model adds one
         assert tensor.shape == parameter.shape, name
         weights[name] = tensor.to(dtype).contiguous()
     return weights
@@ -75,6 +79,14 @@ def _draw(
         return source.normal(name, *size, std=0.4)
     if name.endswith(".bias"):
         return source.normal(name, *size, std=0.1)
+    if name.endswith("mlp.experts.gate_up_proj"):  # [experts, outputs, inputs]
+        return source.normal(name, *size, std=1.5 * size[-1] ** -0.5)
+    if name.endswith("mlp.experts.down_proj"):
+        return source.normal(name, *size, std=shape.residual_scale / 1.5 * size[-1] ** -0.5)
+    if name.endswith("linear_attn.dt_bias"):
+        return source.normal(name, *size, std=0.5) - 1.0
+    if name.endswith("linear_attn.A_log"):
+        return source.normal(name, *size, std=0.5) - 1.5
     gain = _gain(name, shape, sharpness)
     fan_in = torch.Size(size[1:]).numel()
     return source.normal(name, *size, std=gain * fan_in**-0.5)
@@ -89,7 +101,20 @@ def _gain(name: str, shape: TinyShape, sharpness: dict[str, float]) -> float:
             "self_attn.o_proj": shape.residual_scale,
             "mlp.gate_proj": 1.5,
             "mlp.up_proj": 1.5,
+            "mlp.gate_up_proj": 1.5,
             "mlp.down_proj": shape.residual_scale / 1.5,
+            # A mixture's router, sharp enough that tokens choose different experts.
+            "mlp.gate": 3.0,
+            "mlp.shared_expert.gate_proj": 1.5,
+            "mlp.shared_expert.up_proj": 1.5,
+            "mlp.shared_expert.down_proj": shape.residual_scale / 1.5,
+            "mlp.shared_expert_gate": 1.0,
+            "linear_attn.in_proj_qkv": 1.5,
+            "linear_attn.in_proj_z": 1.5,
+            "linear_attn.in_proj_b": 1.5,
+            "linear_attn.in_proj_a": 1.5,
+            "linear_attn.out_proj": shape.residual_scale,
+            "linear_attn.conv1d": 1.0,
         }
         if layer[1] in gains:
             return gains[layer[1]]

@@ -86,6 +86,21 @@ def _phi3_layer(layer: Tensors, spec: TinySpec) -> Tensors:
     return rest | {name: torch.cat([layer[part] for part in parts]) for name, parts in fused.items()}
 
 
+EXPERTS, USED = 6, 2
+
+
+def _moe_fields(spec: TinySpec) -> dict[str, Any]:
+    return {
+        "head_dim": spec.head_dim,
+        "num_experts": EXPERTS,
+        "num_experts_per_tok": USED,
+        "moe_intermediate_size": spec.intermediate // 2,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+
+
 _INTERNLM2_NAMES = {
     "model.embed_tokens.weight": "model.tok_embeddings.weight",
     "lm_head.weight": "output.weight",
@@ -101,6 +116,7 @@ DECODERS = {
         "Phi3ForCausalLM", "phi3", remote_config=True, fields=_phi3_fields, layer=_phi3_layer
     ),
     "qwen2": Decoder("Qwen2ForCausalLM", "qwen2", qkv_bias=True),
+    "qwen3_moe": Decoder("Qwen3MoeForCausalLM", "qwen3_moe", qk_norm=True, fields=_moe_fields),
     "qwen3": Decoder(
         "Qwen3ForCausalLM", "qwen3", qk_norm=True, fields=lambda spec: {"head_dim": spec.head_dim}
     ),

@@ -62,7 +62,7 @@ class TinySpec(TinyShape):
     vit_6b: the larger of InternVL's vision encoders: norms of queries and keys, RMS norms, no biases.
     """
 
-    decoder: Literal["internlm2", "llama", "phi3", "qwen2", "qwen3"]
+    decoder: Literal["internlm2", "llama", "phi3", "qwen2", "qwen3", "qwen3_moe"]
     _: KW_ONLY
     rope_theta: float = 1e4
     original_context: int = 1024
@@ -145,6 +145,10 @@ DECODER_PAIRS = {
     "qwen3": (
         TinySpec("small-qwen3", "qwen3", **_SMALL, seed=35),
         TinySpec("large-qwen3", "qwen3", **_LARGE, seed=36),
+    ),
+    "qwen3_moe": (
+        TinySpec("small-qwen3", "qwen3", **_SMALL, seed=35),
+        TinySpec("large-qwen3_moe", "qwen3_moe", **_LARGE, seed=36),
     ),
     "yi": (
         TinySpec("small-yi", "llama", **_SMALL | _GROUPS_OF_7, rope_theta=5e6, seed=37),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from tokenizers import Tokenizer
 
-from .decoders import DECODERS, published
+from .decoders import DECODERS, EXPERTS, published
 from .slow_tokenizer import SlowTokenizer
 from .spec import TinyShape, TinySpec
 from .tokenizer import IM_END, plain_text_ids
@@ -95,6 +95,15 @@ def _decoder(spec: TinySpec, source: Source, vocabulary: int) -> Named:
         yield from source.linear(f"{attention}.v_proj", kv, hidden, bias=qkv_bias)
         yield from source.linear(f"{attention}.o_proj", hidden, hidden, gain=residual, bias=False)
         yield from source.norm(f"{layer}.post_attention_layernorm", hidden, bias=False)
+        if spec.decoder == "qwen3_moe":
+            wide = spec.intermediate // 2
+            yield from source.linear(f"{mlp}.gate", EXPERTS, hidden, gain=3.0, bias=False)
+            for expert in range(EXPERTS):
+                one = f"{mlp}.experts.{expert}"
+                for part in ("gate_proj", "up_proj"):
+                    yield from source.linear(f"{one}.{part}", wide, hidden, gain=1.5, bias=False)
+                yield from source.linear(f"{one}.down_proj", hidden, wide, gain=residual / 1.5, bias=False)
+            continue
         for part in ("gate_proj", "up_proj"):
             yield from source.linear(f"{mlp}.{part}", spec.intermediate, hidden, gain=1.5, bias=False)
         yield from source.linear(

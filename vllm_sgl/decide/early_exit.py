@@ -1,4 +1,4 @@
-"""Whether the small model's answer may be all there is (arXiv 2412.03324, section 3.3)."""
+"""Whether the small model's answer is the response (arXiv 2412.03324, section 3.3)."""
 
 from vllm_sgl.core import Answer, Facts, Reason
 from vllm_sgl.decide import score
@@ -9,7 +9,7 @@ ROW_TOKENS = 8
 
 
 def may_exit(facts: Facts, threshold: float | None) -> bool:
-    """Whether the request allows it and somebody asked for it."""
+    """Whether a threshold is set and the request allows an exit."""
     return threshold is not None and facts.no_exit is None
 
 
@@ -43,5 +43,5 @@ def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
 
 
 def _ends_too_soon(answer: Answer, forced_tokens: int) -> bool:
-    """What ends an answer comes after so many tokens of it, at the earliest."""
+    """Whether the answer stopped before the forced minimum length."""
     return 0 < forced_tokens >= len(answer.token_ids) and answer.finish_reason == "stop"

@@ -1,4 +1,4 @@
-"""The requests that are with the guide: vLLM's engine has not seen them yet, and they count as if it had."""
+"""Requests the guide is working on. They count as in flight although vLLM has not seen them yet."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -10,7 +10,7 @@ from vllm_sgl.errors import RequestAborted
 
 Result = TypeVar("Result")
 
-#: Whether the request at hand was admitted before it went to the guide.
+#: Whether the current request was admitted before it went to the guide.
 admitted: ContextVar[bool] = ContextVar("vllm_sgl_admitted", default=False)
 
 
@@ -33,11 +33,12 @@ class Guiding:
 
     @property
     def tokens(self) -> int:
-        """Of their prompts, together."""
+        """The tokens of all their prompts."""
         return sum(walk.tokens for walk in self._walks)
 
     async def through(self, request_id: str, tokens: int, work: Coroutine[Any, Any, Result]) -> Result:
-        """What comes of the work on a request, a task of its own that can be aborted wherever it waits.
+        """The result of the work on a request. The work is a task of its own, which an abort can cancel at
+        any point.
 
         Args:
             tokens: of its prompt.
@@ -60,7 +61,7 @@ class Guiding:
         return result
 
     def abort(self, request_ids: Iterable[str]) -> list[str]:
-        """Give up the work on those that are here; returns their ids."""
+        """Cancel the work on the requests that are here; returns their ids."""
         wanted = set(request_ids)
         found = [walk for walk in self._walks if walk.request_id in wanted]
         for walk in found:

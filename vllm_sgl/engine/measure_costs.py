@@ -13,8 +13,9 @@ from typing import Any
 from vllm import SamplingParams
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.core import GuideRequest
+from vllm_sgl.core import Facts, GuideRequest
 from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
+from vllm_sgl.decide.early_exit import answer_tokens
 from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
@@ -25,12 +26,12 @@ from vllm_sgl.request.facts import FactsReader
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
 #: In a round each pass is run once; the quickest of all rounds counts, because whatever else the machine does
-#: only adds. Rounds are run until so many in a row come to the same verdict, within a tenth; ROUNDS at most.
+#: only adds. Measure until this many rounds in a row agree within a tenth; ROUNDS at most.
 ALIKE = 3
 ROUNDS = 5
 #: Widths and heights to choose two images from that have different numbers of visual tokens.
 IMAGES = ((112, 112), (224, 224), (448, 448), (896, 448), (1344, 896), (1792, 448), (1792, 1344))
-#: Where the guide's model gives all of them equally many: so many images in one prompt, beside one.
+#: If every size yields the same token count, compare one image with this many.
 SEVERAL = 4
 #: Lengths of the large model's prompts, as far as its context goes.
 LENGTHS = (32, 128, 512, 2048, 8192)
@@ -129,7 +130,7 @@ async def _two_prompts(passes: "_Passes", several: int) -> list[Sizes] | None:
     take, one prompt where they are equally many; None where it can take none. The guide's own count, then the
     large model's.
 
-    several: so many images at most may be in one prompt.
+    several: the most images in one prompt.
     """
     found: dict[tuple[int, int], Sizes] = {}
     for size in IMAGES:
@@ -246,8 +247,8 @@ class _Passes:
 
 
 def vision_seconds(costs: Costs, whole: Mapping[int, tuple[float, int]]) -> float:
-    """Of the large model's vision encoder, per visual token: what passes over images take beyond the prefill
-    of prompts as long, where that grows with the image.
+    """Seconds of the large model's vision encoder per visual token: by how much passes over images exceed the
+    prefill of equally long prompts, as far as that grows with the image.
 
     Args:
         whole: visual tokens -> seconds and prompt tokens of an image's pass; may be empty.
@@ -262,7 +263,7 @@ def vision_seconds(costs: Costs, whole: Mapping[int, tuple[float, int]]) -> floa
 
 
 def why(costs: Costs | None) -> str:
-    """What the choice of a policy rests on, in words."""
+    """The reason for the choice of a policy, in words."""
     if costs is None:
         return "no costs could be measured"
     return f"the vision encoder takes {costs.vision_share:.0%} of the large model's prefill"
@@ -271,7 +272,8 @@ def why(costs: Costs | None) -> str:
 def _verdict(costs: Costs, config: SGLConfig, context: int) -> int | None:
     """The fewest visual tokens that guidance pays for, with the server's own settings."""
     exits = config.exit_threshold is not None
-    return costs.break_even(config.retention, exits, config.guide_tokens, context - 1)
+    tokens = answer_tokens(Facts(), config.exit_threshold, config.query_rows, config.guide_tokens)
+    return costs.break_even(config.retention, exits, tokens, context - 1)
 
 
 def _summary(costs: Costs, config: SGLConfig, fewest: int | None) -> str:

@@ -86,7 +86,7 @@ class LLM(vllm.LLM):
 
 
 def _chatting(method: Callable[..., Any], *args: Any, **kwargs: Any) -> client_request.Asked:
-    """What a call of vLLM's method asks for."""
+    """The client request behind a call of vLLM's method."""
     given = inspect.signature(method).bind(*args, **kwargs).arguments
     return client_request.Asked(tools=bool(given.get("tools")))
 
@@ -110,7 +110,7 @@ def _build(
 
 
 class OfflineEngine:
-    """What vLLM's ``LLM`` needs of an engine, over an ``AsyncLLM`` in an event loop of its own.
+    """The engine interface that vLLM's ``LLM`` needs, over an ``AsyncLLM`` in an event loop of its own.
 
     The walk of a request is then the very one of the server, small and large engine overlapping.
     Attributes that are not here are the ``AsyncLLM``'s; its coroutine methods are waited for.

@@ -1,4 +1,4 @@
-"""The end of both engines: who is under way gets an answer or an error at once, and nobody waits."""
+"""Ends both engines: running requests get an answer or an error at once, and none waits."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ End = Callable[[float | None], None]
 
 
 class ShuttingDownError(GracefulHTTPError):
-    """A request that a shutdown cuts short, or that came after it began: 503 over HTTP."""
+    """A request that a shutdown cuts short or that arrived after its begin: 503 over HTTP."""
 
     def __init__(self) -> None:
         super().__init__(

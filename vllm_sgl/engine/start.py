@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from copy import deepcopy
 from multiprocessing import active_children
 
+from transformers import PreTrainedConfig
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.sharing import share_memory
+from vllm_sgl.engine.memory import share_memory
+from vllm_sgl.engine.memory_apart import are_apart, share_apart
 from vllm_sgl.engine.small_size import check_pinned, fit_sequences, fitting_context
 from vllm_sgl.errors import StartRefused
-from vllm_sgl.families import family_of
+from vllm_sgl.families import family_of, prompt_format
 from vllm_sgl.families.variant import UseVariant
 from vllm_sgl.guide.guards.restart import Revived
 from vllm_sgl.guide.local.guide import LocalGuide
@@ -31,7 +33,7 @@ _EXTENSION = f"{GuideWorkerExtension.__module__}.{GuideWorkerExtension.__qualnam
 
 
 def small_config(large: VllmConfig, config: SGLConfig, context: int | None = None) -> VllmConfig:
-    """The small engine's config, with the small model's variant and our ears in its workers.
+    """The small engine's config, with the small model's variant and our worker extension.
 
     Args:
         context: its context length; None for the large engine's, or what its model was made for.
@@ -40,7 +42,12 @@ def small_config(large: VllmConfig, config: SGLConfig, context: int | None = Non
         ValueError: where the small model is missing or is no supported vision-language model.
     """
     variant = UseVariant(config.positions, then=config.small_args.get("hf_overrides"))
-    small = small_engine.small_config(large, config, variant, _EXTENSION, context)
+    own = prompt_format(large.model_config.hf_config)
+
+    def alike(small: PreTrainedConfig) -> bool:
+        return prompt_format(small) == own
+
+    small = small_engine.small_config(large, config, variant, _EXTENSION, alike, context)
     try:
         family_of(small.model_config)
     except ValueError as error:
@@ -76,7 +83,8 @@ class SmallEngines:
         if context := fitting_context(large, small, config):
             small = small_config(large, config, context)
         _refuse_small_context(small)
-        plan = share_memory(large, small, config)
+        share = share_apart if are_apart(large, small) else share_memory
+        plan = share(large, small, config)
         fit_sequences(small, config, plan, sequence_bytes(small))
         check_pinned(small, large)
         self.config = small
@@ -110,8 +118,8 @@ class SmallEngines:
         return self._own is not None
 
     def give_up(self) -> None:
-        """Kill the processes of an engine that another thread starts, if one does: one that loads its model
-        would hear of its end seconds later, and the process that serves would wait for it."""
+        """Kill engine processes that another thread is starting; while they load a model they ignore a
+        shutdown for seconds."""
         if (others := self._others) is None:
             return
         own = self._own
@@ -155,7 +163,7 @@ def start_guide(engines: SmallEngines, config: SGLConfig, patient: bool) -> Revi
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What is wrong with the settings or the pair: the text says it all."""
+    """Turn an error about the settings or the pair into :class:`StartRefused`, with the same text."""
     try:
         yield
     except ValueError as error:
@@ -173,7 +181,7 @@ def starting_small(model: str) -> Iterator[None]:
 @contextmanager
 def starting_large(model: str) -> Iterator[None]:
     """The large engine's processes start inside the block."""
-    remedy = "it would not start without --sgl-small either, unless memory is what it lacks"
+    remedy = "this is not caused by SGL, unless the engine ran out of memory"
     with _starting(f"large engine ({model})", "EngineCore", remedy):
         yield
 
@@ -186,7 +194,7 @@ def preparing_guide(model: str) -> Iterator[None]:
     except EngineDeadError as error:  # the small engine's death is a failure of the guide
         raise StartRefused(
             "the large engine died before the first request. The reason is in the lines above that begin "
-            "with (EngineCore pid=...), or memory was what it lacked"
+            "with (EngineCore pid=...), or it ran out of memory"
         ) from error
     except Exception as error:  # a call of an engine's method fails with no class of its own
         raise StartRefused(

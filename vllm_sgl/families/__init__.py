@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from transformers import PreTrainedConfig
     from vllm.config import ModelConfig
 
     from vllm_sgl.families.base import Family
@@ -19,10 +20,14 @@ ACTIVE_ENV = "SGL_VLLM_ACTIVE"
 FAMILIES = {
     "InternVLChatModel": "internvl",
     "InternVLForConditionalGeneration": "internvl_hf",
+    "InternS1ForConditionalGeneration": "internvl_hf",
     "LlavaOnevisionForConditionalGeneration": "llava_onevision",
     "Qwen2VLForConditionalGeneration": "qwen_vl",
     "Qwen2_5_VLForConditionalGeneration": "qwen_vl",
     "Qwen3VLForConditionalGeneration": "qwen_vl",
+    "Qwen3VLMoeForConditionalGeneration": "qwen_vl",
+    "Qwen3_5ForConditionalGeneration": "qwen_vl",
+    "Qwen3_5MoeForConditionalGeneration": "qwen_vl",
 }
 
 
@@ -32,7 +37,7 @@ def variant_name(architecture: str) -> str:
 
 
 def known_architecture(names: list[str]) -> str | None:
-    """The first of a config's architectures that has a family, under vLLM's name; None where none has."""
+    """The first of a config's architectures that has a family, under vLLM's name, or None."""
     plain = (name.removeprefix("SGL") for name in names)
     return next((name for name in plain if name in FAMILIES), None)
 
@@ -41,7 +46,7 @@ def family_of(model: "ModelConfig") -> "Family":
     """The family of a model.
 
     Raises:
-        ValueError: where it has none.
+        ValueError: if it has none.
     """
     names = model.hf_config.architectures or []
     architecture = known_architecture(names)
@@ -52,6 +57,23 @@ def family_of(model: "ModelConfig") -> "Family":
             "--sgl-small. Another architecture takes a file in vllm_sgl/families, with where its visual "
             "tokens lie"
         )
+    return _family(architecture)
+
+
+def prompt_format(config: "PreTrainedConfig") -> str:
+    """The name of the format of a model's prompts and items; its architecture's where no other has it.
+
+    Args:
+        config: the model's ``hf_config``.
+    """
+    names = config.architectures or []
+    architecture = known_architecture(names)
+    if architecture is None:
+        return ", ".join(names)
+    return _family(architecture).prompt_formats.get(architecture, architecture)
+
+
+def _family(architecture: str) -> "Family":
     family: Family = import_module(f"{__name__}.{FAMILIES[architecture]}").FAMILY
     return family
 
@@ -62,11 +84,14 @@ def tiles_of(model: "ModelConfig") -> "Mapping[str, Tiles]":
 
 
 def register_variants() -> None:
-    """Tell vLLM's model registry about the variants; idempotent."""
+    """Tell vLLM about the variants: its registry, and its table of configs by name; idempotent."""
     from vllm import ModelRegistry
+
+    from vllm_sgl.host.start.named_settings import copy_configs
 
     known = ModelRegistry.get_supported_archs()
     for architecture, file in FAMILIES.items():
         name = variant_name(architecture)
+        copy_configs(architecture, name)
         if name not in known:
             ModelRegistry.register_model(name, f"{__name__}.{file}:{name}")

@@ -1,4 +1,4 @@
-"""What a model family is: the part of it that is not the model's own code."""
+"""The protocol of a model family: what is not in the model's own code."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from vllm.config import ModelConfig
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Encoded, Tiles
 
-#: Of a request that changes nothing of how the model's processor is set.
+#: No per-request processor settings.
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -18,11 +18,15 @@ class Family(Protocol):
 
     pixel_fields: for each modality that can be guided, the item's field that holds its pixels. An item
         without it came as embeddings.
-    image_processor: the class whose way of cutting an image ``layout_of`` knows, in whichever implementation.
+    image_processors: the classes whose way of cutting an image ``layout_of`` knows, in whichever
+        implementation.
+    prompt_formats: architecture -> the name of the format of its prompts and items, for architectures that
+        share one. Others have a format each.
     """
 
     pixel_fields: ClassVar[Mapping[str, str]]
-    image_processor: ClassVar[str]
+    image_processors: ClassVar[tuple[str, ...]]
+    prompt_formats: ClassVar[Mapping[str, str]]
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         """What two models must agree in to share one rendered prompt, by names that say what it is."""

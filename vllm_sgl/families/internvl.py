@@ -39,7 +39,8 @@ class InternVL:
     """Images are stretched to a grid of square tiles, and followed by a thumbnail where that has several."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = _PIXELS
-    image_processor: ClassVar[str] = "InternVLImageProcessor"
+    image_processors: ClassVar[tuple[str, ...]] = ("InternVLImageProcessor",)
+    prompt_formats: ClassVar[Mapping[str, str]] = {}
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor = _processor(model)

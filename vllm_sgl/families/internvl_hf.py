@@ -24,13 +24,19 @@ _TILING = {
 #: The fields that hold the pixels, and those that say how many tiles there are.
 _PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 _COUNTS = {"image": "image_num_patches", "video": "video_num_patches"}
+#: vLLM has one class for both architectures.
+_FORMAT = "InternVL (-hf)"
 
 
 class InternVLHF:
     """Tiled as in InternVL's chat format; the processor is transformers'."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = _PIXELS
-    image_processor: ClassVar[str] = "GotOcr2ImageProcessor"
+    image_processors: ClassVar[tuple[str, ...]] = ("GotOcr2ImageProcessor",)
+    prompt_formats: ClassVar[Mapping[str, str]] = {
+        "InternVLForConditionalGeneration": _FORMAT,
+        "InternS1ForConditionalGeneration": _FORMAT,
+    }
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         processor, settings = _processor(model)
@@ -82,3 +88,7 @@ class SGLInternVLForConditionalGeneration(PickRows, InternS1ForConditionalGenera
 
     pixel_field_of = _PIXELS
     count_field_of = _COUNTS
+
+
+class SGLInternS1ForConditionalGeneration(SGLInternVLForConditionalGeneration):
+    """vLLM's Intern-S1 that keeps only chosen visual tokens, at their original positions."""

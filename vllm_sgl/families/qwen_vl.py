@@ -11,7 +11,12 @@ import torch
 from vllm.config import ModelConfig
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
+from vllm.model_executor.models.qwen3_5 import (
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5MoeForConditionalGeneration,
+)
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
+from vllm.model_executor.models.qwen3_vl_moe import Qwen3VLMoeForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from vllm_sgl.families.base import NO_SETTINGS
@@ -26,13 +31,19 @@ _VIDEO, _VIDEO_GRID = "pixel_values_videos", "video_grid_thw"
 _COLOURS = 3
 #: The grid of an image.
 _IMAGE_GRID = "image_grid_thw"
+#: Architectures with the prompts and items of Qwen3-VL, whatever their decoders are.
+_LIKE_QWEN3_VL = (
+    "Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration",
+)  # fmt: skip
 
 
 class QwenVL:
     """Images and frames are stretched to whole visual tokens, within limits on their pixels, never cut."""
 
     pixel_fields: ClassVar[Mapping[str, str]] = {"image": "pixel_values", "video": _VIDEO}
-    image_processor: ClassVar[str] = "Qwen2VLImageProcessor"
+    image_processors: ClassVar[tuple[str, ...]] = ("Qwen2VLImageProcessor",)
+    prompt_formats: ClassVar[Mapping[str, str]] = dict.fromkeys(_LIKE_QWEN3_VL, "Qwen3-VL")
 
     def vision_facts(self, model: ModelConfig) -> dict[str, object]:
         info = _info(model)
@@ -115,3 +126,15 @@ class SGLQwen2_5_VLForConditionalGeneration(_PickPatches, Qwen2_5_VLForCondition
 
 class SGLQwen3VLForConditionalGeneration(_PickPatches, Qwen3VLForConditionalGeneration):
     """vLLM's Qwen3-VL that keeps only chosen visual tokens, at their original positions."""
+
+
+class SGLQwen3VLMoeForConditionalGeneration(_PickPatches, Qwen3VLMoeForConditionalGeneration):
+    """vLLM's Qwen3-VL MoE that keeps only chosen visual tokens, at their original positions."""
+
+
+class SGLQwen3_5ForConditionalGeneration(_PickPatches, Qwen3_5ForConditionalGeneration):
+    """vLLM's Qwen3.5 and 3.6 that keep only chosen visual tokens, at their original positions."""
+
+
+class SGLQwen3_5MoeForConditionalGeneration(_PickPatches, Qwen3_5MoeForConditionalGeneration):
+    """vLLM's Qwen3.5 and 3.6 MoE that keep only chosen visual tokens, at their original positions."""

@@ -5,13 +5,22 @@ from typing import Any
 
 from vllm.transformers_utils.config import uses_mrope
 
-from vllm_sgl.families import ACTIVE_ENV, known_architecture, register_variants, variant_name
+from vllm_sgl.families import (
+    ACTIVE_ENV,
+    FAMILIES,
+    known_architecture,
+    register_variants,
+    variant_name,
+)
+from vllm_sgl.host.start.named_settings import copy_decisions
 
 
 def activate() -> None:
     """Register the variants here and in every engine process started from here."""
     os.environ[ACTIVE_ENV] = "1"
     register_variants()
+    for architecture in FAMILIES:
+        copy_decisions(architecture, variant_name(architecture))
 
 
 class UseVariant:

@@ -37,7 +37,7 @@ class FeatureCache:
         return features
 
     def put(self, key: TileKey, features: torch.Tensor) -> None:
-        """Keep a tile's features; larger ones than the whole cache are not kept."""
+        """Keep a tile's features, unless they are larger than the whole cache."""
         size = features.nbytes
         if size > self._capacity or key in self._entries:
             return
@@ -47,6 +47,11 @@ class FeatureCache:
         while self._held > self._capacity:
             _, evicted = self._entries.popitem(last=False)
             self._held -= evicted.nbytes
+
+    def clear(self) -> None:
+        """Keep none of those that are there."""
+        self._entries.clear()
+        self._held = 0
 
     @property
     def nbytes(self) -> int:

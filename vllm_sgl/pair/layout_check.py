@@ -1,7 +1,7 @@
-"""Whether it is known where the visual tokens of a model's images lie, as its processor is set.
+"""Checks that the family's layout matches the model's image processor and its settings.
 
-A pair whose models cut images alike can do without. Where importance is carried from one model to the other,
-a wrong box would prune the wrong part of every image without an error: so this is checked at start.
+Crossed pairs need it: with a wrong layout, importance would prune the wrong part of every image without an
+error. Pairs whose models tile images alike do not need it.
 """
 
 from typing import Any
@@ -27,15 +27,16 @@ _USUAL = (
 
 
 def why_unknown(model: ModelConfig) -> str | None:
-    """Why it is not known, with what would have to be added and where; None where it is known."""
+    """Why the layout does not match, with what to add and where; None if it does."""
     architecture = known_architecture(model.hf_config.architectures)
     assert architecture is not None, model.hf_config.architectures
     family, file = family_of(model), f"vllm_sgl/families/{FAMILIES[architecture]}.py"
     images = _image_processor(model)
     kind = type(images).__name__
-    if kind.removesuffix("Fast").removesuffix("Pil") != family.image_processor:
+    if kind.removesuffix("Fast").removesuffix("Pil") not in family.image_processors:
+        known = " or ".join(family.image_processors)
         return (
-            f"its images go through {kind}, where {family.image_processor} is known: add how that one cuts "
+            f"its images go through {kind}, where {known} is known: add how that one cuts "
             f"an image to layout_of in {file}, and a case to tests/families/test_layout.py"
         )
     for setting, usual, why in _USUAL:
@@ -48,7 +49,7 @@ def why_unknown(model: ModelConfig) -> str | None:
 
 
 def _miscounted(model: ModelConfig, file: str) -> str | None:
-    """Whether boxes are as many as visual tokens, on images of several sizes."""
+    """Compares the number of boxes with that of visual tokens, on images of several sizes."""
     if not model.multimodal_config.get_limit_per_prompt("image"):
         return None
     layout_of, processor = family_of(model).layout_of(model), processor_of(model)

@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
 
-from vllm_sgl.families import family_of, known_architecture
+from vllm_sgl.families import family_of, known_architecture, prompt_format
 from vllm_sgl.pair.layout_check import why_unknown
 
 _PROBE = [
@@ -29,12 +29,14 @@ Way = Literal["shared", "translated", "crossed", "refused"]
 class ModelFacts:
     """What a model's config and tokenizer files say of how it is prompted.
 
-    architecture: vLLM's name. vision: what its family says about its images, by names in words.
+    architecture: vLLM's name. format: the name of the format of its prompts and items.
+    vision: what its family says about its images, by names in words.
     encoded: ids of one text. rendered: one conversation in its chat template, None without one.
     """
 
     name: str
     architecture: str
+    format: str
     vision: Mapping[str, object]
     vocabulary: Mapping[str, int]
     encoded: tuple[int, ...]
@@ -87,16 +89,21 @@ class Verdict:
         return f"{self.small} guides {self.large} over the same prompt"
 
 
-def read_facts(model: ModelConfig, architecture: str, vision: Mapping[str, object]) -> ModelFacts:
+def read_facts(
+    model: ModelConfig, architecture: str, format: str, vision: Mapping[str, object]
+) -> ModelFacts:
     """Read a model's files.
 
     Args:
         architecture: vLLM's name of the model's class.
+        format: the name of the format of its prompts and items.
         vision: what its family says about its vision input.
     """
     tokenizer = cached_tokenizer_from_config(model)
     encoded = tuple(tokenizer.encode(_TEXT))
-    return ModelFacts(model.model, architecture, vision, tokenizer.get_vocab(), encoded, _rendered(tokenizer))
+    return ModelFacts(
+        model.model, architecture, format, vision, tokenizer.get_vocab(), encoded, _rendered(tokenizer)
+    )
 
 
 def check_pair(large: ModelFacts, small: ModelFacts) -> Verdict:
@@ -145,9 +152,7 @@ def _templates(large: ModelFacts, small: ModelFacts) -> str | None:
 
 
 def _formats(large: ModelFacts, small: ModelFacts) -> str | None:
-    if large.architecture == small.architecture:
-        return None
-    return f"{large.architecture} and {small.architecture}"
+    return None if large.format == small.format else f"{large.format} and {small.format}"
 
 
 def _tilings(large: ModelFacts, small: ModelFacts) -> str | None:
@@ -174,7 +179,8 @@ def _read(which: str, model: ModelConfig) -> ModelFacts:
     architecture = known_architecture(model.hf_config.architectures)
     assert architecture is not None, model.hf_config.architectures
     try:
-        return read_facts(model, architecture, family_of(model).vision_facts(model))
+        vision = family_of(model).vision_facts(model)
+        return read_facts(model, architecture, prompt_format(model.hf_config), vision)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # as transformers happens to fail
         raise ValueError(
             f"{which} {model.model}: its tokenizer or image processor cannot be read ({error}): mend or "

@@ -1,4 +1,4 @@
-"""What every item keeps, whatever a policy says: an engine takes no placeholder of which nothing is left."""
+"""The minimum that every item keeps under any policy: an engine cannot take an empty placeholder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from vllm_sgl.prune.threads import one_thread
 class AtLeast:
     """Another policy's choice, with at least ``VisualItem.least`` visual tokens of every item.
 
-    An item's most important tokens come in, and as many of the least important ones go where others are left,
-    so that no more is kept than the policy asked for, unless there are more items than that.
+    Adds an item's most important tokens, and drops equally many of the least important ones elsewhere, so
+    that the total stays the same, unless there are more items than tokens to keep.
     """
 
     policy: Policy
@@ -44,7 +44,7 @@ def _mask(one: Seen, indices: torch.Tensor) -> torch.Tensor:
 
 
 def _drop_one(seen: Sequence[Seen], masks: list[torch.Tensor]) -> None:
-    """Unmark the least important token that its item can spare; nothing where none can."""
+    """Unmark the least important token that its item can spare, if there is one."""
     worst: tuple[float, int, int] | None = None
     for number, (one, mask) in enumerate(zip(seen, masks, strict=True)):
         if int(mask.sum()) <= one.item.least:

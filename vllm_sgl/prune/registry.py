@@ -29,7 +29,7 @@ def register_policy(name: str, where: str) -> None:
 
 
 def check_policy(name: str, key: str = "sgl_policy") -> None:
-    """Refuse a name that nobody registered, or an argument that its policy does not take.
+    """Refuse an unknown name, or an argument that the policy does not take.
 
     Args:
         name: as for :func:`policy`.
@@ -52,7 +52,7 @@ def check_policy(name: str, key: str = "sgl_policy") -> None:
 
 
 def check_policies(names: Mapping[str, str], prefix: str = REQUEST_PREFIX) -> None:
-    """The same of a server's policy, named "", and of those of its profiles.
+    """Check the policies of a server (under the name "") and of its profiles, as :func:`check_policy`.
 
     Args:
         prefix: how the user wrote the keys, for error messages.

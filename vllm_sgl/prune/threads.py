@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """The block's tensor work runs on the thread that it is called from; a decorator, too.
+    """Run the tensor work of the block on the calling thread; also a decorator.
 
-    A server's process is no place for OpenMP's threads: what they save of a millisecond, they wait for more
-    by spinning, on cores that engines and other requests need.
+    OpenMP threads cost more in spinning than they save on tensors this small, and they take cores that
+    engines and other requests need.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

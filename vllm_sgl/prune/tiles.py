@@ -1,4 +1,4 @@
-"""Keep the most important visual tokens of few tiles: a tile of which nothing is kept is never encoded."""
+"""Keeps the most important visual tokens of few tiles: a tile without kept tokens is never encoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class FewTiles:
 
     @classmethod
     def parse(cls, argument: str) -> "FewTiles":
-        """Of ``--sgl-policy tiles:0.13``.
+        """Parse the argument of ``--sgl-policy tiles:0.13``.
 
         Raises:
             ValueError: for anything but a number in (0, 1].
@@ -68,6 +68,6 @@ def _tiles(seen: Sequence[Seen]) -> torch.Tensor:
     parts, first = [], 0
     for one in seen:
         inside = torch.arange(one.item.visual_tokens) // one.item.per_tile
-        parts.append(first + inside.clamp(max=one.item.tiles - 1))  # what is behind the last tile is its part
+        parts.append(first + inside.clamp(max=one.item.tiles - 1))  # tokens behind the last tile belong to it
         first += one.item.tiles
     return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Keep the most important visual tokens of a request, ranked jointly over its images and videos."""
+"""Keeps the most important visual tokens of a request, ranked jointly over its images and videos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
-"""What travels beside a request through vLLM's server: what the client asked for in, the reports out.
+"""What travels beside a request through vLLM's server: the client's settings on the way in, reports on the
+way out.
 
-One request of a client may make several of the engine, as several prompts in one request do.
+One client request makes several engine requests if it has several prompts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,15 +29,15 @@ class EngineRequest:
 @dataclass
 class Asked:
     """tools, beam_search, token_ids: what the client asked for that an engine request does not show.
-    seen: whether anybody could look; where nobody did, tools may have been asked for.
-    keys: of its ``vllm_xargs``, those of ours and whatever looks like them, as the client wrote them: vLLM
-        makes 1 and 0 of true and false on the way.
-    headers: of the HTTP request, those of ours and whatever looks like them: names and values.
+    seen: whether the request body was inspected. If not, assume that it may use tools.
+    keys: the ``vllm_xargs`` that are ours or look like it, as the client wrote them: vLLM parses the body
+        too, but turns true and false into 1 and 0.
+    headers: names and values of the HTTP headers that are ours or look like it.
     model: the model's name that it asked for, where that names a profile. profile: this one.
-    requests: of the engine, in the order in which they were made, which is that of the prompts.
+    requests: its engine requests, in the order of the prompts.
     several: whether they are several prompts, made together. Rounds of one answer follow one another.
     options: its settings, once parsed (:func:`vllm_sgl.request.options.options_of`).
-    failure: what an engine request failed with for want of guidance, or because the server ends."""
+    failure: why an engine request failed: no guidance, or the end of the server."""
 
     tools: bool = False
     beam_search: bool = False
@@ -52,7 +53,7 @@ class Asked:
     failure: Exception | None = None
 
     def request(self, choices: int) -> EngineRequest:
-        """One more request of the engine. All those of a beam search are one: its steps, not its answers."""
+        """Add an engine request. A beam search counts as one request, however many steps it takes."""
         if not (self.beam_search and self.requests):
             self.several |= any(made.report is None for made in self.requests)
             self.requests.append(EngineRequest(self, choices))
@@ -60,12 +61,12 @@ class Asked:
 
     @property
     def reports(self) -> list[Report | None]:
-        """Of each request of the engine; None where it is not decided."""
+        """One report per engine request; None if it is not decided yet."""
         return [made.report for made in self.requests]
 
     @property
     def report(self) -> Report | None:
-        """The last one: where rounds follow one another, that of the round that gave the answer."""
+        """The last report: of several rounds, that of the round that gave the answer."""
         return next((made.report for made in reversed(self.requests) if made.report is not None), None)
 
     def as_written(self, extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -80,7 +81,7 @@ current: ContextVar[Asked | None] = ContextVar("vllm_sgl_request", default=None)
 
 @contextmanager
 def asking(what: Asked) -> Iterator[None]:
-    """Engine requests made while open are part of this one."""
+    """Attribute the engine requests that are made inside the block to this client request."""
     token = current.set(what)
     try:
         yield

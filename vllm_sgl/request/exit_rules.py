@@ -1,4 +1,5 @@
-"""What an early exit respects. All other sampling parameters rule it out, those of later releases too."""
+"""Which sampling parameters an early exit respects. All others rule it out, those of later vLLM releases
+too."""
 
 import logging
 
@@ -9,7 +10,7 @@ from vllm_sgl.config import REQUEST_PREFIX
 
 logger = logging.getLogger("vllm.vllm_sgl.exits")
 
-#: The small model answers under them too: :func:`vllm_sgl.guide.local.params.looking`.
+#: The small model follows them too: :func:`vllm_sgl.guide.local.params.looking`.
 FOLLOWED = frozenset(
     {
         "max_tokens", "stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logit_bias",
@@ -17,9 +18,9 @@ FOLLOWED = frozenset(
         "spaces_between_special_tokens", "include_stop_str_in_output",
     }
 )  # fmt: skip
-#: An exit answer is greedy, whatever these say.
+#: These do not count: an exit answer is always greedy.
 GREEDY = frozenset({"temperature", "top_p", "top_k", "min_p", "seed"})
-#: They have no say in what is answered: how it is sent, cached and copied.
+#: These do not affect the answer: how it is sent, cached and copied.
 SILENT = frozenset(
     {"output_kind", "stream_interval", "skip_clone", "skip_reading_prefix_cache", "flat_logprobs"}
 )
@@ -30,17 +31,17 @@ DERIVED = frozenset(
         "_watermarking_skipped",
     }
 )  # fmt: skip
-#: With a reason of their own: :mod:`vllm_sgl.request.facts`.
+#: These have a reason of their own: :mod:`vllm_sgl.request.facts`.
 NAMED = frozenset(
     {
         "n", "logprobs", "logprob_token_ids", "structured_outputs", "prompt_logprobs",
         "prompt_logprob_token_ids", "prompt_logprob_start",
     }
 )  # fmt: skip
-#: They force an answer on past its own end. The guide stops at its own, see :func:`unforced`, and an answer
-#: that ends too early is no exit: :mod:`vllm_sgl.decide.early_exit`.
+#: These force an answer past its own end. The guide stops at its own end (:func:`unforced`), and an answer
+#: that ends too early is no exit (:mod:`vllm_sgl.decide.early_exit`).
 FORCING = frozenset({"ignore_eos", "min_tokens"})
-#: Keys of ``extra_args`` that a wrapped guide reads and nobody else: whoever wraps a guide adds its own.
+#: Keys of ``extra_args`` that only a wrapped guide reads; the code that wraps a guide adds its keys here.
 GUIDE_KEYS: set[str] = set()
 RESPECTED = FOLLOWED | GREEDY | SILENT | DERIVED | NAMED | FORCING
 
@@ -58,8 +59,8 @@ def other_parameters(params: SamplingParams) -> list[str]:
 
 
 def unforced(params: SamplingParams) -> SamplingParams:
-    """The client's parameters for the guide. What a model writes after its own end says nothing of the image:
-    it would cost decoding, count as attention, and spoil the confidence."""
+    """The client's parameters for the guide, without those that force an answer past its end: such tokens say
+    nothing about the image, cost decoding, count as attention, and spoil the confidence."""
     if not (params.ignore_eos or params.min_tokens):
         return params
     params = params.clone()
@@ -68,7 +69,7 @@ def unforced(params: SamplingParams) -> SamplingParams:
 
 
 def possible(config: VllmConfig) -> bool:
-    """False where a feature of the large engine changes or marks every answer: no exit may stand in for one.
+    """Whether exits are possible: not if a feature of the large engine changes or marks every answer.
 
     Logits processors that are installed as plugins are no such feature: the small engine has them, too.
     """

@@ -1,4 +1,4 @@
-"""Reading off an engine request what the decision and the guide need to know."""
+"""Reads an engine request once: what the decision and the guide need to know about it."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ class FactsReader:
             keep their positions; a prompt that does not is left to vLLM to refuse.
         tiles: as :meth:`vllm_sgl.families.base.Family.tiles`.
         same_tokens: whether the small model's token ids are the large model's.
-        exits: False where a feature of the large engine rules exits out for every request.
+        exits: False if a feature of the large engine rules out every exit.
         encoded: as :meth:`vllm_sgl.families.base.Family.encoded`.
     """
 
@@ -179,8 +179,8 @@ def _why_no_exit(params: SamplingParams, asked: Asked, lora: object, same_tokens
 
 
 def _is_about_tokens(params: SamplingParams, asked: Asked) -> bool:
-    """Whether an answer must be the large model's very tokens: the request names some, counts them, wants
-    to see them, or wants to see special ones."""
+    """Whether the answer must consist of the large model's own tokens: the request names some, counts them,
+    wants to see them, or wants to see special ones."""
     return bool(
         asked.token_ids
         or params.stop_token_ids

@@ -1,4 +1,5 @@
-"""What one request asks for: its keys above its headers, above its profile, above the server's settings."""
+"""One request's settings: its keys override its headers, these its profile, and that the server's
+settings."""
 
 import json
 import re
@@ -23,7 +24,7 @@ class BadHeaderError(ValueError):
 
 
 class RequestOptions(ProfileSettings):
-    """What one request asks for: the server's settings, overridden by its profile, headers and keys."""
+    """One request's settings: the server's, overridden by its profile, headers and keys."""
 
     profile: str | None = None
 
@@ -57,7 +58,7 @@ class RequestOptions(ProfileSettings):
         """
         headers = headers or {}
         keys = _request_keys(cls, extra_args or {})
-        if headers.keys() & keys.keys():  # such a header is in no result, so nothing else would check it
+        if headers.keys() & keys.keys():  # the key hides this header, so nothing else would check it
             cls.parse(None, config, headers)
         if "profile" in headers:
             profile = _known_profile(headers["profile"], config, HEADER_PREFIX)
@@ -95,7 +96,7 @@ def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLCo
         VLLMValidationError: for a bad ``sgl_*`` key or ``sgl-*`` header (a 400 over HTTP).
     """
     keys = own_keys(about.as_written(extra_args))
-    shared = keys.keys() == about.keys.keys()  # else a Python program's, each of whose prompts has its own
+    shared = keys.keys() == about.keys.keys()  # else each prompt of a Python program has its own
     if shared and about.options is not None:
         return about.options
     try:
@@ -111,7 +112,7 @@ def options_of(about: Asked, extra_args: Mapping[str, Any] | None, config: SGLCo
 
 
 def header_settings(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """What headers say, by setting. Their ranges are checked by :meth:`RequestOptions.parse`.
+    """The settings in headers, by name. :meth:`RequestOptions.parse` checks their ranges.
 
     Args:
         headers: names and values; those that are not ours, in whatever spelling, are left out.
@@ -167,7 +168,7 @@ def _number(text: str) -> int | float:
 
 
 def own_keys(extra_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a request's ``vllm_xargs`` that are ours, with those that were meant to be; not checked."""
+    """The ``vllm_xargs`` of a request that are ours or are misspelled as if they were; not checked."""
     return {key: value for key, value in extra_args.items() if _spelled(key).startswith(REQUEST_PREFIX)}
 
 

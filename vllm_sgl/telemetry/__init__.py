@@ -1,1 +1,1 @@
-"""What is said of requests: metrics, the request log, and how often two answers agree."""
+"""Metrics, the request log, and how often two answers agree."""

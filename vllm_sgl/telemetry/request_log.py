@@ -1,7 +1,7 @@
 """``--sgl-log`` and ``--sgl-shadow-log``: one JSON object a line for each request.
 
-Written by a thread, so that a slow disk holds nobody up; a disk that fails loses lines, not requests. No
-image is ever written, and text only under ``--sgl-log-text``.
+A thread writes it, so that a slow disk delays no request; a disk that fails loses lines, not requests. It
+holds no images, and texts only under ``--sgl-log-text``.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ class RequestLog:
         options: RequestOptions,
         made: "EngineRequest",
     ) -> "AsyncGenerator[RequestOutput, None]":
-        """The outputs of a request, which has its line when they end, in whatever way."""
+        """The outputs of a request; logs its line when they end, however they end."""
         step = made.report is not None  # of a beam search, which is one request
         answer = _Answer(delta=params.output_kind.name == "DELTA")
         began, clock = datetime.now(UTC), time.monotonic()
@@ -164,7 +164,7 @@ class _Answer:
                 self.finish_reason = one.finish_reason
 
     def figures(self) -> dict[str, Any]:
-        """Lengths, and how it ended: "abort" where nobody waited for the end."""
+        """Lengths and the finish reason, "abort" if the client left early."""
         return {
             "prompt_tokens": self._prompt_tokens,
             "answer_tokens": self._tokens,
@@ -173,7 +173,7 @@ class _Answer:
 
 
 def _decided(report: Report | None, options: RequestOptions) -> dict[str, Any]:
-    """What was asked for, and what became of it: no decision where the request failed before."""
+    """The settings and the decision; no decision if the request failed before it."""
     said = dict(Report("bypass").as_dict() if report is None else report.as_dict())
     return {
         "retention": options.retention,

@@ -1,6 +1,8 @@
-"""The small model at work: one greedy pass that is watched, and the consistency pass."""
+"""The local guide: one greedy pass whose attention is recorded, and the consistency pass."""
 
+import logging
 import uuid
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,8 @@ from vllm_sgl.host.request.liveness import ready_in_time, while_alive
 from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt, tag_items
 from vllm_sgl.visual.items import visual_end
+
+logger = logging.getLogger("vllm.vllm_sgl.guide")
 
 
 class LocalGuide:
@@ -58,7 +62,7 @@ class LocalGuide:
 
     @property
     def capacity(self) -> Capacity:
-        """What the small engine's batch and its KV cache hold."""
+        """The requests and tokens that the small engine's batch and KV cache hold."""
         config = self.engine.vllm_config
         cache, requests = config.cache_config, config.scheduler_config.max_num_seqs
         return Capacity(requests, cache.kv_cache_size_tokens, cache.block_size)
@@ -68,7 +72,8 @@ class LocalGuide:
         its log-probability code on first use, which takes seconds that no request should wait for."""
         async with ready_in_time("the small engine (--sgl-small)"):
             installed = await while_alive(self.engine, self.engine.collective_rpc("sgl_install"))
-            self._heads = sum(worker["layers"] * worker["heads"] for worker in installed)
+            self._heads = sum(len(worker["layers"]) * worker["heads"] for worker in installed)
+            _say_what_is_read(installed)
             await self._passes_on_text()
 
     async def probe(self) -> None:
@@ -124,6 +129,17 @@ class LocalGuide:
         forcing = params.forcing(answer, len(asked), self._rows_alone)
         output = await self._passes.run(forced, forcing, _confirm_id(request.id), request.priority)
         return score.consistency(params.answer_logprobs(output, answer, len(asked)))
+
+
+def _say_what_is_read(installed: Sequence[Mapping[str, Any]]) -> None:
+    """One line where a decoder has layers that are not read."""
+    if all(len(worker["layers"]) == worker["of"] for worker in installed):
+        return
+    read = sorted({number for worker in installed for number in worker["layers"]})
+    logger.info(
+        "SGL: the guide reads the small model's layers %s, which have full attention; its other layers have "
+        "windows or none, and say nothing of the whole prompt", ", ".join(map(str, read)),
+    )  # fmt: skip
 
 
 def _look_id(request_id: str) -> str:

@@ -24,6 +24,7 @@ def use_guide_scheduler(config: VllmConfig) -> None:
 
 
 def reads_cache(config: VllmConfig) -> bool:
-    """Whether looks may use an engine's prefix cache: only this scheduler ends hits in time."""
-    caching = bool(config.cache_config.enable_prefix_caching)
+    """Whether looks may use an engine's prefix cache: only this scheduler ends hits in time, and not where a
+    layer carries a state, which is kept at the end of a hit alone."""
+    caching = bool(config.cache_config.enable_prefix_caching) and not config.model_config.is_hybrid
     return caching and config.scheduler_config.scheduler_cls is GuideScheduler

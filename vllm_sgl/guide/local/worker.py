@@ -1,4 +1,4 @@
-"""The guide's side inside the small engine's workers: listens to attention, hands sums out on request.
+"""The worker extension of the small engine: listens to attention and returns sums on request.
 
 Loaded through vLLM's ``worker_extension_cls``; the methods are called with ``collective_rpc``.
 """
@@ -21,8 +21,9 @@ ROWS_KEY = "sgl_rows"
 class GuideWorkerExtension:
     """Mixed into vLLM's worker. Every name starts with ``sgl_``, so that none collides."""
 
-    def sgl_install(self) -> dict[str, int]:
-        """Start listening. Returns this worker's ``layers`` and attention ``heads`` per layer.
+    def sgl_install(self) -> dict[str, Any]:
+        """Start listening. Returns the numbers of this worker's ``layers`` that are read, ``of`` how many,
+        and attention ``heads`` per layer.
 
         Raises:
             NotImplementedError: for an attention backend, KV cache or model runner that cannot be read.
@@ -43,7 +44,8 @@ class GuideWorkerExtension:
             if variant not in compiled:  # now, and not when the load first changes
                 compiled.add(variant)
                 warm_up(keys, layer.num_heads, lanes(keys.device))
-        return {"layers": len(layers), "heads": layers[0].num_heads}
+        numbers, every = attention.layer_numbers(runner, layers)
+        return {"layers": numbers, "of": every, "heads": layers[0].num_heads}
 
     def sgl_take(self, keys: list[str]) -> list[dict[str, Any] | None]:
         """Hand out and forget finished requests: mass as float32 bytes, counted rows, total mass."""

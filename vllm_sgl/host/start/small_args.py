@@ -12,6 +12,7 @@ from vllm_sgl.host.start.kv_cache import PLAIN
 
 logger = logging.getLogger("vllm.vllm_sgl.small_args")
 
+_UTILIZATION = "gpu_memory_utilization"
 #: What the guide is made of. Another value would not change the guide but undo it, some without a word.
 _OURS = {
     "model": "it is --sgl-small",
@@ -19,8 +20,9 @@ _OURS = {
     "worker_extension_cls": "it listens to attention",
     "mm_processor_cache_gb": "the cache would hold back pixels that this engine has not seen",
     "async_scheduling": "it computes a row past the end of an answer, which must not count",
+    "pipeline_parallel_size": "it runs in one stage",
     "data_parallel_size": "there is one small engine",
-    "gpu_memory_utilization": "its share of the memory is --sgl-small-memory",
+    _UTILIZATION: "its share of the memory is --sgl-small-memory, unless it has device_ids of its own",
     "video_pruning_rate": "it would prune inside the vision encoder, by a rule of its own",
 }
 #: Caches that hold K as it is.
@@ -33,17 +35,24 @@ _LOADING = (
 )  # fmt: skip
 #: Tokens of a block of the KV cache on CPUs, whose kernels want multiples of 32.
 CPU_BLOCK = 32
+#: Heads of a gated delta net, which are split over ranks.
+_STATE_HEADS = ("linear_num_key_heads", "linear_num_value_heads")
 #: Modes in which a step calls attention through Python, where the guide listens.
 _READABLE_GRAPHS = ("NONE", "PIECEWISE")
 
 
 def small_arguments(
-    large: VllmConfig, config: SGLConfig, max_model_len: int, same_architecture: bool = True
+    large: VllmConfig,
+    config: SGLConfig,
+    max_model_len: int,
+    same_format: bool = True,
+    recurrent: bool = False,
 ) -> dict[str, Any]:
     """Arguments of the small engine, but for what chooses its model's class and listens in its workers.
 
     Args:
-        same_architecture: whether settings of the large model's processor are some of the small one's too.
+        same_format: whether settings of the large model's processor are some of the small one's too.
+        recurrent: whether layers of the small model carry a state from token to token.
 
     Raises:
         ValueError: where ``config.small_args`` has what the guide sets itself.
@@ -56,7 +65,7 @@ def small_arguments(
         "seed": model.seed,
         "max_model_len": max_model_len,
         "enforce_eager": model.enforce_eager,
-        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs if same_architecture else None,
+        "mm_processor_kwargs": model.multimodal_config.mm_processor_kwargs if same_format else None,
         "hf_token": model.hf_token,
         "config_format": model.config_format,
         **{name: getattr(large.load_config, name) for name in _LOADING},
@@ -66,17 +75,18 @@ def small_arguments(
         "max_num_batched_tokens": scheduler.max_num_batched_tokens,
         "scheduling_policy": scheduler.policy,
         "additional_config": {CONFIG_KEY: CarriedSettings(config)},
-        # With another scheduler, hits would hide query rows.
-        "enable_prefix_caching": "scheduler_cls" not in config.small_args,
+        # With another scheduler, hits would hide query rows; and a state is kept at the end of a hit alone,
+        # not where the guide would end it.
+        "enable_prefix_caching": "scheduler_cls" not in config.small_args and not recurrent,
         "mm_processor_cache_gb": 0,
         "async_scheduling": False,
     }
     if "load_format" not in config.small_args:  # it belongs to the format
         arguments["model_loader_extra_config"] = large.load_config.model_loader_extra_config
-    if current_platform.is_cpu():
+    if current_platform.is_cpu() and not recurrent:
         # vLLM's 128 are more than most questions about an image, and the prefix cache has whole blocks alone.
         arguments["block_size"] = CPU_BLOCK
-    elif not model.enforce_eager:
+    if not current_platform.is_cpu() and not model.enforce_eager:
         # A fully captured graph replays attention without Python, and with it without the guide.
         arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
     if backend := _readable_backend():
@@ -106,7 +116,7 @@ def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: naming the argument, why it is not his to set, and what to do.
     """
     for name, why in _OURS.items():
-        if name in small_args:
+        if name in small_args and not (name == _UTILIZATION and "device_ids" in small_args):
             raise ValueError(
                 f"--sgl-small-args: {name} is set by the guide ({why}); received {small_args[name]!r}: "
                 "drop it"
@@ -130,6 +140,15 @@ def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def is_recurrent(text: Any) -> bool:
+    """Whether layers of a decoder carry a state from token to token, as those of gated delta nets.
+
+    Args:
+        text: the decoder's config.
+    """
+    return "linear_attention" in (getattr(text, "layer_types", None) or ())
+
+
 def tensor_parallel(size: int, text: Any) -> int:
     """The large engine's tensor parallel size, or its largest divisor that the small model's heads allow.
 
@@ -138,11 +157,14 @@ def tensor_parallel(size: int, text: Any) -> int:
     """
     heads = text.num_attention_heads
     groups = getattr(text, "num_key_value_heads", None) or heads
+    states = [getattr(text, name, None) or heads for name in _STATE_HEADS] if is_recurrent(text) else []
     # As vLLM shares them out: KV heads are split over ranks, or each is copied to several.
     fitting = (
         ranks
         for ranks in range(size, 0, -1)
-        if size % ranks == 0 and heads % ranks == 0 and (groups % ranks == 0 or ranks % groups == 0)
+        if size % ranks == 0
+        and all(count % ranks == 0 for count in (heads, *states))
+        and (groups % ranks == 0 or ranks % groups == 0)
     )
     most = next(fitting)
     if most < size:

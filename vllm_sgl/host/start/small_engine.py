@@ -13,10 +13,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import UnguidedLLM
-from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.start.encoder import without_encoder_graphs
 from vllm_sgl.host.start.kv_cache import plain, stored_as
 from vllm_sgl.host.start.process_name import naming_processes
-from vllm_sgl.host.start.small_args import small_arguments, tensor_parallel
+from vllm_sgl.host.start.small_args import is_recurrent, small_arguments, tensor_parallel
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -38,6 +38,7 @@ def small_config(
     config: SGLConfig,
     variant: Callable[[Any], Any],
     worker_extension: str,
+    alike: Callable[[Any], bool],
     context: int | None = None,
 ) -> VllmConfig:
     """The small engine's config: the large one's ways, its own model, ``config.small_args`` last.
@@ -45,6 +46,8 @@ def small_config(
     Args:
         variant: vLLM's ``hf_overrides``, which choose the model's class, the user's own applied first.
         worker_extension: dotted name of the class that listens to attention in the workers.
+        alike: of the small model's ``hf_config``, whether settings of the large model's processor are some of
+            its own.
         context: its context length; None for the large engine's, or what its model was made for.
 
     Raises:
@@ -52,8 +55,8 @@ def small_config(
             arguments would undo the guide.
     """
     whole, text = _configs(config.small, large.model_config)
-    alike = _architecture(whole) == _architecture(large.model_config.hf_config)
-    arguments = small_arguments(large, config, context or _context(text, large), alike)
+    length = context or _context(text, large)
+    arguments = small_arguments(large, config, length, alike(whole), is_recurrent(text))
     if (getattr(text, "sliding_window", None) or 0) >= arguments["max_model_len"]:
         # No window at all, but vLLM would give its layers a KV cache of another kind.
         arguments.setdefault("disable_sliding_window", True)
@@ -61,7 +64,8 @@ def small_config(
         # The guide reads K, and a model computes as well over a cache that is not quantised.
         arguments.setdefault("kv_cache_dtype", unquantised)
     if "tensor_parallel_size" not in config.small_args:
-        arguments["tensor_parallel_size"] = tensor_parallel(arguments["tensor_parallel_size"], text)
+        ranks = len(config.small_args.get("device_ids") or ()) or arguments["tensor_parallel_size"]
+        arguments["tensor_parallel_size"] = tensor_parallel(ranks, text)
     try:
         engine_args = AsyncEngineArgs(
             **arguments, hf_overrides=variant, worker_extension_cls=worker_extension
@@ -93,7 +97,7 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
 
 
 def _configs(small: str, large: ModelConfig) -> tuple[Any, Any]:
-    """Of the small model, and of its decoder."""
+    """The configs of the small model and of its decoder."""
     try:
         whole = get_config(small, trust_remote_code=large.trust_remote_code, token=large.hf_token)
         return whole, get_hf_text_config(whole)
@@ -102,11 +106,6 @@ def _configs(small: str, large: ModelConfig) -> tuple[Any, Any]:
             f"--sgl-small {small}: no model there ({error}). Give a local directory or a model name that "
             "can be downloaded, and --trust-remote-code where its config needs it"
         ) from error
-
-
-def _architecture(config: Any) -> list[str]:
-    """vLLM's names of the class, whatever variant of it was chosen already."""
-    return [name.removeprefix("SGL") for name in config.architectures or []]
 
 
 def _context(text: Any, large: VllmConfig) -> int:
@@ -120,7 +119,7 @@ def _refuse_partial_attention(name: str, small: ModelConfig) -> None:
     """Before anything is loaded: only attention over the whole prompt says what matters in it.
 
     Raises:
-        ValueError: for a decoder with windows shorter than the context, or with layers without attention.
+        ValueError: for a decoder with windows shorter than the context, or without attention.
     """
     window = small.get_sliding_window()
     if window is not None and window < small.max_model_len:
@@ -129,8 +128,8 @@ def _refuse_partial_attention(name: str, small: ModelConfig) -> None:
             f"context of {small.max_model_len}, and so not every visual token. A guide must see the whole "
             "prompt: choose another small model"
         )
-    if small.is_hybrid or small.is_attention_free:
+    if small.is_attention_free:
         raise ValueError(
-            f"--sgl-small {name}: this model has layers without attention, whose view of the prompt cannot "
-            "be read: choose another small model, with attention in every layer"
+            f"--sgl-small {name}: this model has no attention, so nothing says which visual tokens matter: "
+            "choose another small model, with layers of full attention"
         )

@@ -1,12 +1,13 @@
 """vLLM's decoder attention layers: finding them, listening to them, reading their paged K cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.models.utils import extract_layer_index
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
@@ -16,6 +17,7 @@ from vllm_sgl.host.patch import check_signature
 SEAMS = (
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.compilation_config.static_forward_context",
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.kv_cache_config.kv_cache_groups.kv_cache_spec",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.kv_cache_config.kv_cache_groups.layer_names",
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.cache_config.cache_dtype",
     "vllm.v1.worker.utils:AttentionGroup.metadata_builders",
     "vllm.v1.worker.utils:AttentionGroup.layer_names",
@@ -50,23 +52,27 @@ _K_FIRST_HALF = ("FLASH_ATTN", "TRITON_ATTN")
 
 
 def decoder_layers(runner: Any) -> list[Attention]:
-    """The language model's attention layers on this worker, in model order.
+    """The language model's layers of full attention on this worker, in model order. Those of a hybrid decoder
+    are some of its layers; the others, with windows or without attention, are not read.
 
     Raises:
-        NotImplementedError: where attention is not plain full causal attention over one KV cache group,
-            or the KV cache is quantised.
+        NotImplementedError: where such layers are not all those of one KV cache group, have attention sinks,
+            or have a KV cache that is quantised.
     """
-    layers = [
-        layer
-        for layer in runner.compilation_config.static_forward_context.values()
-        if isinstance(layer, Attention) and layer.attn_type == AttentionType.DECODER
-    ]
     groups = runner.kv_cache_config.kv_cache_groups
-    if len(groups) != 1 or not isinstance(groups[0].kv_cache_spec, FullAttentionSpec):
+    full = [group for group in groups if _is_full(group.kv_cache_spec)]
+    if len(full) != 1:
         raise NotImplementedError(
-            "the small model must use full attention in every layer; it has KV cache groups "
+            "the small model must have one KV cache group of layers with full attention (no windows, and K "
+            f"itself, not MLA's latents); it has {len(full)}, of the groups "
             f"{[type(g.kv_cache_spec).__name__ for g in groups]}: choose another --sgl-small"
         )
+    names = set(full[0].layer_names)
+    layers = [
+        layer
+        for name, layer in runner.compilation_config.static_forward_context.items()
+        if name in names and isinstance(layer, Attention) and layer.attn_type == AttentionType.DECODER
+    ]
     if any(layer.has_sink for layer in layers):
         raise NotImplementedError(
             "the small model has attention sinks, which take a share of every row that no visual token gets: "
@@ -81,6 +87,17 @@ def decoder_layers(runner: Any) -> list[Attention]:
             '--sgl-small-args \'{"kv_cache_dtype": "bfloat16"}\''
         )
     return layers
+
+
+def _is_full(spec: Any) -> bool:
+    """Not MLA's, sinks' and windows', which are kinds of full attention to vLLM's memory."""
+    return type(spec) is FullAttentionSpec and not (spec.sliding_window or spec.attention_chunk_size)
+
+
+def layer_numbers(runner: Any, layers: Collection[Attention]) -> tuple[list[int], int]:
+    """The numbers of some decoder layers, and how many this worker has."""
+    every = {name for group in runner.kv_cache_config.kv_cache_groups for name in group.layer_names}
+    return [extract_layer_index(layer.layer_name) for layer in layers], len(every)
 
 
 def use_readable_layout(runner: Any) -> None:
