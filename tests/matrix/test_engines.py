@@ -163,6 +163,7 @@ async def test_chunked_prefill_in_little_cache_agrees(case, pair):
     with in_little_cache(case, pair) as engines:
         prompts = [render(engines, *request) for request in REQUESTS]
         await asyncio.gather(*(check_walk(engines, prompt, 0.35) for prompt in prompts))
+        await asyncio.gather(*(check_late_tokens(engines, prompt) for prompt in prompts[1:]))
 
 
 async def test_nothing_of_a_request_is_kept_alive(engines, prompts):
