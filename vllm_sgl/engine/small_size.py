@@ -8,6 +8,7 @@ from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.memory import GIB, Plan, needs_of, room_for_small, size
+from vllm_sgl.engine.memory_apart import are_apart, room_alone
 from vllm_sgl.host.start import device as host
 from vllm_sgl.host.start.kv_need import longest_sequence
 
@@ -31,7 +32,10 @@ def fitting_context(large: VllmConfig, small: VllmConfig, config: SGLConfig) -> 
         return None
     device, utilization = host.device(), large.cache_config.gpu_memory_utilization
     small_needs, large_needs = needs_of(large, small, config, device)
-    room = room_for_small(device, utilization, small_needs, large_needs, config.small_memory)
+    if are_apart(large, small):
+        room = room_alone(large, small, config)
+    else:
+        room = room_for_small(device, utilization, small_needs, large_needs, config.small_memory)
     if small_needs.sequence <= room:
         return None
     fitting = longest_sequence(small, room)

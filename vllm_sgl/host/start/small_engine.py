@@ -64,7 +64,8 @@ def small_config(
         # The guide reads K, and a model computes as well over a cache that is not quantised.
         arguments.setdefault("kv_cache_dtype", unquantised)
     if "tensor_parallel_size" not in config.small_args:
-        arguments["tensor_parallel_size"] = tensor_parallel(arguments["tensor_parallel_size"], text)
+        ranks = len(config.small_args.get("device_ids") or ()) or arguments["tensor_parallel_size"]
+        arguments["tensor_parallel_size"] = tensor_parallel(ranks, text)
     try:
         engine_args = AsyncEngineArgs(
             **arguments, hf_overrides=variant, worker_extension_cls=worker_extension
