@@ -24,13 +24,9 @@ _SMALLEST_ENGINE = 1 << 20
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that would read as "no profile".
 _NO_PROFILE = ("off", "none", "default")
-
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
-QueryRows = Literal[
-    "last_turn+generated", "prompt+generated", "last_prompt+generated", "last_turn", "prompt", "last_prompt",
-    "generated",
-]  # fmt: skip
-
+_FirstRows = Literal["last_turn", "prompt", "last_prompt", "generated"]
+QueryRows = Literal["last_turn+generated", "prompt+generated", "last_prompt+generated", _FirstRows]
 #: See :mod:`vllm_sgl.decide.follow_ups`.
 FollowUpMode = Literal["auto", "late", "sticky", "off"]
 HotAfter = Literal["auto"] | Annotated[int, Field(ge=1)] | None

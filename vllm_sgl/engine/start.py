@@ -8,7 +8,6 @@ from multiprocessing import active_children
 
 from transformers import PreTrainedConfig
 from vllm.config import VllmConfig
-from vllm.platforms import current_platform
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.engine.memory import share_memory
@@ -24,6 +23,7 @@ from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.host.request.output import EngineDeadError
 from vllm_sgl.host.start import small_engine
 from vllm_sgl.host.start.async_llm import AsyncLLM
+from vllm_sgl.host.start.device import device
 from vllm_sgl.host.start.kv_need import sequence_bytes
 from vllm_sgl.pair.verdict import judge
 
@@ -89,7 +89,7 @@ class SmallEngines:
         check_pinned(small, large)
         self.config = small
         # On a GPU vLLM takes a share of the device, and measures what others have of it.
-        self.planned = current_platform.is_cpu()
+        self.planned = device().kind == "cpu"
         self._blocks: int | None = None
         self._others: set[int | None] | None = None  # processes that ran before the start that is under way
         self._own: set[int | None] | None = None  # the start's own, where others are started beside it
