@@ -42,6 +42,10 @@ _EVERY = (
         "Qwen3.5 0.8B, 2B, 4B",
         "35B-A3B, 122B-A10B, 397B-A17B",
     ),
+    Series(
+        "Glm4vForConditionalGeneration", "GLM-4.1V, 4.6V-Flash", "Qwen3-VL 2B (crossed)", "9B, 4.6V-Flash"
+    ),
+    Series("Glm4vMoeForConditionalGeneration", "GLM-4.5V, 4.6V", "4.6V-Flash", "106B-A12B"),
     Series("LlavaOnevisionForConditionalGeneration", "LLaVA-OneVision", "0.5B, 7B", "72B"),
 )
 
