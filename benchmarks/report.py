@@ -114,9 +114,11 @@ def write(
         progress(f"written: {path.with_suffix('.md')}")
 
 
-def write_json(path: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """``values``: what :func:`environment` gave when the benchmark began."""
-    path.write_text(json.dumps({**values, "rows": rows}, indent=2) + "\n")
+def write_json(
+    path: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """values: what :func:`environment` gave when the benchmark began. rows: None where values have them."""
+    path.write_text(json.dumps({**values, **({} if rows is None else {"rows": rows})}, indent=2) + "\n")
 
 
 def write_markdown(

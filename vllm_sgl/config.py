@@ -6,7 +6,7 @@ All are plain values that check themselves. An error names the key, what is allo
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -20,7 +20,6 @@ REQUEST_PREFIX = "sgl_"
 FLAG_PREFIX = "--sgl-"
 
 _SMALLEST_ENGINE = 1 << 20
-
 #: A profile stands after a colon in a model's name, in lists and in URLs.
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that would read as "no profile".
@@ -29,6 +28,9 @@ _NO_PROFILE = ("off", "none", "default")
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 
+#: See :mod:`vllm_sgl.decide.follow_ups`.
+FollowUpMode = Literal["auto", "late", "sticky", "off"]
+HotAfter = Literal["auto"] | Annotated[int, Field(ge=1)] | None
 #: How an image's grid and its thumbnail or base image rank against each other where importance is carried
 #: from one layout to another; see :class:`vllm_sgl.visual.transfer.Transfer`.
 Views = Literal["auto", "joint", "separate", "finest"]
@@ -51,6 +53,8 @@ ALLOWED = {
     "small_args": "an object of vLLM engine arguments",
     "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
     "guide_timeout": "a number of seconds > 0",
+    "follow_ups": "'auto', 'late', 'sticky' or 'off'",
+    "hot_after": "a whole number >= 1, 'auto' or 'off'",
     "guide_memory": "a whole number >= 0",
     "shadow": "true or false",
     "on_error": "'fallback' or 'fail'",
@@ -87,7 +91,7 @@ class _Settings(BaseModel):
             raise ValueError("a boolean")
         return value
 
-    @field_validator("exit_threshold", "log", "shadow_log", mode="before", check_fields=False)
+    @field_validator("exit_threshold", "hot_after", "log", "shadow_log", mode="before", check_fields=False)
     @classmethod
     def _off_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.lower() == "off" else value
@@ -128,14 +132,16 @@ class SGLConfig(_Settings):
     )
     guide_timeout: float = Field(60.0, gt=0, description="seconds before a silent guide counts as failed")
     guide_memory: int = Field(
-        1024, ge=0, description="results of the small model that are kept for requests that are the same"
+        1024, ge=0, description="results of the small model to keep for identical requests"
     )
     break_even: Literal["auto", "measure", "off"] = Field(
-        "auto", description="leave requests alone whose guidance would cost more than pruning saves"
+        "auto", description="skip the guide if it would cost more than pruning saves"
     )
+    follow_ups: FollowUpMode = Field("auto", description="what is kept of images of earlier requests")
+    hot_after: HotAfter = Field("auto", description="looks at one image after which it is sent unpruned")
     shadow: bool = Field(False, description="guide, decide and report, but answer as if SGL were off")
     on_error: Literal["fallback", "fail"] = Field(
-        "fallback", description="what a failing guide does to a request"
+        "fallback", description="what happens to a request if the guide fails"
     )
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of requests that ask for MODEL:NAME"
@@ -143,7 +149,7 @@ class SGLConfig(_Settings):
 
     log: str | None = Field(None, min_length=1, description="one JSON object a line for each request")
     shadow_log: str | None = Field(
-        None, min_length=1, description="the same in shadow mode, and whether both models' answers agree"
+        None, min_length=1, description="a shadow's log, which also says whether both models' answers agree"
     )
     log_size: int = Field(
         64 << 20, ge=4096, description="how long a log grows before the next one begins (five are kept)"
@@ -226,6 +232,7 @@ class ProfileSettings(_Settings):
     guide_tokens: int = Field(ge=1)
     query_rows: QueryRows
     policy: str = Field(min_length=1)
+    follow_ups: FollowUpMode = "auto"
     enabled: int = Field(1, ge=0, le=1)
 
 

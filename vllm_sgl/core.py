@@ -19,6 +19,20 @@ Kept: TypeAlias = "Sequence[torch.Tensor]"
 Decision = Literal["bypass", "exit", "prune"]
 
 
+@dataclass(frozen=True)
+class Late:
+    """Visual tokens that a later turn added. They stand in front of its question, at original positions.
+
+    number: of the item that they belong to, in prompt order.
+    at: of the unpruned prompt, the token in front of which they stand.
+    indices: ascending int64, relative to the item's own visual tokens.
+    """
+
+    number: int
+    at: int
+    indices: "torch.Tensor"
+
+
 class Reason:
     """Why a request was bypassed, or why it did not exit. These strings are part of the contract."""
 
@@ -36,6 +50,9 @@ class Reason:
     OTHER_TILING = "other_tiling"
     NOTHING_TO_DO = "retention_1_without_exit"
     BREAK_EVEN = "below_break_even"
+    # bypass or prune: what the large model was given of these images before, it is given again
+    FOLLOW_UP = "follow_up"
+    HOT_IMAGE = "hot_image"
     # bypass: the small model failed, or may not be asked now
     GUIDE_FAILED = "guide_failed"
     GUIDE_DEAD = "guide_dead"
@@ -123,6 +140,8 @@ class Facts:
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     items: the images and videos themselves, as far as they were read.
     seen_tokens: visual tokens that the guide's model is given; None for as many as the large model's.
+    known_items, known_tokens: so many of the first items, and of the prompt's first tokens, are in the large
+        engine's prefix cache, as it was given them before.
     is_content: whether a client would find an answer, by its text and token ids, in a response's content, and
         not in what the model thought; None where that is so of every answer.
     """
@@ -136,6 +155,8 @@ class Facts:
     tiles: int = 0
     items: tuple[VisualItem, ...] = ()
     seen_tokens: int | None = None
+    known_items: int = 0
+    known_tokens: int = 0
     is_content: "Callable[[str, Sequence[int]], bool] | None" = field(default=None, compare=False)
 
 
@@ -148,6 +169,7 @@ class GuideRequest:
     params: the client's own, but for what forces an answer on past its end. max_tokens: the most tokens that
         the client allows.
     query_rows: which rows of attention count for importance.
+    lora: the name of its adapter of the large model, None without one.
     """
 
     id: str
@@ -157,6 +179,7 @@ class GuideRequest:
     max_tokens: int
     query_rows: "QueryRows"
     priority: int = 0
+    lora: str | None = None
 
     @property
     def visual_tokens(self) -> tuple[int, ...]:
@@ -193,12 +216,14 @@ class GuideResult:
 
 @dataclass
 class Report:
-    """The ``sgl`` object of a response. Offline it also carries the two lists of tensors.
+    """The ``sgl`` object of a response. Offline it also carries the lists of tensors.
 
     answer: the small model's own, whatever was decided; None where it was not asked. It stays here.
 
     encoded_tiles: those of which something is kept, so that the large model's vision encoder needs them (it
         may know their features from an earlier question).
+    reused_tokens: visual tokens among the kept ones that earlier requests about the same images were given.
+    late_tokens: visual tokens among the kept ones that this request added to these.
     profile: the one whose settings the request had, None without one.
     """
 
@@ -208,6 +233,8 @@ class Report:
     kept_tokens: int = 0
     tiles: int = 0
     encoded_tiles: int = 0
+    reused_tokens: int = 0
+    late_tokens: int = 0
     score: float | None = None
     confidence: float | None = None
     consistency: float | None = None
@@ -215,11 +242,21 @@ class Report:
     profile: str | None = None
     importance: "Sequence[torch.Tensor] | None" = field(default=None, repr=False)
     kept: "Kept | None" = field(default=None, repr=False)
+    late: Sequence[Late] = field(default=(), repr=False)
     answer: "Answer | None" = field(default=None, repr=False)
+
+    def in_all(self) -> "Kept":
+        """Of each item, the indices of all its tokens that the large model is given, late ones too."""
+        import torch
+
+        parts = [[indices] for indices in self.kept or ()]
+        for one in self.late:
+            parts[one.number].append(one.indices)
+        return [torch.cat(of).sort().values if len(of) > 1 else of[0] for of in parts]
 
     def without_tensors(self) -> "Report":
         """A copy without tensors, which are nearly all of its size and which only Python can use."""
-        return replace(self, importance=None, kept=None)
+        return replace(self, importance=None, kept=None, late=())
 
     def as_dict(self) -> Mapping[str, str | int | float | None]:
         """The values that go over the wire: everything but the tensors and the small model's answer. JSON has
@@ -228,7 +265,7 @@ class Report:
         return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
 
 
-WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept", "answer"))
+WIRE_FIELDS = tuple(f.name for f in fields(Report) if f.name not in ("importance", "kept", "late", "answer"))
 
 
 @dataclass(frozen=True)
@@ -238,9 +275,11 @@ class Outcome:
     answer: the small model's, for an exit; the large model does not run.
     prompt: replaces the prompt for the large model; None if that stays as it is.
     max_tokens: of a pruned prompt, the room for an answer that the unpruned one leaves.
+    heard: takes how many tokens the large engine found in its prefix cache; None where that tells nothing.
     """
 
     report: Report
     answer: Answer | None = None
     prompt: "RenderedPrompt | None" = None
     max_tokens: int | None = None
+    heard: Callable[[int], None] | None = None

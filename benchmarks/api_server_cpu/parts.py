@@ -16,7 +16,7 @@ PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("vllm_sgl.prune.tiles", "FewTiles", "select"),
     ),
     "SGL: pruned prompts": (
-        ("vllm_sgl.engine.client", "", "prune_prompt"),
+        ("vllm_sgl.engine.client", "", "given_prompt"),
         ("vllm_sgl.guide.local.guide", "", "prune_prompt"),
     ),
 }

@@ -1,7 +1,6 @@
 """`python -m benchmarks.gpu_check [--only SECTIONS] [--smoke]`; see the package."""
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -92,7 +91,7 @@ def _write(report: dict, arguments: argparse.Namespace) -> Path | None:
     kind = "smoke" if arguments.smoke else "gpu"
     stamp = report["utc"].replace(" ", "-").replace(":", "")
     path = arguments.out / f"{kind}-check-{stamp}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    reporting.write_json(path, report)
     return path
 
 

@@ -47,6 +47,7 @@ def guided(asked: dict) -> list:
         sgl_guide_tokens=GUIDE_TOKENS,
         sgl_exit_threshold=0.0,
         sgl_break_even="off",
+        sgl_follow_ups="off",
         sgl_small_args={"kv_cache_memory_bytes": 64 << 20, **attention},
         trust_remote_code=True,
         dtype=asked["dtype"],

@@ -44,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     about |= benchmark.about() | {"minutes": round((time.monotonic() - began) / 60, 1)}
     rows = benchmark.rows()
-    title = "Traffic shapes: plain vLLM's seconds over SGL's, above 1 is faster"
-    sections = {title: tables.short(rows), "How they were answered": list(tables.long(rows))}
+    sections = {
+        "At a glance: plain vLLM's seconds over SGL's, above 1 is faster": tables.glance(rows),
+        "Every shape, and right answers": tables.short(rows),
+        "How they were answered": list(tables.long(rows)),
+    }
     report.print_sections(sections)
     out = options.out and options.out / "shapes.json"
     report.write(out, "shapes", about, rows, sections)

@@ -5,9 +5,9 @@ processes and threads (`process_layout.py`).
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,12 +61,10 @@ class WidenedSigns:
 
 @dataclass(frozen=True)
 class Variant:
-    """A guided server that is started otherwise. flags: of ``vllm serve``. small_args: of
-    ``--sgl-small-args``."""
+    """A guided server that is started otherwise. flags: of ``vllm serve``, behind the pair's own."""
 
     name: str
     flags: tuple[str, ...] = ()
-    small_args: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class Pair:
         if side == "guided":
             variant = variant or Variant("")
             name += f"-{variant.name}" if variant.name else ""
-            small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv, **variant.small_args})
+            small_args = json.dumps({"kv_cache_memory_bytes": self.small_kv})
             flags += [
                 f"--sgl-small={workspace.work / self.small.name}", f"--sgl-retention={RETENTION}",
                 f"--sgl-small-args={small_args}", f"--sgl-break-even={self.break_even}",

@@ -63,7 +63,15 @@ def main() -> None:
                 run(name, "--server", address)
     for name in chosen:
         if not CLIENTS[name].server:
-            run(name, str(LARGE), "--small", str(SMALL), "--sgl-break-even=off", *flags(SHIPPED_ARGS))
+            run(
+                name,
+                str(LARGE),
+                "--small",
+                str(SMALL),
+                "--sgl-break-even=off",
+                "--sgl-follow-ups=off",
+                *flags(SHIPPED_ARGS),
+            )
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -31,6 +31,7 @@ def serving(large: str, small: str, engine_args: Mapping[str, Any], log: Path) -
         large,
         "--sgl-small",
         small,
+        "--sgl-follow-ups=off",  # one picture is asked about under several settings
         "--sgl-break-even=off",  # shows what guidance does, also where it would not pay
         *flags(engine_args),
         "--host",

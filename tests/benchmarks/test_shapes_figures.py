@@ -96,12 +96,22 @@ def test_a_part_without_long_answers_has_no_time_between_tokens():
     assert row["ratios"]["between tokens, p99"] is None
 
 
+def more_turns():
+    for number, ratio in ((3, 3.0), (4, 4.0)):
+        runs = [run("plain", 0, [answer(f"turn {number}", 1.0, ratio)], 1.0)]
+        runs.append(run("35% tiles", 0, [answer(f"turn {number}", 1.0, 1.0)], 1.0))
+        yield from (row for row in rows(runs, 1.0) if row["part"] != "all of it")
+
+
 def test_the_short_table_has_seconds_of_plain_ratios_and_right_answers():
     sgl = {"decision": "prune", "reason": None, "guide_seconds": 0.1}
     runs = [
-        run("plain", 0, [answer("turn 1", 1.0, right=1.0), answer("turn 2", 0.2, right=1.0)], 1.2),
+        run("plain", 0, [answer("turn 1", 1.0, right=1.0), answer("turn 2", 0.2, 0.1, right=1.0)], 1.2),
         run(
-            "35% tiles", 0, [answer("turn 1", 0.5, right=1.0, sgl=sgl), answer("turn 2", 0.4, right=0.0)], 0.9
+            "35% tiles",
+            0,
+            [answer("turn 1", 0.5, right=1.0, sgl=sgl), answer("turn 2", 0.4, 0.2, right=0.0)],
+            0.9,
         ),
     ]
     made = tables.short(rows(runs, goal=1.0))
@@ -111,6 +121,10 @@ def test_the_short_table_has_seconds_of_plain_ratios_and_right_answers():
     assert cells["chats: one chat, turn 2", "right"] == ("100 %", "0 %")
     assert cells["chats: one chat, all of it", "whole"] == ("1.2 s", "1.33")
     assert made[-1]["traffic"] == "chats: one chat, all of it"
+    turns = next(
+        row for row in tables.glance([*rows(runs, 1.0), *more_turns()]) if "2 / 3 / 4" in row["traffic"]
+    )
+    assert turns["35% tiles"] == "0.50 / 3.00 / 4.00"
     (turn, *_) = (row for row in tables.long(rows(runs, goal=1.0)) if row["setting"] == "35% tiles")
     assert turn["decisions"] == "1 prune"
     assert math.isclose(turn["guide, s"], 0.1)

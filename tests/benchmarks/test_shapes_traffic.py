@@ -6,7 +6,7 @@ from itertools import count, pairwise
 import pytest
 
 from benchmarks.shapes.bodies import body, urls
-from benchmarks.shapes.figures import FIGURES
+from benchmarks.shapes.figures import FIGURES, WHOLE
 from benchmarks.shapes.traffic import SHAPES, Amount
 from benchmarks.shapes.traffic.base import side_by_side
 from benchmarks.shapes.traffic.open_loop import SHARES
@@ -43,6 +43,17 @@ def test_no_case_knows_another_ones_images(name):
 @EVERY_SHAPE
 def test_the_short_table_shows_figures_that_exist(name):
     assert set(SHAPES[name].figures) <= {*FIGURES, "whole", "within goal"}
+
+
+@EVERY_SHAPE
+def test_the_table_at_a_glance_shows_what_is_sent(name):
+    cases = list(SHAPES[name].cases(AMOUNT))
+    parts = {(case.group, one.part) for case in cases for lane in case.lanes for one in lane.requests}
+    parts |= {(case.group, WHOLE) for case in cases if case.whole}
+    shown = [(one.group, part) for one in SHAPES[name].glance for part in one.parts]
+    assert set(shown) <= parts
+    assert shown
+    assert {one.figure for one in SHAPES[name].glance} <= {*FIGURES, "whole", "within goal"}
 
 
 @EVERY_SHAPE

@@ -120,7 +120,7 @@ def test_a_run_that_was_cut_off_goes_on(questions, tmp_path):
         (
             SMALL,
             sgl_of("bypass", Reason.GUIDE_BUSY),
-            r"the guide was not there \(guide_busy\).*lower --concurrency",
+            r"the guide was not available \(guide_busy\).*lower --concurrency",
         ),
         (pruned("top", 0.5), sgl_of("exit"), "expected no exit, received one"),
     ],

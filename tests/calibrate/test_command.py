@@ -248,7 +248,7 @@ def test_a_log_of_something_else(tmp_path, capsys):
         (["L", "--small", "S"], "expected --data FILE of questions, or --log FILE"),
         (["--data", "d", "--log", "l"], "expected --data FILE of questions, or --log FILE"),
         (["--data", "d"], "expected LARGE and --small SMALL to start them, or --base-url URL"),
-        (["--log", "l", "--base-url", "u"], "a log is read, nobody is asked"),
+        (["--log", "l", "--base-url", "u"], "a log is read, no server is asked"),
         (["--log", "l", "--metric", "anls"], "a log says only whether answers agree"),
         (
             ["--max-loss", "0"],

@@ -19,6 +19,7 @@ def llm(tmp_path_factory):
     small, large = crossed.build(tmp_path_factory.mktemp("crossed"))
     llm = vllm_sgl.LLM(
         str(large), sgl_small=str(small), sgl_small_args=dict(crossed.small_args), sgl_views="separate",
+        sgl_follow_ups="off",
         trust_remote_code=True, enforce_eager=True, dtype="float32", max_model_len=1024,
         kv_cache_memory_bytes=64 << 20, max_num_seqs=8, limit_mm_per_prompt={"image": 2},
     )  # fmt: skip

@@ -26,7 +26,7 @@ def pair(tmp_path_factory):
 def server(pair, tmp_path_factory):
     small, large = pair
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off", "--enable-auto-tool-choice",
+        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-follow-ups=off", "--enable-auto-tool-choice",
         "--tool-call-parser=hermes",
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("server") / "server.log", flags) as running:

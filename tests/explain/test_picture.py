@@ -152,8 +152,12 @@ def test_a_videos_tokens_in_numbers():
             "exit_threshold": 0.5, "decision": "prune", "reason": Reason.UNFINISHED,
             "consistency": None, "score": None,
         },
+        {
+            "exit_threshold": 0.5, "decision": "prune", "reason": Reason.SAMPLING,
+            "consistency": None, "score": None,
+        },
     ],
-    ids=["even", "long", "nothing pruned", "exit", "low score", "low confidence", "unfinished"],
+    ids=["even", "long", "nothing pruned", "exit", "low score", "low confidence", "unfinished", "sampling"],
 )  # fmt: skip
 def test_every_outcome_makes_a_picture(changes, tmp_path):
     picture.draw(explanation("square", **changes), tmp_path / "out.png")

@@ -35,7 +35,8 @@ def pair(tmp_path_factory):
 def server(pair, tmp_path_factory):
     small, large = pair
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-guide-memory=0", "--enable-auto-tool-choice",
+        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-guide-memory=0", "--sgl-follow-ups=off",
+        "--enable-auto-tool-choice",
         "--tool-call-parser=hermes", "--trust-request-mm-kwargs",
         '--limit-mm-per-prompt={"image": 4, "video": 2}',
         f'--media-io-kwargs={{"video": {{"num_frames": {FRAMES}}}}}',

@@ -7,7 +7,9 @@ import pytest
 from tests.guide.fakes import RESULT, HeldGuide, request, settle
 from vllm_sgl.core import Reason
 from vllm_sgl.errors import GuideError, RequestAborted
+from vllm_sgl.guide.base import load_of
 from vllm_sgl.guide.guards.admission import Admission, Capacity
+from vllm_sgl.guide.guards.breaker import Breaker
 
 TWO = Capacity(requests=2, tokens=1000)
 
@@ -39,6 +41,7 @@ async def test_as_many_at_once_as_the_batch_takes_and_the_others_in_order():
     scene = Scene()
     asked = await scene.ask(*ids("abcd"))
     assert scene.guide.begun == ["a", "b"]
+    assert load_of(Breaker(scene.admission, None)) == (2, 2)  # what the gauges show
     await scene.answer("b")
     assert scene.guide.begun == ["a", "b", "c"]
     await scene.answer("a", "c")

@@ -174,3 +174,23 @@ async def test_stop_ends_a_guide_that_is_getting_ready():
     assert not scene.guide.alive
     await asyncio.to_thread(scene.guide.stop)
     assert made.calls == ["stop"]
+
+
+class Unending(Unready):
+    """Neither starts nor ends."""
+
+    def stop(self, timeout=None):
+        super().stop(timeout)
+        raise OSError("no such process")
+
+
+async def test_engines_that_do_not_end_do_not_keep_another_from_being_started(warnings_logged):
+    ready = HeldGuide()
+    scene = Scene(Unending(), ready)
+    scene.first.stop = Unending().stop
+    await scene.guide.start()
+    scene.first.alive = False
+    await scene.forward(20)
+    assert scene.guide.guide is ready
+    assert scene.guide.alive
+    assert sum("does not end" in record.getMessage() for record in warnings_logged) == 3  # the dead one twice

@@ -20,7 +20,7 @@ PLAIN_500 = {"kv_transfer_params"}
 
 @pytest.fixture(scope="module")
 def server(qwen2_pair, tmp_path_factory):
-    flags = [f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off"]
+    flags = [f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off", "--sgl-follow-ups=off"]
     with Server(qwen2_pair[1], tmp_path_factory.mktemp("odd") / "log", flags) as running:
         yield running
 

@@ -18,7 +18,7 @@ DIFFERENT = count(ci=16, full=96)
 def flags(pair, large_kv, small_kv, sequences):
     return [
         f"--sgl-small={pair[0]}", "--sgl-break-even=off", "--sgl-guide-timeout=600",
-        "--sgl-guide-memory=0",
+        "--sgl-guide-memory=0", "--sgl-follow-ups=off",
         f"--max-num-seqs={sequences}", f"--kv-cache-memory-bytes={large_kv}",
         f'--sgl-small-args={{"kv_cache_memory_bytes": {small_kv}}}',
     ]  # fmt: skip

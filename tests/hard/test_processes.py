@@ -24,7 +24,7 @@ END_WITHIN = 20
 def server(qwen2_pair, tmp_path_factory):
     flags = [
         f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off", f"--sgl-guide-timeout={SILENT}",
-        "--sgl-guide-memory=0",
+        "--sgl-guide-memory=0", "--sgl-follow-ups=off",
     ]  # fmt: skip
     with Server(qwen2_pair[1], tmp_path_factory.mktemp("processes") / "log", flags) as running:
         yield running

@@ -58,7 +58,8 @@ def make_body(server, kind, tokens=60):
 
 
 def flags(pair, *more):
-    return [f"--sgl-small={pair[0]}", "--sgl-break-even=off", "--sgl-guide-memory=0", *more]
+    small = f"--sgl-small={pair[0]}"
+    return [small, "--sgl-break-even=off", "--sgl-guide-memory=0", "--sgl-follow-ups=off", *more]
 
 
 def outcomes(results: list[Result]) -> dict[str, int]:
@@ -147,7 +148,7 @@ def start_up_log(process, log, text):
 
 @pytest.mark.parametrize(
     ("text", "delay", "hung"),
-    [("guide engine runs in process", 1, False), ("keeps its settings", 3, True), ("SGL memory", 1, False)][
+    [("guide engine runs", 1, False), ("changes three settings", 3, True), ("SGL memory", 1, False)][
         : count(ci=2, full=3)
     ],
     ids=["large starts", "guide hangs", "small starts"][: count(ci=2, full=3)],

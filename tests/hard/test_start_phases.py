@@ -58,7 +58,7 @@ def test_small_engine_killed_while_the_large_one_starts(starting):
 def test_small_engine_stopped_and_continued_while_the_large_one_starts(starting):
     process, log, small = starting
     with frozen(small):
-        poll(lambda: "keeps its settings" in log.read_text(), START_TIMEOUT, "a large engine")
+        poll(lambda: "changes three settings" in log.read_text(), START_TIMEOUT, "a large engine")
         time.sleep(5)
         assert process.poll() is None
         assert UP not in log.read_text()
@@ -66,7 +66,7 @@ def test_small_engine_stopped_and_continued_while_the_large_one_starts(starting)
 
 
 def test_server_ends_while_its_small_engine_is_started_again(qwen2_pair, tmp_path):
-    flags = [f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off"]
+    flags = [f"--sgl-small={qwen2_pair[0]}", "--sgl-break-even=off", "--sgl-follow-ups=off"]
     with Server(qwen2_pair[1], tmp_path / "log", flags) as server:
         load = busy(server, 4, lambda client, turn: body(server, "Who?", client, max_tokens=60))
         with load as clients:

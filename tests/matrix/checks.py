@@ -12,10 +12,16 @@ import torch
 from tests.support.compare import assert_same_answer, assert_same_importance
 from tests.support.engines import Engines, inputs
 from tools.reference import Generated, select
-from vllm_sgl.core import Outcome
+from vllm_sgl.core import Late, Outcome
+from vllm_sgl.decide.follow_ups import FollowUps
+from vllm_sgl.host.render.turns import Turns
+from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.base import kept_count
+from vllm_sgl.prune.late import given_prompt
+from vllm_sgl.prune.memory import Memory
+from vllm_sgl.prune.registry import policy
 from vllm_sgl.prune.rewrite import prune_prompt
-from vllm_sgl.visual.items import visual_counts
+from vllm_sgl.visual.items import placed_items, visual_counts
 
 #: What suits the tiny checkpoints; both ways to start a pair.
 CONTEXT = 640
@@ -86,6 +92,52 @@ async def check_masks_are_kept_apart(engines: Engines, prompt: Any) -> None:
     assert await engines.cached_tokens(asked[0]) > 0
     one, two, _ = wanted
     assert one.tokens != two.tokens or not torch.allclose(one.logprobs, two.logprobs, atol=2e-2)
+
+
+async def check_late_tokens(engines: Engines, prompt: Any) -> None:
+    """Some visual tokens of each item stand behind all of them, and others in front of a later token."""
+    masks = random_masks(prompt, 6)
+    end = max(item.place.offset + item.place.length for item in placed_items(prompt))
+    late = []
+    for number, (kept, count) in enumerate(zip(masks, visual_counts(prompt), strict=True)):
+        missing = torch.arange(count)[~torch.isin(torch.arange(count), kept)]
+        late += [Late(number, end, missing[::3]), Late(number, end + 4, missing[1::3])]
+    late.sort(key=lambda one: one.at)
+    wanted = engines.large_reference.generate(
+        *inputs(prompt), 4, keep=masks, positions=engines.config.positions,
+        late=[(one.number, one.at, one.indices) for one in late],
+    )  # fmt: skip
+    given = given_prompt(prompt, masks, late, engines.tiles)
+    for _ in range(2):  # the second time out of the prefix cache
+        assert_same_answer(await engines.answer_large(given, 4), wanted)
+    less = prune_prompt(prompt, masks, engines.tiles)
+    assert_same_answer(await engines.answer_large(less, 4), expected(engines, prompt, masks))
+
+
+async def check_conversation(
+    engines: Engines, prompts: Sequence[Any], mode: str, retention: float
+) -> list[Outcome]:
+    """Turns of one conversation, each of which begins like the one before.
+
+    Args:
+        prompts: so long that the first one's kept tokens fill a block of the prefix cache.
+    """
+    block = engines.large.vllm_config.cache_config.block_size
+    follow_ups = FollowUps(Memory(), block, Turns(engines.renderer).last_start)
+    pipeline = Pipeline(engines.config, engines.guide, policy, engines.rewrite, follow_ups=follow_ups)
+    outcomes = []
+    for number, prompt in enumerate(prompts):
+        outcome = await engines.walk(prompt, pipeline=pipeline, sgl_retention=retention, sgl_follow_ups=mode)
+        report = outcome.report
+        wanted = engines.large_reference.generate(
+            *inputs(prompt), 4, keep=report.kept, positions=engines.config.positions,
+            late=[(one.number, one.at, one.indices) for one in report.late],
+        )  # fmt: skip
+        found = await engines.cached_tokens(outcome.prompt)
+        assert bool(found) == bool(number)
+        assert_same_answer(await engines.answer_large(outcome.prompt, 4), wanted)
+        outcomes.append(outcome)
+    return outcomes
 
 
 @contextmanager

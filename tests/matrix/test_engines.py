@@ -15,7 +15,9 @@ from vllm_sgl.visual.items import visual_counts
 
 from .cases import ENGINE_CASES
 from .checks import (
+    check_conversation,
     check_exit,
+    check_late_tokens,
     check_masks_are_kept_apart,
     check_walk,
     expected,
@@ -55,6 +57,46 @@ async def test_the_whole_walk_agrees(engines, prompts, retention):
 async def test_masks_of_the_same_images_are_kept_apart(engines):
     sizes, question = REQUESTS[2]
     await check_masks_are_kept_apart(engines, render(engines, sizes, question * 4))
+
+
+async def test_late_tokens_keep_their_positions(engines, prompts):
+    for prompt in prompts[1:]:
+        await check_late_tokens(engines, prompt)
+
+
+#: Turns of a conversation: images that come with the question, and the question.
+TURNS = (
+    ([(300, 200)], "How many red shapes are there? " * 8),
+    ([], "And what is written on the sign?"),
+    ([(112, 112)], "Is it on this one, too?"),
+    ([], "Translate that."),
+)
+
+
+def conversation(engines, seed):
+    messages, prompts = [], []
+    for number, (sizes, question) in enumerate(TURNS):
+        images = [random_image(seed + 10 * number + at, *size) for at, size in enumerate(sizes)]
+        messages.append(user(question, *images))
+        prompts.append(engines.render_chat(messages))
+        messages.append({"role": "assistant", "content": "The left one."})
+    return prompts
+
+
+@pytest.mark.parametrize(("mode", "retention"), [("sticky", 0.35), ("late", 0.09)])
+async def test_turns_of_a_conversation_agree(engines, mode, retention):
+    """What was kept stays, a new image has its own share, and later questions add what is missing."""
+    prompts = conversation(engines, seed=int(700 + 100 * retention))
+    reports = [one.report for one in await check_conversation(engines, prompts, mode, retention)]
+    kept = [part.tolist() for part in reports[-1].kept]
+    for report, items in zip(reports, (1, 1, 2, 2), strict=True):
+        assert [part.tolist() for part in report.kept] == kept[:items]
+    assert [report.reason for report in reports] == [None, "follow_up", None, "follow_up"]
+    assert reports[1].reused_tokens == reports[0].kept_tokens
+    assert reports[3].reused_tokens == reports[2].kept_tokens
+    if mode == "sticky":
+        assert [report.guide_seconds is None for report in reports] == [False, True, False, True]
+        assert not any(report.late_tokens for report in reports)
 
 
 async def test_one_image_whole_and_the_other_pruned(engines, prompts):

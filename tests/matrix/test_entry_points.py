@@ -42,7 +42,12 @@ def walked(engines, about):
 @pytest.fixture(scope="module")
 def server(case, pair, tmp_path_factory):
     small, large = pair
-    flags = [f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-positions={case[1]}"]
+    flags = [
+        f"--sgl-small={small}",
+        "--sgl-break-even=off",
+        "--sgl-follow-ups=off",
+        f"--sgl-positions={case[1]}",
+    ]
     with Server(large, tmp_path_factory.mktemp("matrix") / "server.log", flags) as running:
         yield running
 
@@ -51,7 +56,8 @@ def server(case, pair, tmp_path_factory):
 def llm(case, pair):
     small, large = pair
     llm = vllm_sgl.LLM(
-        str(large), sgl_small=str(small), sgl_positions=case[1], sgl_break_even="off", trust_remote_code=True,
+        str(large), sgl_small=str(small), sgl_positions=case[1], sgl_break_even="off",
+        sgl_follow_ups="off", trust_remote_code=True,
         enforce_eager=True, dtype="float32", max_model_len=CONTEXT, kv_cache_memory_bytes=32 << 20,
         max_num_seqs=8, limit_mm_per_prompt={"image": 2},
     )  # fmt: skip

@@ -12,7 +12,14 @@ from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.visual.items import visual_counts
 
 from .cases import VIDEO_CASES
-from .checks import check_exit, check_masks_are_kept_apart, check_walk, expected, in_little_cache
+from .checks import (
+    check_exit,
+    check_late_tokens,
+    check_masks_are_kept_apart,
+    check_walk,
+    expected,
+    in_little_cache,
+)
 
 QUESTION = "Read the number on the back of the shirt."
 WIDTH, HEIGHT = 112, 84
@@ -41,6 +48,11 @@ def prompts(engines):
 async def test_the_whole_walk_agrees(engines, prompts, retention):
     """All of a request's frames and images are ranked together."""
     await asyncio.gather(*(check_walk(engines, prompt, retention) for prompt in prompts.values()))
+
+
+async def test_late_tokens_keep_their_positions(engines, prompts):
+    for prompt in prompts.values():
+        await check_late_tokens(engines, prompt)
 
 
 async def test_whole_videos_are_answered(engines, prompts):

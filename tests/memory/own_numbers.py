@@ -24,6 +24,7 @@ from vllm.v1.core.kv_cache_utils import max_memory_usage_bytes
 
 from tests.memory import true_sizes
 from vllm_sgl.host.start.kv_need import longest_sequence, sequence_bytes
+from vllm_sgl.pair.work import decoder_parameters
 
 #: Name -> its config. The first has experts: vLLM makes their parallel group with the first model alone.
 MODELS = {
@@ -52,7 +53,15 @@ def asked(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         specs = [layer.get_kv_cache_spec(made) for layer in layers if isinstance(layer, AttentionLayerBase)]
     found["own"] = max_memory_usage_bytes(made, [spec for spec in specs if spec is not None])
     found["parameters"] = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    text = made.model_config.hf_text_config
+    embeddings = (1 if config.get("tie_word_embeddings", True) else 2) * text.vocab_size * text.hidden_size
+    found["counted"] = 2 * (decoder_parameters(made.model_config, active=False) + embeddings)
+    found["tower"] = sum(w.numel() * 2 for name, w in model.named_parameters() if _is_vision(name))
     return found
+
+
+def _is_vision(name: str) -> bool:
+    return any(part in name for part in ("visual.", "vision", "multi_modal"))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,13 @@ def test_a_sequence_takes_what_vllms_layers_say(found, name):
     assert 0.4 * one["context"] < one["longest in half"] < one["context"]
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_decoders_have_the_parameters_that_are_counted_for_work(found, name):
+    """Experts, latents and gated delta nets included; norms and biases are not counted."""
+    one = found[name]
+    assert one["counted"] == pytest.approx(one["parameters"] - one["tower"], rel=0.005)
+
+
 def test_layers_without_keys_and_values_are_not_counted_as_if_they_had_some(found):
     """A quarter of the layers of Qwen3.5 and a sixth of those of Gemma 3 see the whole sequence."""
     gib = 1 << 30

@@ -15,6 +15,7 @@ from vllm_sgl.engine.carried import use_sgl
 from vllm_sgl.engine.memory import GIB, MIB
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.host.start.device import Device
+from vllm_sgl.host.start.engine_args import refuse_eager_stages, refuse_nodes
 from vllm_sgl.host.start.kv_need import sequence_bytes
 
 
@@ -129,10 +130,19 @@ def test_pinned_memory_bounds_the_batch_and_is_said(configs, monkeypatch, caplog
     [({"nnodes": 2}, "received --nnodes 2"), ({"distributed_executor_backend": "ray"}, "received .*ray")],
 )
 def test_several_nodes_are_refused_with_what_to_do(configs, changes, words):
-    from vllm_sgl.host.start.engine_args import refuse_nodes
-
     large, _, _ = configs()
     refuse_nodes(large)
     vars(large.parallel_config).update(changes)
     with pytest.raises(ValueError, match=f"{words}.*use --distributed-executor-backend mp with the devices"):
         refuse_nodes(large)
+
+
+def test_stages_on_a_cpu_are_refused_where_vllm_would_end_over_them(configs):
+    """Compiled, two stages answer as one does; the buffers between eager ones are never made."""
+    compiled, eager = (configs(enforce_eager=eager)[0] for eager in (False, True))
+    for config in (compiled, eager):
+        refuse_eager_stages(config)
+        config.parallel_config.pipeline_parallel_size = 2
+    refuse_eager_stages(compiled)
+    with pytest.raises(ValueError, match=r"--pipeline-parallel-size 2 and --enforce-eager: .*drop one"):
+        refuse_eager_stages(eager)

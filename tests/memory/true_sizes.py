@@ -33,17 +33,17 @@ def qwen3_vl() -> dict[str, Any]:
     return MODELS["Qwen3-VL-32B"].config("bfloat16")
 
 
-def qwen3_vl_moe() -> dict[str, Any]:
-    """Qwen3-VL-30B-A3B."""
+def qwen3_vl_moe(hidden: int = 2048, layers: int = 48, heads: int = 32, inner: int = 768) -> dict[str, Any]:
+    """Qwen3-VL-30B-A3B, or another size of its kind."""
     config = qwen3_vl()
     config |= {"architectures": ["Qwen3VLMoeForConditionalGeneration"], "model_type": "qwen3_vl_moe"}
     config["text_config"] |= {
-        "model_type": "qwen3_vl_moe_text", "hidden_size": 2048, "num_hidden_layers": 48,
-        "num_attention_heads": 32, "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
-        "moe_intermediate_size": 768, "intermediate_size": 6144, "decoder_sparse_step": 1,
+        "model_type": "qwen3_vl_moe_text", "hidden_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
+        "moe_intermediate_size": inner, "intermediate_size": 6144, "decoder_sparse_step": 1,
         "mlp_only_layers": [], "norm_topk_prob": True,
     }  # fmt: skip
-    config["vision_config"] |= {"model_type": "qwen3_vl_moe", "out_hidden_size": 2048}
+    config["vision_config"] |= {"model_type": "qwen3_vl_moe", "out_hidden_size": hidden}
     return config
 
 
@@ -67,6 +67,21 @@ def qwen3_5(layers: int, hidden: int, heads: int, kv_heads: int, value_heads: in
         "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5", "text_config": text,
         "vision_config": vision, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
     }  # fmt: skip
+
+
+def qwen3_5_moe(
+    layers: int, hidden: int, heads: int, value_heads: int, experts: int, met: int, inner: int
+) -> dict[str, Any]:
+    """The same with experts, of which a token meets a few and one that is shared."""
+    config = qwen3_5(layers, hidden, heads, 2, value_heads)
+    config |= {"architectures": ["Qwen3_5MoeForConditionalGeneration"], "model_type": "qwen3_5_moe"}
+    del config["text_config"]["intermediate_size"]
+    config["text_config"] |= {
+        "model_type": "qwen3_5_moe_text", "num_experts": experts, "num_experts_per_tok": met,
+        "moe_intermediate_size": inner, "shared_expert_intermediate_size": inner,
+    }  # fmt: skip
+    config["vision_config"]["model_type"] = "qwen3_5_moe"
+    return config
 
 
 def gemma3() -> dict[str, Any]:

@@ -31,7 +31,7 @@ def running(pair, **settings):
     llm = vllm_sgl.LLM(
         str(large), sgl_small=str(small), trust_remote_code=True, enforce_eager=True, dtype="float32",
         max_model_len=640, kv_cache_memory_bytes=64 << 20, max_num_seqs=16,
-        limit_mm_per_prompt={"image": 2}, **{"sgl_break_even": "off", **settings},
+        limit_mm_per_prompt={"image": 2}, **{"sgl_break_even": "off", "sgl_follow_ups": "off", **settings},
     )  # fmt: skip
     try:
         yield llm

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -201,3 +202,6 @@ def test_the_table_has_every_family(capsys):
     assert {series.architecture for series in known.SERIES} == set(FAMILIES)
     for series in known.SERIES:
         assert f"| `{series.architecture}` | {series.name} |" in printed
+    table = "\n".join(line for line in printed.splitlines() if line.startswith("|"))
+    for page in ("README.md", "docs/families.md"):
+        assert table in (Path(__file__).parents[2] / page).read_text(), page

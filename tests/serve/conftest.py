@@ -30,6 +30,7 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     flags = [
         f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-log={folder / REQUEST_LOG}",
         "--sgl-guide-memory=0",  # tests ask the same again, and mean the guide to look again
+        "--sgl-follow-ups=off",  # and that nothing is known, unless they ask for follow-ups
         "--sgl-small-args", json.dumps({"max_model_len": SMALL_CONTEXT}),
         *(f"--sgl-profile={name}={json.dumps(settings)}" for name, settings in PROFILES.items()),
         "--enable-mm-embeds", "--enable-scale-out",
@@ -44,6 +45,8 @@ def server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
 def fragile_server(qwen2_pair, tmp_path_factory) -> Iterator[Server]:
     """Set up by ``--additional-config``; its small engine may be stopped and killed."""
     small, large = qwen2_pair
-    flags = settings(small=str(small), retention=0.5, guide_timeout=5, break_even="off", guide_memory=0)
+    flags = settings(
+        small=str(small), retention=0.5, guide_timeout=5, break_even="off", guide_memory=0, follow_ups="off"
+    )
     with Server(large, tmp_path_factory.mktemp("fragile") / "server.log", flags) as running:
         yield running

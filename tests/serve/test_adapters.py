@@ -37,7 +37,8 @@ def server(qwen2_pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     write_adapter(large, folder / "other")
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off", f"--sgl-profile=fast={json.dumps(FAST)}",
+        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-follow-ups=off",
+        f"--sgl-profile=fast={json.dumps(FAST)}",
         "--enable-lora", f"--max-lora-rank={RANK * 2}", f"--lora-modules=other={folder / 'other'}",
         "--served-model-name", "signs", "alias",
     ]  # fmt: skip

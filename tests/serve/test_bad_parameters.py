@@ -25,7 +25,7 @@ BAD = [
 def failing_server(qwen2_pair, tmp_path_factory):
     small, large = qwen2_pair
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-on-error=fail",
+        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-follow-ups=off", "--sgl-on-error=fail",
         f"--sgl-guide-timeout={TIMEOUT}",
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("failing") / "server.log", flags) as running:

@@ -22,8 +22,8 @@ from tests.serve.asking import (
 from tests.serve.conftest import SMALL_CONTEXT
 
 FIELDS = {
-    "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "score", "confidence",
-    "consistency", "guide_seconds", "profile",
+    "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "reused_tokens",
+    "late_tokens", "score", "confidence", "consistency", "guide_seconds", "profile",
 }  # fmt: skip
 
 
@@ -31,8 +31,8 @@ def assert_bypassed(completion, reason, visual_tokens):
     assert completion.sgl == {
         "decision": "bypass", "reason": reason, "visual_tokens": visual_tokens,
         "kept_tokens": visual_tokens, "tiles": visual_tokens // 16, "encoded_tiles": visual_tokens // 16,
-        "score": None, "confidence": None, "consistency": None, "guide_seconds": None,
-        "profile": None,
+        "reused_tokens": 0, "late_tokens": 0, "score": None, "confidence": None, "consistency": None,
+        "guide_seconds": None, "profile": None,
     }  # fmt: skip
 
 

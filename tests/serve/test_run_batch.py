@@ -33,6 +33,7 @@ def test_lines_have_reports_and_tools_do_not_exit(qwen2_pair, tmp_path):
             sys.executable, "-m", "examples.clients.with_run_batch", large, "--small", small,
             "--input", str(asked), "--output", str(answered), *COMMON_FLAGS,
             "--enable-auto-tool-choice", "--tool-call-parser=hermes", "--sgl-break-even=off",
+            "--sgl-follow-ups=off",
             "--sgl-exit-threshold=0", '--sgl-profile=half={"retention": 0.5, "exit_threshold": "off"}',
         ],
         START_TIMEOUT,

@@ -9,7 +9,7 @@ from vllm_sgl.serve.middleware import SGLMiddleware
 REPORT = Report("prune", visual_tokens=112, kept_tokens=39, confidence=0.5)
 HEADERS = [
     (b"sgl-decision", b"prune"), (b"sgl-visual", b"112"), (b"sgl-kept", b"39"), (b"sgl-tiles", b"0"),
-    (b"sgl-encoded-tiles", b"0"), (b"sgl-confidence", b"0.5"),
+    (b"sgl-encoded-tiles", b"0"), (b"sgl-reused", b"0"), (b"sgl-late", b"0"), (b"sgl-confidence", b"0.5"),
 ]  # fmt: skip
 SGL = b',"sgl":' + json.dumps(REPORT.as_dict(), separators=(",", ":")).encode() + b"}"
 JSON, STREAM = (b"application/json", b"text/event-stream; charset=utf-8")

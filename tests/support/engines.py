@@ -39,8 +39,8 @@ from vllm_sgl.host.request.output import abort_output
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pair.verdict import judge
 from vllm_sgl.pipeline import Pipeline
+from vllm_sgl.prune.late import given_prompt
 from vllm_sgl.prune.registry import policy
-from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.request.options import RequestOptions
@@ -159,8 +159,8 @@ class Engines:
         with ThreadPoolExecutor(1) as pool:  # a loop of its own: the caller may be in one
             pool.submit(asyncio.run, self.guide.start()).result()
         self.tiles = tiles_of(large_config.model_config)
-        rewrite = partial(prune_prompt, tiles=self.tiles)
-        self.pipeline = Pipeline(self.config, self.guide, policy, rewrite)
+        self.rewrite = partial(given_prompt, tiles=self.tiles)
+        self.pipeline = Pipeline(self.config, self.guide, policy, self.rewrite)
         self.reference = reference(pair[0])
         self.large_reference = reference(pair[1])
 
@@ -185,7 +185,10 @@ class Engines:
         _, (rendered,) = self.renderer.render_chat([messages], _CHAT, tokens)
         return rendered
 
-    async def walk(self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, **xargs: Any) -> Outcome:
+    async def walk(
+        self, prompt: Any, *, max_tokens: int = 8, id: str | None = None, pipeline: Pipeline | None = None,
+        **xargs: Any,
+    ) -> Outcome:  # fmt: skip
         """What the server does with a rendered prompt until it is decided; xargs are ``sgl_*`` keys."""
         params = SamplingParams(temperature=0, max_tokens=max_tokens, extra_args=xargs)
         self.reader.check(prompt)
@@ -194,7 +197,7 @@ class Engines:
         options = RequestOptions.parse(params.extra_args, self.config)
         items = self.reader.items(prompt)
         request = GuideRequest(id, prompt, items, params, facts.max_tokens, options.query_rows)
-        return await self.pipeline.walk(request, facts, options)
+        return await (pipeline or self.pipeline).walk(request, facts, options)
 
     async def walk_to_the_end(
         self, messages: list[dict[str, Any]], max_tokens: int, **xargs: Any

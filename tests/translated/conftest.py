@@ -20,7 +20,7 @@ def server(pair, tmp_path_factory):
     template = tmp_path_factory.mktemp("server") / "large.jinja"
     template.write_text(LARGE_TEMPLATE)
     flags = [
-        f"--sgl-small={small}", "--sgl-break-even=off", f"--chat-template={template}",
+        f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-follow-ups=off", f"--chat-template={template}",
         "--enable-auto-tool-choice", "--tool-call-parser=hermes",
     ]  # fmt: skip
     with Server(large, template.with_name("server.log"), flags) as running:

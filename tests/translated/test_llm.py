@@ -16,8 +16,9 @@ SIZE = (300, 200)
 def llm(pair):
     small, large = pair
     llm = vllm_sgl.LLM(
-        str(large), sgl_small=str(small), trust_remote_code=True, enforce_eager=True, dtype="float32",
-        max_model_len=1024, kv_cache_memory_bytes=64 << 20, max_num_seqs=8, limit_mm_per_prompt={"image": 2},
+        str(large), sgl_small=str(small), sgl_follow_ups="off", trust_remote_code=True, enforce_eager=True,
+        dtype="float32", max_model_len=1024, kv_cache_memory_bytes=64 << 20, max_num_seqs=8,
+        limit_mm_per_prompt={"image": 2},
     )  # fmt: skip
     yield llm
     llm.shutdown()

@@ -19,8 +19,8 @@ from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.engine.shutdown import Shutdown
 from vllm_sgl.host.start.async_llm import AsyncLLM
 from vllm_sgl.pipeline import Pipeline
+from vllm_sgl.prune.late import given_prompt
 from vllm_sgl.prune.registry import policy
-from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request import client_request
 from vllm_sgl.request.facts import FactsReader
 
@@ -131,7 +131,7 @@ async def engine(large, counted):
     engine._reader = FactsReader({"image": "pixel_values_flat"}, 1024)
     engine.renderer = SimpleNamespace(tokenizer=None)
     engine.vllm_config = SimpleNamespace(structured_outputs_config=SimpleNamespace(reasoning_parser=""))
-    pipeline = Pipeline(engine.sgl_config, engine._guide, policy, prune_prompt)
+    pipeline = Pipeline(engine.sgl_config, engine._guide, policy, given_prompt)
 
     async def ready():
         return pipeline

@@ -25,6 +25,8 @@ def test_defaults_are_those_of_the_contract():
         "guide_tokens": 32,
         "query_rows": "prompt+generated",
         "policy": "top",
+        "follow_ups": "auto",
+        "hot_after": "auto",
         "consistency_retention": 0.05,
         "positions": "original",
         "views": "auto",

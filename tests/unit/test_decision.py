@@ -7,7 +7,7 @@ import pytest
 
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Answer, Facts, Reason, Report
-from vllm_sgl.decide.bypass import why_bypass
+from vllm_sgl.decide.bypass import why_bypass, why_no_look
 from vllm_sgl.decide.early_exit import why_no_exit
 from vllm_sgl.request.options import RequestOptions
 
@@ -17,7 +17,7 @@ FACTS = Facts(visual_tokens=(112, 16), prompt_tokens=150, max_tokens=8)
 def bypass(facts=FACTS, retention=0.35, exit_threshold=None, enabled=True, small_context=1024):
     asked = {"sgl_retention": retention, "sgl_exit_threshold": exit_threshold, "sgl_enabled": int(enabled)}
     options = RequestOptions.parse(asked, SGLConfig(small="s"))
-    return why_bypass(facts, options, None, small_context)
+    return why_bypass(facts, options) or why_no_look(facts, options, None, small_context)
 
 
 def facts(**changes):
@@ -104,15 +104,15 @@ def test_an_answer_that_ends_sooner_than_the_client_wants_does_not_exit(forced_t
 
 def test_wire_fields_are_those_of_the_contract():
     assert WIRE_FIELDS == (
-        "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "score", "confidence",
-        "consistency", "guide_seconds", "profile",
+        "decision", "reason", "visual_tokens", "kept_tokens", "tiles", "encoded_tiles", "reused_tokens",
+        "late_tokens", "score", "confidence", "consistency", "guide_seconds", "profile",
     )  # fmt: skip
 
 
 def test_report_over_the_wire_has_no_tensors():
     report = Report(
         "prune", visual_tokens=4, kept_tokens=1, tiles=3, encoded_tiles=1, importance=[object()],
-        kept=[object()],
+        kept=[object()], late=[object()],
     )  # fmt: skip
     assert report.as_dict() == {
         "decision": "prune",
@@ -121,6 +121,8 @@ def test_report_over_the_wire_has_no_tensors():
         "kept_tokens": 1,
         "tiles": 3,
         "encoded_tiles": 1,
+        "reused_tokens": 0,
+        "late_tokens": 0,
         "score": None,
         "confidence": None,
         "consistency": None,

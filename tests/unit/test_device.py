@@ -12,9 +12,9 @@ from vllm import EngineArgs
 from vllm.utils import cpu_resource_utils as vllm_cpu
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine import sharing
+from vllm_sgl.engine import memory
 from vllm_sgl.engine.carried import use_sgl
-from vllm_sgl.engine.sharing import share_memory
+from vllm_sgl.engine.memory import share_memory
 from vllm_sgl.engine.start import small_config
 from vllm_sgl.host.start import device as host
 from vllm_sgl.host.start.kv_need import sequence_bytes
@@ -234,7 +234,7 @@ def test_the_plan_is_written_where_vllm_reads_it(configs, machine, caplog, monke
     machine.node(0, 24 * GIB, 12 * GIB)
     large, small, settings = configs()
     with caplog.at_level("INFO", "vllm.vllm_sgl.memory"):
-        monkeypatch.setattr("vllm_sgl.engine.sharing.logger.propagate", True)
+        monkeypatch.setattr("vllm_sgl.engine.memory.logger.propagate", True)
         found = share_memory(large, small, settings)
     assert large.cache_config.kv_cache_memory_bytes == found.large_kv == 8 * sequence_bytes(large)
     assert small.cache_config.kv_cache_memory_bytes == found.small_kv == 16 * sequence_bytes(small)
@@ -247,14 +247,14 @@ def test_the_plan_is_written_where_vllm_reads_it(configs, machine, caplog, monke
 
 def test_weights_that_nobody_knows_are_said(configs, machine, caplog, monkeypatch):
     machine.node(0, 24 * GIB, 12 * GIB)
-    monkeypatch.setattr("vllm_sgl.engine.sharing.logger.propagate", True)
+    monkeypatch.setattr("vllm_sgl.engine.memory.logger.propagate", True)
     large, small, settings = configs()
     known = host.weight_bytes(small)
     for found, said in ((0, 1), (known, 0)):
         monkeypatch.setattr(host, "weight_bytes", lambda of, found=found: found if of is small else known)
         caplog.clear()
         share_memory(large, small, settings)
-        ours = [text for name, _, text in caplog.record_tuples if name == sharing.logger.name]
+        ours = [text for name, _, text in caplog.record_tuples if name == memory.logger.name]
         warnings = [text for text in ours if "could not be read from its checkpoint" in text]
         assert len(warnings) == said
         assert not said or "the small model's weights" in warnings[0]

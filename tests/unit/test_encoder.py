@@ -15,7 +15,7 @@ MIB = 1 << 20
 def config(monkeypatch):
     """An engine with largest items of so many visual tokens, by modality, profiled so many at once."""
 
-    def make(largest, items=None, *, sequences=4, hidden=1024, kind="cuda", sgl=None):
+    def make(largest, items=None, *, sequences=4, hidden=1024, kind="cuda", sgl=None, **vision):
         budget = SimpleNamespace(
             mm_max_toks_per_item=largest,
             mm_max_items_per_batch=items,
@@ -23,7 +23,10 @@ def config(monkeypatch):
         )
         monkeypatch.setattr(encoder, "_budget", lambda config: budget)
         monkeypatch.setattr(encoder, "current_platform", SimpleNamespace(is_cpu=lambda: kind == "cpu"))
-        model = SimpleNamespace(dtype=torch.bfloat16, get_inputs_embeds_size=lambda: hidden)
+        model = SimpleNamespace(
+            dtype=torch.bfloat16, get_inputs_embeds_size=lambda: hidden,
+            hf_config=SimpleNamespace(vision_config=SimpleNamespace(**vision)),
+        )  # fmt: skip
         return SimpleNamespace(
             model_config=model,
             scheduler_config=SimpleNamespace(max_num_seqs=sequences),
@@ -45,6 +48,12 @@ def test_nothing_is_profiled_without_images(config):
 def test_auto_has_room_for_the_largest_image_of_every_sequence(config):
     assert feature_cache_bytes(config({"image": 3328})) == 4 * 3328 * 1024 * 2
     assert feature_cache_bytes(config({"image": 3328}, sequences=8, hidden=2048)) == 8 * 3328 * 2048 * 2
+
+
+def test_rows_with_features_of_several_layers(config):
+    """A Qwen3-VL's, of its encoder's last layer and three more."""
+    deep = config({"image": 3328}, deepstack_visual_indexes=[5, 11, 17])
+    assert feature_cache_bytes(deep) == 4 * feature_cache_bytes(config({"image": 3328}))
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])

@@ -86,11 +86,12 @@ def test_folding_twice_is_folding_once():
     assert (args.additional_config, args.middleware) == (additional, middleware)
 
 
-def test_other_middleware_stays_in_front():
+def test_other_middleware_is_around_ours():
+    """vLLM's app has the last one outermost: one that compresses responses compresses ours, too."""
     args = parse("--sgl-small", "S")
     args.middleware = ["mine"]
     fold(args)
-    assert args.middleware == ["mine", MIDDLEWARE]
+    assert args.middleware == [MIDDLEWARE, "mine"]
 
 
 def test_commands_without_middleware_or_additional_config():

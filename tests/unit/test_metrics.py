@@ -15,6 +15,7 @@ from vllm_sgl.telemetry.metrics import Metrics
 
 class Client:
     guide_alive = True
+    guide_load = (3, 2)
 
 
 def test_the_gauge_asks_and_lets_go():
@@ -23,6 +24,8 @@ def test_the_gauge_asks_and_lets_go():
     client = Client()
     metrics.watch(client)
     assert registry.get_sample_value("sgl:guide_up") == 1
+    assert registry.get_sample_value("sgl:guide_inflight") == 3
+    assert registry.get_sample_value("sgl:guide_waiting") == 2
     client.guide_alive = False
     assert registry.get_sample_value("sgl:guide_up") == 0
     client.guide_alive = True
@@ -30,6 +33,7 @@ def test_the_gauge_asks_and_lets_go():
     del client
     gc.collect()
     assert gone() is None
+    assert registry.get_sample_value("sgl:guide_waiting") == 0
     assert registry.get_sample_value("sgl:guide_up") == 0
 
 
@@ -41,6 +45,7 @@ from vllm_sgl.serve.middleware import SGLMiddleware
 
 class Client:
     guide_alive = True
+    guide_load = (3, 2)
 
 def up():
     registry = CollectorRegistry()

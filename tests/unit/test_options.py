@@ -11,19 +11,19 @@ from vllm_sgl.request.options import RequestOptions, header_settings, options_of
 #: A value of every setting at each level, all of them different where there are so many.
 SERVER = {
     "retention": 0.1, "exit_threshold": 0.2, "guide_tokens": 3, "query_rows": "prompt", "policy": "top",
-    "enabled": 1,
+    "follow_ups": "sticky", "enabled": 1,
 }  # fmt: skip
 PROFILE = {
     "retention": 0.4, "exit_threshold": 0.5, "guide_tokens": 6, "query_rows": "last_prompt",
-    "policy": "tiles", "enabled": 0,
+    "policy": "tiles", "follow_ups": "late", "enabled": 0,
 }  # fmt: skip
 HEADERS = {
     "retention": 0.7, "exit_threshold": None, "guide_tokens": 9, "query_rows": "generated",
-    "policy": "tiles:0.5", "enabled": 1,
+    "policy": "tiles:0.5", "follow_ups": "off", "enabled": 1,
 }  # fmt: skip
 KEYS = {
     "retention": 0.8, "exit_threshold": 0.9, "guide_tokens": 10, "query_rows": "prompt+generated",
-    "policy": "tiles:0.6", "enabled": 0,
+    "policy": "tiles:0.6", "follow_ups": "auto", "enabled": 0,
 }  # fmt: skip
 
 
@@ -59,7 +59,13 @@ def test_levels_are_merged_setting_by_setting():
     server = config(fast={"retention": 0.4, "guide_tokens": 6})
     options = RequestOptions.parse({"sgl_policy": "tiles"}, server, {"guide_tokens": 9}, "fast")
     assert options == RequestOptions(
-        retention=0.4, exit_threshold=0.2, guide_tokens=9, query_rows="prompt", policy="tiles", profile="fast"
+        retention=0.4,
+        exit_threshold=0.2,
+        guide_tokens=9,
+        query_rows="prompt",
+        policy="tiles",
+        follow_ups="sticky",
+        profile="fast",
     )
 
 
@@ -182,7 +188,13 @@ def test_everything_that_was_asked_comes_together():
     about = Asked(headers=[("sgl-guide-tokens", "9")], profile="fast")
     options = options_of(about, {"sgl_exit_threshold": "off", "other": 1}, config(fast={"retention": 0.4}))
     assert options == RequestOptions(
-        retention=0.4, exit_threshold=None, guide_tokens=9, query_rows="prompt", policy="top", profile="fast"
+        retention=0.4,
+        exit_threshold=None,
+        guide_tokens=9,
+        query_rows="prompt",
+        policy="top",
+        follow_ups="sticky",
+        profile="fast",
     )
 
 

@@ -57,7 +57,7 @@ class FakeGuide:
         return self.agreement
 
 
-def fake_rewrite(prompt, kept):
+def fake_rewrite(prompt, kept, late=()):
     return ("pruned", prompt, [part.tolist() for part in kept])
 
 

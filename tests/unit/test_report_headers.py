@@ -18,8 +18,8 @@ def headers(*reports):
 def test_every_value_has_a_header():
     assert headers(GUIDED) == {
         "sgl-decision": "prune", "sgl-reason": "low_score", "sgl-visual": "1792", "sgl-kept": "627",
-        "sgl-tiles": "7", "sgl-encoded-tiles": "5", "sgl-score": "0.61", "sgl-confidence": "0.83",
-        "sgl-consistency": "0.39", "sgl-guide-seconds": "0.12",
+        "sgl-tiles": "7", "sgl-encoded-tiles": "5", "sgl-reused": "0", "sgl-late": "0", "sgl-score": "0.61",
+        "sgl-confidence": "0.83", "sgl-consistency": "0.39", "sgl-guide-seconds": "0.12",
     }  # fmt: skip
     assert len({header_name(field) for field in WIRE_FIELDS}) == len(WIRE_FIELDS)
 
@@ -27,7 +27,7 @@ def test_every_value_has_a_header():
 def test_what_is_not_known_has_none():
     assert headers(Report("bypass", "no_image")) == {
         "sgl-decision": "bypass", "sgl-reason": "no_image", "sgl-visual": "0", "sgl-kept": "0",
-        "sgl-tiles": "0", "sgl-encoded-tiles": "0",
+        "sgl-tiles": "0", "sgl-encoded-tiles": "0", "sgl-reused": "0", "sgl-late": "0",
     }  # fmt: skip
     assert headers(None) == headers() == {}
 
@@ -50,7 +50,7 @@ def test_several_prompts():
     other = Report("prune", visual_tokens=1792, kept_tokens=3, tiles=7, encoded_tiles=5, confidence=0.83)
     assert headers(GUIDED, other, GUIDED) == {
         "sgl-prompts": "3", "sgl-decision": "prune", "sgl-visual": "1792", "sgl-tiles": "7",
-        "sgl-encoded-tiles": "5", "sgl-confidence": "0.83",
+        "sgl-encoded-tiles": "5", "sgl-reused": "0", "sgl-late": "0", "sgl-confidence": "0.83",
     }  # fmt: skip
 
 

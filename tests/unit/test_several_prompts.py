@@ -31,7 +31,10 @@ async def test_each_choice_of_several_prompts_has_its_own_report():
     assert answer["usage"] == {"n": 3}
     assert header(sent, b"content-length") == [str(len(bodies(sent)[0])).encode()]
     # How many, and what both agree in.
-    assert headers_of(sent) == {b"sgl-prompts": b"2", b"sgl-tiles": b"0", b"sgl-encoded-tiles": b"0"}
+    assert headers_of(sent) == {
+        b"sgl-prompts": b"2", b"sgl-tiles": b"0", b"sgl-encoded-tiles": b"0", b"sgl-reused": b"0",
+        b"sgl-late": b"0",
+    }  # fmt: skip
 
 
 async def test_several_choices_per_prompt():

@@ -54,6 +54,7 @@ def test_overrides_of_the_small_config_are_composed(qwen2_pair):
         ({"additional_config": {}}, "additional_config is set by the guide"),
         ({"async_scheduling": True}, "async_scheduling is set by the guide"),
         ({"model": "other"}, "model is set by the guide"),
+        ({"pipeline_parallel_size": 2}, "pipeline_parallel_size is set by the guide .it runs in one stage"),
         ({"gpu_memory_utilization": 0.5}, "gpu_memory_utilization is set by the guide .*--sgl-small-memory"),
         ({"kv_cache_dtype": "fp8"}, "expected a kv_cache_dtype of auto or float16 or bfloat16.*'fp8': drop"),
         (

@@ -15,6 +15,9 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedM
 Positions = Literal["original", "packed"]
 QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
 Keep = Sequence[torch.Tensor] | None
+#: Visual tokens added in later places: (image, the row of the whole prompt in front of which they stand,
+#: ascending indices), in the order in which they stand there.
+Late = Sequence[tuple[int, int, torch.Tensor]]
 Image = torch.Tensor | Mapping[str, torch.Tensor]
 
 
@@ -32,6 +35,7 @@ class _Prompt(NamedTuple):
     positions: torch.Tensor  # [rows], or [3, rows] where the model has M-RoPE
     next_position: int
     visual_rows: list[torch.Tensor]  # per image, row numbers of its kept visual tokens
+    seen_rows: torch.Tensor  # [rows] bool, whether a row is a visual token
     deepstack: tuple[torch.Tensor, ...] = ()  # per decoder layer, what is added to the visual rows
 
 
@@ -136,9 +140,11 @@ class Reference:
         max_new_tokens: int,
         keep: Keep = None,
         positions: Positions = "original",
+        late: Late = (),
     ) -> Generated:
-        """Greedy answer; `keep` holds per image the ascending indices of its kept visual tokens."""
-        prompt = self._prompt(prompt_token_ids, images, keep, positions)
+        """Greedy answer; `keep` holds per image the ascending indices of its kept visual tokens, `late` those
+        that stand in front of later rows, at the positions that they have in their image."""
+        prompt = self._prompt(prompt_token_ids, images, keep, positions, late)
         tokens: list[int] = []
         logprobs = []
         while len(tokens) < max_new_tokens and (not tokens or tokens[-1] != self.eos_token_id):
@@ -214,8 +220,9 @@ class Reference:
         return logprobs.double().sum().exp().item()
 
     def _prompt(
-        self, token_ids: Sequence[int], images: Sequence[Image], keep: Keep, positions: Positions
-    ) -> _Prompt:
+        self, token_ids: Sequence[int], images: Sequence[Image], keep: Keep, positions: Positions,
+        late: Late = (),
+    ) -> _Prompt:  # fmt: skip
         ids = torch.tensor(token_ids)
         embeddings = self.model.get_input_embeddings()(ids)
         features = [self.features(image) for image in images]
@@ -224,7 +231,7 @@ class Reference:
         sizes = [len(layers[0]) for layers in features]
         assert len(visual) == sum(sizes), "placeholders and features differ"
         kept_row = torch.ones(len(ids), dtype=torch.bool)
-        kept_places, deepstack = [], []
+        kept_places, deeper_rows = [], {}
         for image, places in enumerate(visual.split(sizes)):
             first, *deeper = features[image]
             embeddings[places] = first
@@ -232,19 +239,30 @@ class Reference:
             kept_row[places] = False
             kept_row[places[kept]] = True
             kept_places.append(places[kept])
-            deepstack.append([layer[kept] for layer in deeper])
-        new_row = kept_row.cumsum(0) - 1
+            deeper_rows |= {int(row): layers for row, *layers in zip(places, *deeper, strict=True)}
+        rows = kept_row.nonzero().flatten().tolist()
+        for image, at, indices in late:
+            added = visual.split(sizes)[image][indices].tolist()
+            index = rows.index(at) if at < len(ids) else len(rows)
+            rows[index:index] = added
+        order = torch.tensor(rows)
+        new_row = {row: new for new, row in enumerate(rows)}
+        deepstack = [deeper_rows[row] for row in rows if deeper_rows.get(row)]
         own, after = self.positions(ids, images)
         if packed := positions == "packed":
             if own.dim() == 2:
                 raise ValueError("packed positions mean nothing to a model with M-RoPE: ask for 'original'")
-            own, after = torch.arange(int(kept_row.sum())), int(kept_row.sum())
+            own, after = torch.arange(len(order)), len(order)
         return _Prompt(
-            embeddings=embeddings[kept_row],
-            positions=own if packed else own[..., kept_row],
+            embeddings=embeddings[order],
+            positions=own if packed else own[..., order],
             next_position=after,
-            visual_rows=[new_row[places] for places in kept_places],
-            deepstack=tuple(torch.cat(layer) for layer in zip(*deepstack, strict=True)),
+            visual_rows=[
+                torch.tensor([new_row[int(row)] for row in places], dtype=torch.int64)
+                for places in kept_places
+            ],
+            deepstack=tuple(torch.stack(layer) for layer in zip(*deepstack, strict=True)),
+            seen_rows=torch.isin(order, visual),
         )
 
     def _forward(
@@ -262,7 +280,7 @@ class Reference:
         extra = {}
         if prompt.deepstack:
             visual = torch.zeros(1, rows, dtype=torch.bool)
-            visual[0, torch.cat(prompt.visual_rows)] = True
+            visual[0, : len(prompt.seen_rows)] = prompt.seen_rows
             extra = {"visual_pos_masks": visual, "deepstack_visual_embeds": list(prompt.deepstack)}
         output = self.model.model.language_model(
             inputs_embeds=embeddings[None],

@@ -1,1 +1,1 @@
-"""What ``vllm-sgl`` can do beside serving, one subcommand a folder."""
+"""The subcommands of ``vllm-sgl``, one per folder."""

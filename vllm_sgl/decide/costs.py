@@ -4,8 +4,8 @@
 
 N visual tokens of a prompt of n (on the left those of the small model, where it cuts images otherwise); V
 vision encoder, P prefill, D decode; S small, L large. This is the cost model of arXiv 2412.03324's method;
-the large model's own V and D count as equal with and without pruning. Where an exit is possible nobody can
-know its chance beforehand, so the whole prefill counts as what may be saved.
+the large model's own V and D count as equal with and without pruning. The chance of an
+exit is not known beforehand, so where one is possible the whole prefill counts as what may be saved.
 
 Tiles of which nothing is kept are not encoded, and that is not counted: how many close is known only when the
 guide has looked, and no policy promises any. Under ``tiles`` at most min(opening tokens, tiles) are open, and
@@ -18,14 +18,14 @@ Pure. Costs are measured once, when a server starts: as long as it runs, the sam
 treatment.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
 from vllm_sgl.core import Facts
 from vllm_sgl.prune.base import kept_count
 
-#: Tokens of an answer to a question about an image, as far as the cost is concerned: a few words. The limit
-#: that a request sets is mostly far above what is generated.
+#: Tokens of an answer of a few words: what is measured of a guide's decode.
 TYPICAL_ANSWER = 8
 
 
@@ -59,9 +59,10 @@ class Costs:
 
         Args:
             visual_tokens: of the guide's own model.
+            answer_tokens: the most that it generates. Long answers reach that, and wait for it.
         """
         base, each = self.guide
-        return base + each * visual_tokens + self.decode * (min(answer_tokens, TYPICAL_ANSWER) - 1)
+        return base + each * visual_tokens + self.decode * (answer_tokens - 1)
 
     def large_prefill(self, tokens: int) -> float:
         """Seconds of the large model's prefill; linear between and beyond measured lengths."""
@@ -87,21 +88,24 @@ class Costs:
             exit_possible: whether the request may exit.
             guide_tokens: the most tokens that the small model generates.
         """
-        visual = sum(facts.visual_tokens)
-        saving = self.large_prefill(facts.prompt_tokens)
+        new = sum(facts.visual_tokens[facts.known_items :])
+        tokens = facts.prompt_tokens - facts.known_tokens
+        saving = self.large_prefill(tokens)
         if not exit_possible:
-            saving -= self.large_prefill(facts.prompt_tokens - visual + kept_count(retention, visual))
+            saving -= self.large_prefill(tokens - new + kept_count(retention, new)) if new else saving
         limits = [guide_tokens] if facts.max_tokens is None else [guide_tokens, facts.max_tokens]
+        visual = sum(facts.visual_tokens)
         seen = self.seen_tokens(visual) if facts.seen_tokens is None else facts.seen_tokens
         return saving > self.guidance(seen, min(limits))
 
     def break_even(self, retention: float, exit_possible: bool, guide_tokens: int, most: int) -> int | None:
-        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if it
-        never does."""
-        found = None
-        for visual in range(most, 0, -1):
+        """The fewest of the large model's visual tokens from which guidance pays, up to `most`; None if
+        it does not pay for `most`."""
+
+        def pays(visual: int) -> bool:
             facts = Facts(visual_tokens=(visual,), prompt_tokens=visual)
-            if not self.pays(facts, retention, exit_possible, guide_tokens):
-                break
-            found = visual
-        return found
+            return self.pays(facts, retention, exit_possible, guide_tokens)
+
+        if not pays(most):
+            return None
+        return bisect_left(range(1, most), True, key=pays) + 1  # prefill grows faster than a guide's work

@@ -1,5 +1,5 @@
-"""Settings that engine arguments carry in ``additional_config``: an engine that is built from them is guided,
-or refused, whoever builds it.
+"""Settings that engine arguments carry in ``additional_config``: any engine that is built from them is
+guided or refused.
 
 The arguments may come from the command line or from a Python program, and the config from another process
 (Ray Serve LLM makes it in a remote task): :class:`Carried` prepares the process that it arrives in.
@@ -15,7 +15,7 @@ from vllm_sgl.config import CONFIG_KEY, CarriedSettings, SGLConfig
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families.variant import UseVariant, activate
 from vllm_sgl.host.start import async_llm
-from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.start.encoder import without_encoder_graphs
 
 _OFFLINE = (
     "vLLM's synchronous engine is not guided; received additional_config with 'sgl': for offline work use "

@@ -18,26 +18,27 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.engine import measure_costs
+from vllm_sgl.engine.follow_ups import follow_ups_of
 from vllm_sgl.engine.in_flight import Guiding, admitted
 from vllm_sgl.engine.known_costs import KnownCosts
+from vllm_sgl.engine.refused import refuse_unsupported
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
-from vllm_sgl.guide.base import Guide
+from vllm_sgl.guide.base import Guide, load_of
 from vllm_sgl.guide.build import guide_of
 from vllm_sgl.host.render import processor_cache
 from vllm_sgl.host.request.output import abort_output, exit_output
 from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
-from vllm_sgl.host.start.engine_args import refuse_connectors, refuse_nodes, refuse_replicas
 from vllm_sgl.host.start.interrupts import interruptible_start
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.auto import AUTO, best_policy
+from vllm_sgl.prune.late import given_prompt
 from vllm_sgl.prune.registry import check_policies, policy
-from vllm_sgl.prune.rewrite import prune_prompt
 from vllm_sgl.request import client_request, exit_rules
 from vllm_sgl.request.facts import FactsReader
 from vllm_sgl.request.options import RequestOptions, options_of
@@ -71,7 +72,7 @@ class SGLAsyncLLM(AsyncLLM):
         assert config is not None, "an SGL engine client without SGL settings"
         with refusing():
             check_policies(config.policies)
-            _refuse_unsupported(vllm_config, kwargs.get("client_count"))
+            refuse_unsupported(vllm_config, kwargs.get("client_count"))
             self._log = RequestLog.of(config)
         cpu.share_cores()
         self.sgl_config = config
@@ -101,16 +102,21 @@ class SGLAsyncLLM(AsyncLLM):
             raise
         metrics().watch(self, config.profiles)
         logger.info(
-            "SGL: the large engine keeps its settings but three: its vision encoder runs without CUDA graphs "
-            "(they would bypass the pruning), processed images are cached in this process instead of being "
-            "sent to the engine once (a rewritten prompt needs its pixels), and its scheduler (a class of "
-            "ours, which vLLM warns of) counts what is encoded of an image, not what is left of it"
+            "SGL changes three settings of the large engine: its vision encoder runs without CUDA graphs "
+            "(they would bypass the pruning); the processor cache stays in this process (a rewritten prompt "
+            "needs its pixels); its scheduler, a class of ours that vLLM warns about, budgets images by "
+            "their encoded tokens, not by their kept ones"
         )
 
     @property
     def guide_alive(self) -> bool:
         """Whether the guide answers; a server without it answers unguided."""
         return self._local_guide.alive
+
+    @property
+    def guide_load(self) -> tuple[int, int]:
+        """Requests that the guide works on, and those that wait for it."""
+        return load_of(self._local_guide)
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **kwargs: Any
@@ -169,6 +175,9 @@ class SGLAsyncLLM(AsyncLLM):
             params.max_tokens = outcome.max_tokens
         async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
             async for output in outputs:
+                if outcome.heard is not None and output.num_cached_tokens is not None:
+                    outcome.heard(output.num_cached_tokens)
+                    outcome = replace(outcome, heard=None)  # later outputs say the same
                 if outcome.prompt is not None:
                     output.prompt_token_ids = prompt["prompt_token_ids"]
                 output.sgl = outcome.report
@@ -224,11 +233,11 @@ class SGLAsyncLLM(AsyncLLM):
             logger.info("SGL: --sgl-policy auto is %r here: %s", best, measure_costs.why(self.costs))
         if self.wrap_guide is not None:
             self._guide = self.wrap_guide(guide)
-        rewrite = partial(prune_prompt, tiles=tiles_of(self.model_config))
+        rewrite = partial(given_prompt, tiles=tiles_of(self.model_config))
         compared = None if config.break_even == "off" else self.costs
         return Pipeline(
             config, self._guide, lambda name: policy(best if name == AUTO else name), rewrite, compared,
-            guide.sees,
+            guide.sees, follow_ups_of(self.vllm_config, self.renderer, config, compared),
         )  # fmt: skip
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
@@ -270,23 +279,3 @@ class SGLAsyncLLM(AsyncLLM):
                 end(timeout)
             return
         self._shutdown.run(engines, timeout)
-
-
-def _refuse_unsupported(config: VllmConfig, client_count: int | None) -> None:
-    family_of(config.model_config)
-    refuse_replicas(client_count, config.parallel_config.data_parallel_size)
-    refuse_nodes(config)
-    refuse_connectors(config)
-    if getattr(config.lora_config, "enable_tower_connector_lora", False):
-        raise ValueError(
-            "SGL does not work with --enable-tower-connector-lora: vLLM derives an adapter's vision tokens "
-            "from the placeholders, which are pruned. Drop the flag (adapters of the decoder work), or serve "
-            "without --sgl-small"
-        )
-    pruning = config.model_config.multimodal_config.video_pruning_rate
-    if pruning:
-        raise ValueError(
-            f"SGL does not work with --video-pruning-rate; received {pruning}: vLLM's own pruning is done by "
-            "the vision encoder, and puts positions into all features. Drop the flag, or serve without "
-            "--sgl-small"
-        )

@@ -1,6 +1,6 @@
 """Costs that were measured before, kept in vLLM's cache folder by everything that they depend on.
 
-Whoever starts a server often, or restarts it, does not wait for the same figures again, and comes to the same
+A server that restarts does not wait for the same figures again, and comes to the same
 verdicts.
 """
 

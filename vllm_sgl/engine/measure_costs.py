@@ -13,8 +13,9 @@ from typing import Any
 from vllm import SamplingParams
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.core import GuideRequest
+from vllm_sgl.core import Facts, GuideRequest
 from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
+from vllm_sgl.decide.early_exit import answer_tokens
 from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.errors import Unguidable
 from vllm_sgl.guide.base import Guide
@@ -25,7 +26,7 @@ from vllm_sgl.request.facts import FactsReader
 logger = logging.getLogger("vllm.vllm_sgl.costs")
 
 #: In a round each pass is run once; the quickest of all rounds counts, because whatever else the machine does
-#: only adds. Rounds are run until so many in a row come to the same verdict, within a tenth; ROUNDS at most.
+#: only adds. Measure until this many rounds in a row agree within a tenth; ROUNDS at most.
 ALIKE = 3
 ROUNDS = 5
 #: Widths and heights to choose two images from that have different numbers of visual tokens.
@@ -271,7 +272,8 @@ def why(costs: Costs | None) -> str:
 def _verdict(costs: Costs, config: SGLConfig, context: int) -> int | None:
     """The fewest visual tokens that guidance pays for, with the server's own settings."""
     exits = config.exit_threshold is not None
-    return costs.break_even(config.retention, exits, config.guide_tokens, context - 1)
+    tokens = answer_tokens(Facts(), config.exit_threshold, config.query_rows, config.guide_tokens)
+    return costs.break_even(config.retention, exits, tokens, context - 1)
 
 
 def _summary(costs: Costs, config: SGLConfig, fewest: int | None) -> str:

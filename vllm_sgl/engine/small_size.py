@@ -7,8 +7,8 @@ import logging
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.memory import GIB, Plan, room_for_small, size
-from vllm_sgl.engine.sharing import needs_of
+from vllm_sgl.engine.memory import GIB, Plan, needs_of, room_for_small, size
+from vllm_sgl.engine.memory_apart import are_apart, room_alone
 from vllm_sgl.host.start import device as host
 from vllm_sgl.host.start.kv_need import longest_sequence
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("vllm.vllm_sgl.memory")
 LEAST_CONTEXT = 2048
 #: Tokens of a short request about an image: more of them than the KV cache holds cannot run at once.
 SHORT_REQUEST = 512
-#: Whatever the cache holds, so many requests may run at once.
+#: The fewest requests that may run at once, whatever the cache holds.
 LEAST_SEQUENCES = 16
 #: The most host memory that each of the small engine's workers may pin for position ids.
 PINNED_MOST = GIB
@@ -32,7 +32,10 @@ def fitting_context(large: VllmConfig, small: VllmConfig, config: SGLConfig) -> 
         return None
     device, utilization = host.device(), large.cache_config.gpu_memory_utilization
     small_needs, large_needs = needs_of(large, small, config, device)
-    room = room_for_small(device, utilization, small_needs, large_needs, config.small_memory)
+    if are_apart(large, small):
+        room = room_alone(large, small, config)
+    else:
+        room = room_for_small(device, utilization, small_needs, large_needs, config.small_memory)
     if small_needs.sequence <= room:
         return None
     fitting = longest_sequence(small, room)

@@ -10,7 +10,8 @@ from transformers import PreTrainedConfig
 from vllm.config import VllmConfig
 
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.engine.sharing import share_memory
+from vllm_sgl.engine.memory import share_memory
+from vllm_sgl.engine.memory_apart import are_apart, share_apart
 from vllm_sgl.engine.small_size import check_pinned, fit_sequences, fitting_context
 from vllm_sgl.errors import StartRefused
 from vllm_sgl.families import family_of, prompt_format
@@ -79,7 +80,8 @@ class SmallEngines:
         if context := fitting_context(large, small, config):
             small = small_config(large, config, context)
         _refuse_small_context(small)
-        plan = share_memory(large, small, config)
+        share = share_apart if are_apart(large, small) else share_memory
+        plan = share(large, small, config)
         fit_sequences(small, config, plan, sequence_bytes(small))
         check_pinned(small, large)
         self.config = small

@@ -68,8 +68,12 @@ class Engines:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read once; the progress bar has the line
         from vllm_sgl import LLM
 
-        # A failing guide, or one that does not pay, would turn a pruned answer into a full one.
-        settings = {"sgl_on_error": "fail", "sgl_break_even": "off", "sgl_small": small, **arguments}
+        # A failing guide, or one that does not pay, would turn a pruned answer into a full one, and a known
+        # image would be kept as another question had it.
+        settings = {
+            "sgl_on_error": "fail", "sgl_break_even": "off", "sgl_follow_ups": "off", "sgl_small": small,
+            **arguments,
+        }  # fmt: skip
         self._llm = LLM(large, wrap_guide=wrap_guide, **settings)
 
     @property
@@ -100,7 +104,8 @@ class Engines:
 
 
 class Endpoint:
-    """An OpenAI-compatible server; fields that it does not know (``vllm_xargs``) it must ignore.
+    """An OpenAI-compatible server, which is asked to decide every request by itself; fields that it does not
+    know (``vllm_xargs``) it must ignore.
 
     Args:
         base_url: such as http://localhost:8000/v1.
@@ -157,7 +162,7 @@ class Endpoint:
             messages=messages,
             temperature=0,
             max_tokens=ask.max_tokens,
-            extra_body={"vllm_xargs": ask.xargs},
+            extra_body={"vllm_xargs": {"sgl_follow_ups": "off", **ask.xargs}},
         )
         usage = response.usage
         return Reply(

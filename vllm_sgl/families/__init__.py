@@ -39,7 +39,7 @@ def variant_name(architecture: str) -> str:
 
 
 def known_architecture(names: list[str]) -> str | None:
-    """The first of a config's architectures that has a family, under vLLM's name; None where none has."""
+    """The first of a config's architectures that has a family, under vLLM's name, or None."""
     plain = (name.removeprefix("SGL") for name in names)
     return next((name for name in plain if name in FAMILIES), None)
 
@@ -48,7 +48,7 @@ def family_of(model: "ModelConfig") -> "Family":
     """The family of a model.
 
     Raises:
-        ValueError: where it has none.
+        ValueError: if it has none.
     """
     names = model.hf_config.architectures or []
     architecture = known_architecture(names)

@@ -1,4 +1,4 @@
-"""What a model family is: the part of it that is not the model's own code."""
+"""The protocol of a model family: what is not in the model's own code."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from vllm.config import ModelConfig
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Encoded, Tiles
 
-#: Of a request that changes nothing of how the model's processor is set.
+#: No per-request processor settings.
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 

@@ -60,7 +60,7 @@ class Anyres:
         return Layout(once + rows * (columns + 1), (View(fine, across, down), base))
 
     def tiles(self, width: int, height: int) -> int:
-        """How many the canvas of an image is cut into."""
+        """The number of tiles of an image's canvas."""
         tall, wide = self._canvas(width, height)
         return (tall // self.side) * (wide // self.side)
 
@@ -96,7 +96,7 @@ class Anyres:
         )
 
     def _spans(self, cut: int, left: int, count: int, offset: int, scaled: int) -> Spans:
-        """Of ``count`` tokens over the features from ``cut`` on, ``left`` of them; the image lies on the
+        """Spans of ``count`` tokens over the ``left`` features from ``cut`` on; the image lies on the
         canvas from ``offset`` on, ``scaled`` pixels long."""
         each = left / max(count, 1)  # of a very thin image nothing but newlines may be left
         return (self._seen(cut + np.arange(count, dtype=np.float64) * each, each) - offset) / scaled

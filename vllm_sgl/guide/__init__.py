@@ -1,1 +1,1 @@
-"""Who looks at a request first: importance, an answer, and how sure of it the guide is."""
+"""Guides look at a request first: importance, an answer, and how sure the guide is of it."""

@@ -1,4 +1,4 @@
-"""What a guide is. Importable without torch and without vLLM."""
+"""The protocol of a guide. Importable without torch and without vLLM."""
 
 from typing import Protocol
 
@@ -13,13 +13,13 @@ class Guide(Protocol):
 
     @property
     def context(self) -> int:
-        """The most tokens, prompt and answer, that it takes; ``sys.maxsize`` where it can only tell by
-        looking, and raises ``Unguidable`` then."""
+        """The most tokens, prompt and answer, that it takes; ``sys.maxsize`` if it can only tell by looking,
+        and raises ``Unguidable`` then."""
         ...
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked at all."""
+        """Whether it can take requests."""
         ...
 
     def sees(self, request: GuideRequest) -> int:
@@ -36,18 +36,18 @@ class Guide(Protocol):
         ...
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
-        """Answer greedily, with at most that many tokens, and tell how important each visual token is.
+        """Answer greedily, with at most ``answer_tokens`` tokens, and rate every visual token.
 
         Raises:
-            Unguidable: where this request is none for this guide.
+            Unguidable: if this guide cannot take this request.
             GuideError: when the guide fails, is dead, is too slow, or what it saw does not add up.
             RequestAborted: when the request was aborted by its id.
         """
         ...
 
     async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
-        """Consistency: how far the guide stands by its answer when it is shown only this share of the
-        visual tokens, the most important ones by ``result`` (arXiv 2412.03324, section 3.3); in [0, 1].
+        """Consistency in [0, 1]: the guide's probability of its own answer, given only this share of the
+        visual tokens, the most important ones by ``result`` (arXiv 2412.03324, section 3.3).
 
         Raises:
             GuideError, RequestAborted: as :meth:`look`.
@@ -55,11 +55,11 @@ class Guide(Protocol):
         ...
 
     async def abort(self, request_id: str) -> None:
-        """Give a request up, wherever it is."""
+        """Abort a request, at whatever stage."""
         ...
 
     def stop(self, timeout: float | None = None) -> None:
-        """End for good, with everything that it started.
+        """End for good, and everything that it started.
 
         timeout: seconds for an end in good order before it is forced; None leaves that to the guide.
         """
@@ -78,6 +78,11 @@ class Probed(Guide, Protocol):
         ...
 
 
+def load_of(guide: Guide) -> tuple[int, int]:
+    """Requests that a guide works on, and requests that wait for it; 0 of both where it does not count."""
+    return guide.load if isinstance(guide, GuideWrapper) else (0, 0)
+
+
 class GuideWrapper:
     """A guide that passes everything on to another one; wrappers override what they change."""
 
@@ -91,6 +96,11 @@ class GuideWrapper:
     @property
     def alive(self) -> bool:
         return self._guide.alive
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """As :func:`load_of`."""
+        return load_of(self._guide)
 
     def sees(self, request: GuideRequest) -> int:
         return self._guide.sees(request)

@@ -27,8 +27,7 @@ from vllm_sgl.visual.transfer import TransferOf, transfers
 def guide_of(
     started: Revived[LocalGuide], verdict: Verdict, small: VllmConfig, large: Any, patient: bool
 ) -> Guide:
-    """What requests ask: the small engine's guide, with its guards, its memory, and in the large model's
-    tokens.
+    """The guide that requests use: the small engine's, with guards and memory, in the large model's tokens.
 
     Args:
         verdict, small, large: as :func:`guide_over` takes them. patient: as :func:`guarded`.
@@ -39,8 +38,8 @@ def guide_of(
         return Remembered(guide, most) if most else guide
 
     if verdict.way == "shared":
-        return remembering(guarded(started, started, patient))
-    # Beneath the guards: what is the same is the prompt that the small model is given.
+        return remembering(guarded(guide_over(started, verdict, small, large), started, patient))
+    # Below the guards and views: requests are equal if the small model's prompts are.
     return guarded(guide_over(remembering(started), verdict, small, large), started, patient)
 
 
@@ -49,11 +48,12 @@ def guide_over(local: Guide, verdict: Verdict, small: VllmConfig, large: Any) ->
 
     Args:
         local: takes the small model's.
-        small: the small engine's config. large: the large model's renderer (``AsyncLLM.renderer``).
+        small: the small engine's config. large: the large model's renderer (``AsyncLLM.renderer``),
+            whose prompts carry their conversations from now on.
     """
+    remember_conversations(large)
     if verdict.way == "shared":
         return local
-    remember_conversations(large)
     # Not the small engine's own, which ends with it: the engine may be started again.
     renderer = renderer_of(small)
     vocabulary = None

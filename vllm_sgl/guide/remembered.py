@@ -1,4 +1,4 @@
-"""A guide that is asked the same only once: finished passes are remembered, and equal ones at once share one.
+"""Remembers finished passes of a guide; equal passes at the same time share one.
 
 The small model answers greedily, so what it saw of a request is a function of that request.
 """
@@ -92,7 +92,7 @@ class Remembered(GuideWrapper):
         finally:
             shared.waiting.remove(entry)
             if not shared.waiting and not shared.task.done():
-                if self._running.get(key) is shared:  # whoever comes now begins anew
+                if self._running.get(key) is shared:  # later requests begin anew
                     del self._running[key]
                 shared.task.cancel()
 

@@ -1,4 +1,4 @@
-"""Encoding what a batch needs and nobody has encoded lately, tile by tile, a bounded number at a time."""
+"""Encodes the tiles of a batch that are not in the feature cache, a bounded number at a time."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ Encode = Callable[[Sequence[int]], Sequence[torch.Tensor]]
 class BatchItem:
     """An item of a batch.
 
-    tiles: those that are there, in order; an item that is encoded as a whole is one tile.
-    numbers: theirs among the tiles of the whole batch.
+    tiles: the present ones, in order; an item that is encoded as a whole is one tile.
+    numbers: their numbers among the tiles of the whole batch.
     rows: visual tokens of each of them.
-    kept: int64 [k], rows to keep of theirs and of the rest behind them; None for all.
+    kept: int64 [k], rows to keep, of the tiles and of the rest behind them; None for all.
     """
 
     tiles: Sequence[TileKey]
@@ -66,9 +66,9 @@ def batch_items(fields: Mapping[str, Any], counts: Sequence[int], rest: int = 0)
 def encoded(
     items: Sequence[BatchItem], encode: Encode, cache: FeatureCache, most_rows: int, rest: torch.Tensor
 ) -> Iterator[torch.Tensor]:
-    """Features of what is there of each item, [visual tokens, hidden], in order.
+    """Features of the present tiles of each item, [visual tokens, hidden], in order.
 
-    Features are let go as soon as no later item needs them.
+    Frees features as soon as no later item needs them.
 
     Args:
         most_rows: visual tokens of one call of ``encode``; a tile that has more is encoded alone.

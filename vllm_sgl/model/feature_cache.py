@@ -37,7 +37,7 @@ class FeatureCache:
         return features
 
     def put(self, key: TileKey, features: torch.Tensor) -> None:
-        """Keep a tile's features; larger ones than the whole cache are not kept."""
+        """Keep a tile's features, unless they are larger than the whole cache."""
         size = features.nbytes
         if size > self._capacity or key in self._entries:
             return

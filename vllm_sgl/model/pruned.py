@@ -1,4 +1,4 @@
-"""What every SGL variant adds to a vision-language model of vLLM: kept features, original positions."""
+"""Adds to a vision-language model of vLLM what every SGL variant needs: kept features, original positions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from vllm_sgl.host.worker import weights
 from vllm_sgl.kernels.gather_visual import gather_visual, warm_up
 from vllm_sgl.model.encoding import batch_items, encoded
 from vllm_sgl.model.feature_cache import FeatureCache
-from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, PLACES, TILES
+from vllm_sgl.visual.fields import FIELDS, ITEM, LENGTH, OF, PLACES, TILES
 
 #: Of vLLM, beside what imports and annotations show: for tools/check_seams.py.
 SEAMS = (
@@ -47,9 +47,7 @@ class Pruned:
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         if vllm_config.compilation_config.cudagraph_mm_encoder:
-            raise RuntimeError(
-                "encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/start/encoder_graphs.py"
-            )
+            raise RuntimeError("encoder CUDA graphs bypass pruning: adapt vllm_sgl/host/start/encoder.py")
         weights.watch(vllm_config)
         self._features = FeatureCache(encoder.feature_cache_bytes(vllm_config))
         #: Visual tokens that one call of the encoder gives at most, as many as start-up profiled.
@@ -144,6 +142,7 @@ class Pruned:
         tokens: list[torch.Tensor] = []
         whole: list[MultiModalFeatureSpec] = []
         given = torch.tensor(input_tokens)
+        starts: list[int] = []  # of each item in the whole prompt
         begin = origin = 0  # in the pruned prompt, and in the whole one
 
         def take(inside: torch.Tensor, ids: torch.Tensor) -> None:
@@ -160,7 +159,11 @@ class Pruned:
         for feature in sorted(mm_features, key=lambda f: f.mm_position.offset):
             place, item = feature.mm_position, feature.data
             take_all(place.offset - begin)
-            start = origin
+            if item is not None and OF in item:  # late tokens stand elsewhere in the whole prompt
+                columns.append(starts[int(item[OF].data)] + item[PLACES].data)
+                begin += place.length
+                continue
+            starts.append(start := origin)
             if item is not None and PLACES in item:
                 take(
                     item[PLACES].data, torch.full((int(item[LENGTH].data),), self._token_of(feature.modality))

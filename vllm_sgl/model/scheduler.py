@@ -17,6 +17,6 @@ class SGLAsyncScheduler(encoder_budget.ChargesEncoding, AsyncScheduler):
 
 
 def charge_what_is_encoded(config: VllmConfig) -> None:
-    """Make a step encode as much of pruned images as of whole ones, and not as many images as their kept
-    tokens would fill; nothing where the user chose a scheduler."""
+    """Make the scheduler budget images by their encoded tokens, not by their kept ones; a scheduler that the
+    user chose stays."""
     encoder_budget.charge(config, {Scheduler: SGLScheduler, AsyncScheduler: SGLAsyncScheduler})

@@ -33,7 +33,7 @@ def tag_items(prompt: RenderedPrompt, tiles: Mapping[str, Tiles] = WHOLE) -> Ren
     """A copy of the prompt whose images and videos have names, by which the model keeps and reuses their
     vision features."""
     items = placed_items(prompt)
-    everything = [_there(prompt, item, tiles.get(item.modality), None) for item in items]
+    everything = [carried(prompt, item, tiles.get(item.modality), None) for item in items]
     return {**prompt, "mm_kwargs": _changed(prompt, items, everything)}
 
 
@@ -58,8 +58,8 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] 
     stays = torch.ones(len(prompt["prompt_token_ids"]), dtype=torch.bool)
     changes = []
     for item, indices in zip(items, kept, strict=True):
-        there, place = _there(prompt, item, tiles.get(item.modality), indices), item.place
-        inside = _stays(place, indices)
+        change, place = carried(prompt, item, tiles.get(item.modality), indices), item.place
+        inside = stays_of(place, indices)
         if not inside.any():
             raise ValueError(
                 f"the {item.modality} at token {place.offset} keeps none of its {place.length} tokens, and "
@@ -67,7 +67,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] 
             )
         stays[place.offset : place.offset + place.length] = inside
         places = {PLACES: inside.nonzero().flatten(), LENGTH: torch.tensor(place.length)}
-        changes.append(replace(there, extra={**there.extra, **places}))
+        changes.append(replace(change, extra={**change.extra, **places}))
     removed_before = (~stays).cumsum(0) - (~stays).long()
     hashes = {
         modality: [
@@ -90,7 +90,7 @@ def prune_prompt(prompt: RenderedPrompt, kept: Kept, tiles: Mapping[str, Tiles] 
     return rewritten
 
 
-def _there(prompt: RenderedPrompt, item: Placed, tiles: Tiles | None, kept: torch.Tensor | None) -> _Change:
+def carried(prompt: RenderedPrompt, item: Placed, tiles: Tiles | None, kept: torch.Tensor | None) -> _Change:
     """The part of an item that the model needs for its kept visual tokens; all of it for None."""
     count = item.visual_tokens
     if kept is not None and len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < count:
@@ -114,7 +114,7 @@ def _there(prompt: RenderedPrompt, item: Placed, tiles: Tiles | None, kept: torc
     )
 
 
-def _stays(place: PlaceholderRange, indices: torch.Tensor) -> torch.Tensor:
+def stays_of(place: PlaceholderRange, indices: torch.Tensor) -> torch.Tensor:
     """Which of a placeholder's positions remain: its markers and its kept visual tokens."""
     is_visual = embed_mask(place)
     chosen = torch.zeros(int(is_visual.sum()), dtype=torch.bool)
@@ -144,13 +144,13 @@ def _changed(
             (changes[number] for number in numbers), strict=True,
         )  # fmt: skip
         after[modality] = [
-            with_fields(item, {ITEM: _item_key(modality, mm_hash), **change.extra}, change.own)
+            with_fields(item, {ITEM: item_key(modality, mm_hash), **change.extra}, change.own)
             for item, mm_hash, change in named
         ]
     return MultiModalKwargsItems(after)
 
 
-def _item_key(modality: str, mm_hash: str) -> torch.Tensor:
+def item_key(modality: str, mm_hash: str) -> torch.Tensor:
     """The key of an item. It has the modality, because a client may give an image and a video the same
     name."""
     name = f"{modality}/{mm_hash}".encode()
@@ -158,6 +158,9 @@ def _item_key(modality: str, mm_hash: str) -> torch.Tensor:
 
 
 def _pruned_hash(mm_hash: str, count: int, indices: torch.Tensor) -> str:
+    """The item's own hash where all of it is kept: caches know it from unpruned prompts."""
+    if len(indices) == count:
+        return mm_hash
     digest = hashlib.sha256(f"{mm_hash}/{count}/".encode())
     digest.update(indices.numpy().tobytes())
     return digest.hexdigest()

@@ -69,7 +69,8 @@ def fold(args: Namespace) -> SGLConfig | None:
     args.additional_config = {**additional, CONFIG_KEY: config.model_dump()}
     middleware = getattr(args, "middleware", None)
     if middleware is not None and MIDDLEWARE not in middleware:
-        args.middleware = [*middleware, MIDDLEWARE]
+        # Inside the user's own, which may compress responses: the last one named is the outermost.
+        args.middleware = [MIDDLEWARE, *middleware]
     return config
 
 

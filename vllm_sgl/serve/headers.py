@@ -1,4 +1,4 @@
-"""The report as response headers, for the clients that show nothing of a body but what they know."""
+"""The report as response headers, for clients that show only the fields of a body that they know."""
 
 import string
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""ASGI middleware: reads what an engine request does not show, and adds the ``sgl`` object to responses.
+"""ASGI middleware: notes what an engine request does not show, and adds the ``sgl`` object to responses.
 
 Added through vLLM's own ``--middleware`` hook. Nothing is parsed but requests that mention tools, beam
 search or token ids, responses to several prompts at once, and one event of a Responses or Messages stream.
@@ -13,7 +13,7 @@ from vllm_sgl.serve.sending import Message, Reporting
 from vllm_sgl.serve.stored import Stored
 from vllm_sgl.telemetry.metrics import metrics
 
-#: Prompts come here as tokens, and whoever made them knows whether they offer tools.
+#: Prompts come here as tokens, so only the client knows whether they offer tools.
 _TOKENS = "/inference/v1/generate"
 
 
@@ -49,7 +49,7 @@ class SGLMiddleware:
 
 
 class _Reading:
-    """``receive`` that notes what the body asks for."""
+    """An ASGI ``receive`` that notes the settings in the body."""
 
     def __init__(self, receive: Any, about: client_request.Asked) -> None:
         self._receive = receive

@@ -69,7 +69,7 @@ def serve(args: Namespace, profiles: Collection[str]) -> None:
 
 
 class Naming:
-    """Who a request's model name names; vLLM has looked it up.
+    """Maps a requested model name to a profile, after vLLM has looked it up.
 
     Args:
         profiles: the server's.

@@ -1,4 +1,4 @@
-"""What a request's headers and body ask for that an engine request does not show."""
+"""Reads from a request's headers and body what an engine request does not show."""
 
 import json
 import re
@@ -15,7 +15,8 @@ _ESCAPE = b"\\u00"  # found much faster
 
 
 def own_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Those of an ASGI scope that are ours, with those that somebody meant to be; the engine checks them."""
+    """The headers of an ASGI scope that are ours or are misspelled as if they were; the engine checks
+    them."""
     decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     return [own for own in decoded if own[0].replace("_", "-").startswith(HEADER_PREFIX)]
 
@@ -33,7 +34,7 @@ def read_body(body: bytes, about: Asked) -> None:
 
 
 def read_fields(wanted: Mapping[str, Any], about: Asked) -> None:
-    """The same from the fields of a request."""
+    """Note what the fields of a request ask for, as :func:`read_body`."""
     tools = wanted.get("tools") or wanted.get("functions")
     template = wanted.get("chat_template_kwargs")  # vLLM hands these to it as they are
     shown = template.get("tools") if isinstance(template, Mapping) else None

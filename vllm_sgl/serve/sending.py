@@ -1,7 +1,7 @@
 """ASGI ``send`` that adds the report to a response: as headers, and in the body.
 
-Headers wait for the first chunk of the body, because that is when the report is known. A chunk never waits,
-but for the last one, of which only the one after it shows that it was the last.
+Headers wait for the first chunk of the body, because that is when the report is known. Only the
+last chunk is held until the stream ends, because only then is it known to be the last.
 """
 
 import json
@@ -27,7 +27,7 @@ _NUMBER = re.compile(rb'"sequence_number":(\d+)')
 
 
 class Reporting:
-    """Of one response; errors and other kinds of content pass through."""
+    """The ``send`` of one response; errors and other kinds of content pass through."""
 
     def __init__(self, send: Any, about: Asked) -> None:
         self._send = send

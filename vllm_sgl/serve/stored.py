@@ -1,8 +1,8 @@
 """Reports of responses that vLLM stores: ``GET /v1/responses/ID`` comes in a request of its own, long after
 the one that was decided; with ``background`` also before that.
 
-vLLM stores them where ``VLLM_ENABLE_RESPONSES_API_STORE`` is set. Elsewhere nobody can ask for what is
-remembered here, which is little: the last responses' ids and values.
+vLLM stores responses if ``VLLM_ENABLE_RESPONSES_API_STORE`` is set. Otherwise the ids and values here are
+never read; they take little memory.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.serve.sending import Message
 
-#: So many responses are remembered, the latest ones.
+#: The number of responses to remember, the latest ones.
 MOST = 4096
 _PATH = "/v1/responses"
 #: A whole response begins with its id, and so does the first event of a stream, which carries one.

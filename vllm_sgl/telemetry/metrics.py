@@ -5,7 +5,7 @@ vLLM unregisters every ``vllm:`` collector when an engine starts, so ours are no
 
 import weakref
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -22,6 +22,9 @@ class Guided(Protocol):
     @property
     def guide_alive(self) -> bool: ...
 
+    @property
+    def guide_load(self) -> tuple[int, int]: ...
+
 
 class Metrics:
     """Counts reports, one per request."""
@@ -32,7 +35,8 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._tokens = Counter(
-            "sgl:visual_tokens", "Visual tokens seen, and kept for the large model.", ["kind", "profile"],
+            "sgl:visual_tokens", "Visual tokens seen; kept for the large model; of these, reused and late.",
+            ["kind", "profile"],
             registry=registry,
         )  # fmt: skip
         self._tiles = Counter(
@@ -49,6 +53,13 @@ class Metrics:
         self._alive = Gauge(
             "sgl:guide_up", "1 while the guide answers.", multiprocess_mode="mostrecent", registry=registry
         )
+        self._load = tuple(
+            Gauge(name, what, multiprocess_mode="sum", registry=registry)
+            for name, what in (
+                ("sgl:guide_inflight", "Requests that the guide works on."),
+                ("sgl:guide_waiting", "Requests that wait for the guide."),
+            )
+        )
         self._watched: Callable[[], Guided | None] = lambda: None
 
     def observe(self, report: Report) -> None:
@@ -56,6 +67,8 @@ class Metrics:
         self._requests.labels(report.decision, report.reason or "", profile).inc()
         self._tokens.labels("seen", profile).inc(report.visual_tokens)
         self._tokens.labels("kept", profile).inc(report.kept_tokens)
+        self._tokens.labels("reused", profile).inc(report.reused_tokens)
+        self._tokens.labels("late", profile).inc(report.late_tokens)
         self._tiles.labels("seen", profile).inc(report.tiles)
         self._tiles.labels("encoded", profile).inc(report.encoded_tiles)
         if report.guide_seconds is not None:
@@ -73,15 +86,23 @@ class Metrics:
             self._score.labels(profile)
         self._watched = weakref.ref(client)
         self._alive.set_function(self._is_alive)
+        for which, gauge in enumerate(self._load):
+            gauge.set_function(partial(self._load_now, which))
 
     def refresh(self) -> None:
         """Before a scrape: under PROMETHEUS_MULTIPROC_DIR, which vLLM's Helm chart sets, prometheus_client
         reads what was written to files, and asks no function."""
         self._alive.set(self._is_alive())
+        for which, gauge in enumerate(self._load):
+            gauge.set(self._load_now(which))
 
     def _is_alive(self) -> float:
         client = self._watched()
         return float(client is not None and client.guide_alive)
+
+    def _load_now(self, which: int) -> float:
+        client = self._watched()
+        return 0.0 if client is None else float(client.guide_load[which])
 
 
 @cache

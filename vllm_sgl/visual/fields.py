@@ -1,7 +1,7 @@
 """The fields that travel on an image or video of a prompt, from the rewriter to the model.
 
-They are vLLM's own kind of tensors, batched over items and kept on the CPU. A batch of items has all of them
-or none: vLLM batches items with equal fields.
+They are vLLM's own kind of tensors, batched over items and kept on the CPU. vLLM batches items with the
+same fields.
 """
 
 #: uint8 [16]: names the item, whatever its mask, so that its vision features are reused.
@@ -17,5 +17,9 @@ PLACES = "sgl_places"
 #: int64 scalar: how long the unpruned placeholder was.
 LENGTH = "sgl_length"
 
-#: All of them, for those who have to take them off again.
-FIELDS = (ITEM, TILES, ROWS, KEPT, PLACES, LENGTH)
+#: int64 scalar: of late tokens, which stand in front of a later turn's question, the number of their item in
+#: prompt order. Other items do not have it.
+OF = "sgl_of"
+
+#: All of them, for code that removes them again.
+FIELDS = (ITEM, TILES, ROWS, KEPT, PLACES, LENGTH, OF)

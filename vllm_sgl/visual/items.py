@@ -30,7 +30,7 @@ class Placed:
 
     @property
     def least(self) -> int:
-        """Visual tokens that must stay, so that something is left of the placeholder."""
+        """The fewest visual tokens to keep, so that the placeholder is not empty."""
         return int(self.visual_tokens == self.place.length)
 
 
@@ -46,7 +46,7 @@ def placed_items(prompt: RenderedPrompt) -> list[Placed]:
 
 
 def modalities(prompt: RenderedPrompt) -> set[str]:
-    """Every modality that a prompt has at least one item of; others than visual ones too."""
+    """Every modality of which the prompt has an item, visual or not."""
     return {name for name, places in prompt["mm_placeholders"].items() if places}
 
 

@@ -1,4 +1,4 @@
-"""Where visual tokens lie in the image that they come from."""
+"""Layouts: where visual tokens lie in their image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Spans = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class View:
-    """One time that an image is shown whole.
+    """One complete view of an image, such as a grid of tiles or a thumbnail.
 
     tokens: which token lies where.
     across, down: the spans of the map's columns and rows; None where they divide the image evenly. Spans may
@@ -27,7 +27,7 @@ class View:
 
     @property
     def spans(self) -> tuple[Spans, Spans]:
-        """Of the map's rows and of its columns."""
+        """The spans of the map's rows and of its columns."""
         rows, columns = self.tokens.shape
         return (
             even(rows) if self.down is None else self.down,
@@ -47,8 +47,8 @@ class Layout:
     """One image's visual tokens.
 
     visual_tokens: how many there are.
-    views: one per time that the image is shown whole, the finest first. A token that is in none (a separator)
-        sees nothing of it.
+    views: complete views of the image, the finest first. A token outside all views (a separator) sees
+        nothing of the image.
     columns, rows: the grid of tiles that the image was cut into, 1 x 1 where it was not.
     tile_tokens: visual tokens of a tile, where tiles are encoded one by one; None where the image is encoded
         as a whole.

@@ -1,4 +1,4 @@
-"""Items that are encoded tile by tile: leaving out the tiles of which nothing is kept.
+"""Items that are encoded tile by tile: leaves out the tiles without kept tokens.
 
 An image's tiles are squares that it is cut into; a video's are its frames, or the runs of frames that a model
 makes visual tokens of together.
@@ -12,14 +12,15 @@ import torch
 
 #: What vLLM renders of an item: fields by name, each with its ``data``.
 Item = Mapping[str, Any]
-#: Visual tokens that a vision encoder makes of an item's pixels: as many as the prompt has places for where
-#: that is None, and none at all where it does not take such pixels.
+#: Tokens that the vision encoder produces from an item's pixels. None: same as the placeholder. 0: it does
+#: not accept such pixels.
 Encoded = Callable[[Item], int | None]
 
 
 @dataclass(frozen=True)
 class TileSize:
-    """What an item has of each tile. rows: of the pixels' field. down, across: visual tokens, row by row."""
+    """The size of each tile of an item. rows: of the pixels' field. down, across: visual tokens, row by
+    row."""
 
     rows: int
     down: int
@@ -71,7 +72,7 @@ class Tiles:
             )
 
     def only(self, item: Item, which: torch.Tensor) -> dict[str, torch.Tensor]:
-        """An item's own fields, by name, as they are with some of its tiles alone.
+        """An item's fields, by name, for some of its tiles alone.
 
         Args:
             which: ascending int64 numbers of the tiles that are left, possibly none.
@@ -84,7 +85,7 @@ class Tiles:
 
 
 def encoded_as(tiles: Tiles, *shape: int) -> Encoded:
-    """By an encoder that takes pixels whose last dimensions are these."""
+    """For an encoder that takes pixels whose last dimensions are ``shape``."""
 
     def encoded(item: Item) -> int:
         return tiles.encoded(item) if item[tiles.pixels].data.shape[-len(shape) :] == shape else 0

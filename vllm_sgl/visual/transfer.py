@@ -52,7 +52,7 @@ class Transfer:
     target: Layout
 
     def masses(self, importance: torch.Tensor) -> list[Values]:
-        """What each view of the target gets, before it is ranked.
+        """The mass of each view of the target, before ranking.
 
         Args:
             importance: float [visual tokens of the source].
@@ -167,13 +167,13 @@ def _shown(layout: Layout) -> list[View]:
 
 
 def _sizes(view: View) -> Values:
-    """Of its tokens [down, across], padding included, in shares of the image."""
+    """Sizes of its tokens [down, across], padding included, in shares of the image."""
     down, across = (spans[:, 1] - spans[:, 0] for spans in view.spans)
     return down[:, None] * across[None]
 
 
 def _shares(target: Spans, source: Spans) -> Values:
-    """Of what each span of the source shows of the image, the share in each of the target's:
+    """For each span of the source, the share of its visible part that lies in each span of the target:
     float64 [target, source]."""
     source = source.clip(0, 1)
     begin = np.maximum(target[:, None, 0], source[None, :, 0])

@@ -80,13 +80,24 @@ class Amount:
         return max(1, requests // self.scale)
 
 
+@dataclass(frozen=True)
+class Glance:
+    """A row of the table at a glance: a figure of one or more parts of a group, in one cell."""
+
+    says: str
+    group: str
+    parts: tuple[str, ...]
+    figure: str
+
+
 class Shape(Protocol):
-    """name: for ``--shapes``. about: one line, for people. figures: what its short table shows, names of
-    `benchmarks.shapes.figures.FIGURES`, "whole" or "within goal"."""
+    """name: for ``--shapes``. about: one line, for people. figures: what its table shows, names of
+    `benchmarks.shapes.figures.FIGURES`, "whole" or "within goal". glance: the few that say the most."""
 
     name: str
     about: str
     figures: tuple[str, ...]
+    glance: tuple[Glance, ...]
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         """In the order in which they are sent; equal amounts give equal cases."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .base import Amount, Case, side_by_side
+from .base import Amount, Case, Glance, side_by_side
 from .requests import question
 from .scenes import MEDIUM, asked
 
@@ -13,6 +13,10 @@ class SeveralImages:
     name = "several-images"
     about = "two and four images of 80 visual tokens in a request, at one client and at four"
     figures = ("first token", "answer", "whole")
+    glance = (
+        Glance("two images in a request, one client", "2 images, 1 client", ("image",), "answer"),
+        Glance("four images, four clients", "4 images, 4 clients", ("all of it",), "whole"),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

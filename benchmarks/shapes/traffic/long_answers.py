@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .base import Amount, Case, side_by_side
+from .base import Amount, Case, Glance, side_by_side
 from .requests import fresh
 
 _TOKENS = 96
@@ -12,6 +12,11 @@ class LongAnswers:
     name = "long-answers"
     about = f"answers of {_TOKENS} tokens about new images, at one client and at four"
     figures = ("first token", "answer", "per token", "whole")
+    glance = (
+        Glance("an answer of 96 tokens, one client, first token", "1 client", ("image",), "first token"),
+        Glance("the same, whole answer", "1 client", ("image",), "answer"),
+        Glance("four clients, first token", "4 clients", ("image",), "first token"),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         tokens = amount.of(_TOKENS)

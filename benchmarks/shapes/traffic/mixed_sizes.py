@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .base import Amount, Case, side_by_side
+from .base import Amount, Case, Glance, side_by_side
 from .requests import fresh
 from .scenes import LARGE, MEDIUM, SMALL
 
@@ -14,6 +14,15 @@ class MixedSizes:
     name = "mixed-sizes"
     about = "images of 16, 80 and 208 visual tokens: one at a time, and mixed at four clients"
     figures = ("first token", "answer", "whole")
+    glance = (
+        Glance(
+            "images of 16 / 80 / 208 visual tokens, one client",
+            "1 client",
+            ("16 visual tokens", "80 visual tokens", "208 visual tokens"),
+            "answer",
+        ),
+        Glance("the same mixed, four clients", "4 clients", ("all of it",), "whole"),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

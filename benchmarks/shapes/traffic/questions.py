@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .base import Amount, Case, Lane, Request
+from .base import Amount, Case, Glance, Lane, Request
 from .requests import question
 from .scenes import Asked, asked
 
@@ -16,6 +16,17 @@ class Questions:
         "eight questions about one image, in turn, at once, and at once about a known image; thirty in turn"
     )
     figures = ("answer", "whole")
+    glance = (
+        Glance(
+            "eight questions on one image in turn, from the second on",
+            "in turn",
+            ("later questions",),
+            "answer",
+        ),
+        Glance("eight at once on a new image", "at once, new image", ("all of it",), "whole"),
+        Glance("eight at once on a known image", "at once, known image", ("all of it",), "whole"),
+        Glance("thirty questions on one image in turn", "30 in turn", ("all of it",), "whole"),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         count = max(2, amount.of(_QUESTIONS))

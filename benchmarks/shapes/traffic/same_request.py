@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .base import Amount, Case, Lane
+from .base import Amount, Case, Glance, Lane
 from .requests import fresh
 
 _AGAIN = 4
@@ -14,6 +14,10 @@ class SameRequest:
     name = "same-request"
     about = "one request four times in a row, and eight times at once about a new image"
     figures = ("answer", "whole")
+    glance = (
+        Glance("the same request again", "in a row", ("again",), "answer"),
+        Glance("eight equal requests at once", "at once", ("all of it",), "whole"),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from .base import Amount, Case, Lane
+from .base import Amount, Case, Glance, Lane
 from .requests import arrivals, fresh, opened, text_only
 
 _STREAMS = 2
@@ -16,6 +16,20 @@ class Streams:
     name = "streams"
     about = "two text streams of 256 tokens decode while image requests arrive: time between their tokens"
     figures = ("per token", "between tokens, p99", "answer")
+    glance = (
+        Glance(
+            "streams while images arrive, seconds per token",
+            "images at 0.5 of plain's capacity",
+            ("text",),
+            "per token",
+        ),
+        Glance(
+            "the same, between tokens, 99th percentile",
+            "images at 0.5 of plain's capacity",
+            ("text",),
+            "between tokens, p99",
+        ),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

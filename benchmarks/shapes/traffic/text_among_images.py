@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from .base import Amount, Case
+from .base import Amount, Case, Glance
 from .requests import arrivals, fresh, opened, text_only
 
 #: Of plain vLLM's capacity for image requests; half of the requests are text-only and cost less.
@@ -19,6 +19,21 @@ class TextAmongImages:
     figures = (
         "first token", "first token, p99", "per token", "between tokens, p99", "answer", "answer, p99",
     )  # fmt: skip
+    glance = (
+        Glance(
+            "text-only requests among images, first token",
+            "0.9 of plain's capacity",
+            ("text",),
+            "first token",
+        ),
+        Glance("the same, 99th percentile", "0.9 of plain's capacity", ("text",), "first token, p99"),
+        Glance(
+            "the same, between tokens, 99th percentile",
+            "0.9 of plain's capacity",
+            ("text",),
+            "between tokens, p99",
+        ),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

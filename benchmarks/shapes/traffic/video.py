@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .base import Amount, Case, side_by_side
+from .base import Amount, Case, Glance, side_by_side
 from .requests import question
 from .scenes import video
 
@@ -11,6 +11,10 @@ class Videos:
     name = "video"
     about = "videos of eight frames (128 visual tokens), at one client and at four"
     figures = ("first token", "answer", "whole")
+    glance = (
+        Glance("a video of eight frames, one client", "1 client", ("video",), "answer"),
+        Glance("videos, four clients", "4 clients", ("all of it",), "whole"),
+    )
 
     def cases(self, amount: Amount) -> Iterator[Case]:
         for round in range(amount.rounds):

@@ -1,4 +1,4 @@
-"""Asks what is not answered yet."""
+"""Asks the questions that have no stored answer yet."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ class Asker:
 
     @property
     def costs(self) -> Costs | None:
-        """What both models' passes took when they were started; None where nobody measured."""
+        """What both models' passes took when they were started; None if they were not measured."""
         if not self._costs.exists():
             return None
         found = json.loads(self._costs.read_text())

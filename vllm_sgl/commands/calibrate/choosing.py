@@ -96,7 +96,7 @@ def choose(
 
 
 def total_of(testing: int) -> int:
-    """How many requests there are in all where so many test."""
+    """The number of all requests, given the number that test."""
     return next(n for n in range(testing, 3 * testing + 3) if n - ordering(n) >= testing)
 
 

@@ -57,11 +57,11 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     add(
         "--confidence", type=percentage, default=0.9, metavar="C",
-        help="how often, at least, such a promise has to hold (default: 0.9)",
+        help="the least probability with which the promise holds (default: 0.9)",
     )  # fmt: skip
     add(
         "--metric", choices=METRICS, default="exact",
-        help="what an answer is worth against the answers of the data (default: exact)",
+        help="how answers are scored against those in the data (default: exact)",
     )  # fmt: skip
     add(
         "--retention", type=share, nargs="+", default=RETENTIONS, metavar="R",
@@ -79,9 +79,11 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     add("--max-tokens", type=count, default=32, metavar="N", help="the longest answer (default: 32)")
     add("--limit", type=count, metavar="N", help="the first N questions only")
-    add("--seed", type=int, default=0, help="of the split: who orders, who tests (default: 0)")
+    add(
+        "--seed", type=int, default=0, help="of the split into requests that order and that test (default: 0)"
+    )
     add("--concurrency", type=count, default=32, metavar="N", help="requests in flight (default: 32)")
-    add("--no-picture", action="store_true", help="do without the picture, and so without matplotlib")
+    add("--no-picture", action="store_true", help="write no picture; needs no matplotlib")
     add("--trust-remote-code", action="store_true", help="as for vLLM")
     add(
         "--large-args", type=json_object, default={}, metavar="JSON",
@@ -113,7 +115,7 @@ def _check(options: argparse.Namespace) -> None:
     if (options.data is None) == (options.log is None):
         raise UsageError("expected --data FILE of questions, or --log FILE of a server in shadow mode")
     if options.log is not None and options.base_url:
-        raise UsageError("--base-url goes with --data: a log is read, nobody is asked")
+        raise UsageError("--base-url goes with --data: a log is read, no server is asked")
     if options.data is not None and not options.base_url and not (options.large and options.small):
         raise UsageError("expected LARGE and --small SMALL to start them, or --base-url URL of a server")
     if options.log is not None and options.metric != "exact":

@@ -1,4 +1,4 @@
-"""What a setting costs, relative to the large model alone.
+"""The cost of a setting, relative to the large model alone.
 
     T_plain = V_L + P_L(n)
     T_sgl   = V_S + P_S(M) + D_S [+ C_S] + V_L(open tiles) + P_L(n - N + kept)      (no exit)
@@ -29,7 +29,7 @@ class Cost(Protocol):
 
 
 class SecondsCost:
-    """Of passes that were measured when the pair was started."""
+    """Seconds of the passes that were measured at start."""
 
     name = "seconds of both models' passes"
 
@@ -76,7 +76,7 @@ class SecondsCost:
 
 
 class TokensCost:
-    """Where nothing was measured: visual tokens that the large model is given."""
+    """Visual tokens that the large model gets, if no seconds were measured."""
 
     name = "visual tokens that the large model is given"
 

@@ -1,4 +1,4 @@
-"""What was lost per request in every way, as arrays: all that choosing needs, and nobody's text.
+"""The loss of each request in every way it was asked, as arrays and without texts.
 
 The loss of a request under a setting, in [0, 1]:
 
@@ -90,7 +90,7 @@ class Requests:
         return np.bincount(self.group_numbers(), minlength=0)
 
     def group_numbers(self) -> NDArray[np.int64]:
-        """Of each request: 0 for the first one's group, 1 for the next new one, and so on."""
+        """Group numbers of the requests: 0 for the first one's group, 1 for the next new one, and so on."""
         if self.group is None:
             return np.arange(len(self))
         _, first, inverse = np.unique(self.group, return_index=True, return_inverse=True)
@@ -106,7 +106,7 @@ class Requests:
         return np.asarray(self.score >= threshold)  # never where it is NaN
 
     def losses(self, setting: Setting) -> Array:
-        """Of each of them."""
+        """The loss of each request under a setting."""
         kept = self.pruned[setting.policy, setting.retention]
         return np.where(self.exits(setting.threshold), self.small_loss, kept.loss)
 

@@ -1,4 +1,4 @@
-"""What was found, in words and in JSON."""
+"""The result of a calibration, in words and in JSON."""
 
 import json
 import shlex
@@ -66,7 +66,7 @@ def serve_line(calibration: Calibration, setting: Setting) -> str:
 
 
 def too_few(count: int, promise: Promise, requests: int) -> str:
-    """Why nothing can be promised, how many requests it takes, and what so many can say at most.
+    """Why nothing can be promised, how many requests that takes, and what this many can promise at most.
 
     Args:
         count: of what is independent: images or conversations.
@@ -186,7 +186,7 @@ def write(path: Path, calibration: Calibration, more: Mapping[str, Any]) -> None
 
 
 def write_requests(path: Path, calibration: Calibration, more: Mapping[str, Any]) -> None:
-    """What was lost per request, without anybody's text: to calibrate again without asking."""
+    """Write the loss of each request, without texts, to calibrate again without asking."""
     path.write_text(json.dumps({**more, "loss": calibration.loss, **calibration.requests.as_json()}) + "\n")
 
 

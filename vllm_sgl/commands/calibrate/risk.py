@@ -97,7 +97,7 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def _divergence(a: float, b: float) -> float:
-    """Of Bernoulli distributions, a from b."""
+    """Kullback-Leibler divergence of a Bernoulli distribution with mean a from one with mean b."""
     first = a * math.log(a / b) if a > 0 else 0.0
     return first + (1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else first
 

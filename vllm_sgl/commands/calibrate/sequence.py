@@ -96,5 +96,5 @@ def _foothold(requests: Requests, settings: Iterable[Setting]) -> list[Setting]:
 
 
 def _share(requests: Requests, setting: Setting) -> float:
-    """Of the requests, how many exit."""
+    """The share of requests that exit."""
     return float(requests.exits(setting.threshold).mean())

@@ -98,13 +98,13 @@ class Asked:
     def _check(self, decision: str, reason: str | None) -> None:
         if reason == Reason.BREAK_EVEN:
             raise UsageError(
-                f"{self._where}: left alone as {reason}, so nothing can be seen of it; start the server with "
+                f"{self._where}: bypassed as {reason}, so its answer shows nothing; start the server with "
                 "--sgl-break-even off for the calibration"
             )
         if reason in _PASSING:
             raise UsageError(
-                f"{self._where}: the guide was not there ({reason}). The answers so far are kept: run the "
-                "same command again, with a lower --concurrency if it was busy"
+                f"{self._where}: the guide was not available ({reason}). The answers so far are kept: run "
+                "the same command again, with a lower --concurrency if it was busy"
             )
         if self.way.retention is not None and decision == "exit":
             raise UsageError(f"{self._where}: expected no exit, received one; is the server of this version?")

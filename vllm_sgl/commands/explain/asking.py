@@ -22,17 +22,18 @@ from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.questions import encoded
 from vllm_sgl.families import family_of
 from vllm_sgl.guide.base import Guide, GuideWrapper
-from vllm_sgl.host.render import media_files, video_file
+from vllm_sgl.host.render import media_files
 from vllm_sgl.visual.items import images_alone, placed_items
 from vllm_sgl.visual.layout import LayoutOf
 from vllm_sgl.visual.tiles import Tiles
 
-#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one; and
-#: nobody is served meanwhile, so that a slow machine may take its time.
+#: One question does not repay compilation; a failing guide would turn a pruned answer into a full one, and so
+#: would a follow-up of the unpruned one; no requests are served meanwhile, so a slow machine may take time.
 _DEFAULTS = {
     "enforce_eager": True,
     "sgl_on_error": "fail",
     "sgl_break_even": "off",
+    "sgl_follow_ups": "off",
     "sgl_guide_timeout": 600,
 }
 
@@ -59,7 +60,7 @@ def load(path: Path, of_videos: Mapping[str, Any]) -> Image.Image | Video:
     try:
         if not is_video:
             return media_files.load_image(path)
-        frames = video_file.load_frames(path, of_videos)
+        frames = media_files.load_frames(path, of_videos)
         return Video(frames, encoded(kind, path.read_bytes()))
     except (OSError, ValueError) as error:
         wanted = "a video file such as MP4" if is_video else "an image file such as PNG or JPEG"
@@ -150,8 +151,8 @@ def explain(
 
 
 class OneLook(GuideWrapper):
-    """A :class:`vllm_sgl.guide.base.Guide` that looks once, whoever asks: one importance explains every
-    retention, to the last bit."""
+    """A :class:`vllm_sgl.guide.base.Guide` that looks once: the same importance, to the last bit, explains
+    every retention."""
 
     def __init__(self, guide: Guide) -> None:
         super().__init__(guide)

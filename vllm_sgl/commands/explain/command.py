@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
     )
     add = parser.add_argument
     add("large", metavar="LARGE", help="the large model: a directory or a name")
-    add("images", metavar="IMAGE", type=Path, nargs="+", help="image or video files, as they are asked about")
+    add("images", metavar="IMAGE", type=Path, nargs="+", help="image or video files to ask about")
     add("question", metavar="QUESTION")
     add("--small", required=True, metavar="SMALL", help="the small model")
     add(
@@ -51,7 +51,7 @@ def add_to(commands: Any) -> None:
         metavar="R",
         help="a share of visual tokens to keep; may be repeated (default: 0.35 0.18 0.09)",
     )
-    add("--exit-threshold", type=threshold, metavar="T", help="show the decision of a server with this")
+    add("--exit-threshold", type=threshold, metavar="T", help="show the decision at this threshold")
     add(
         "--query-rows",
         choices=get_args(QueryRows),

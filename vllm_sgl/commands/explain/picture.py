@@ -47,6 +47,8 @@ _OUTCOMES = {
     Reason.LOW_CONFIDENCE: "The large model answers: even full consistency would not reach the threshold.",
     Reason.LOW_SCORE: "The large model answers: the score is below the threshold.",
 }
+#: Any other reason: the request or the server rules exits out.
+_NO_EXIT = "The large model answers: no exit is possible ({reason})."
 
 
 @dataclass(frozen=True)
@@ -262,4 +264,5 @@ def _draw_decision(sheet: Sheet, x: float, y: float, width: float, explained: Ex
             axes.plot([threshold, threshold], [0, 1.8], color=_MARK, linewidth=2, clip_on=False)
         y += 0.18
     if decision is not None:
-        sheet.text(x, y, fold(_OUTCOMES[explained.reason], width, _NOTE, 5), _NOTE, GREY)
+        meaning = _OUTCOMES.get(explained.reason, _NO_EXIT.format(reason=explained.reason))
+        sheet.text(x, y, fold(meaning, width, _NOTE, 5), _NOTE, GREY)

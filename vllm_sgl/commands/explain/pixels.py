@@ -60,7 +60,7 @@ def spotlight(pixels: np.ndarray, fates: np.ndarray) -> np.ndarray:
 
 
 def blanked(pixels: np.ndarray, token_map: np.ndarray) -> np.ndarray:
-    """The same in white where no token is (-1)."""
+    """A copy that is white wherever there is no token (-1)."""
     nothing = spread(token_map, *pixels.shape[:2])[..., None] < 0
     return np.where(nothing, np.uint8(255), pixels)
 

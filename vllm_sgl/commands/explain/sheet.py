@@ -36,7 +36,7 @@ def line_height(style: FontProperties) -> float:
 
 
 def fold(text: str, width: float, style: FontProperties, lines: int) -> list[str]:
-    """Text in at most so many lines, none wider than ``width`` inches; what is left out is a "…".
+    """Text in at most ``lines`` lines, none wider than ``width`` inches; what is left out is a "…".
 
     Words too wide for a line are broken.
     """

@@ -14,6 +14,7 @@ from vllm_sgl.engine.start import small_config
 from vllm_sgl.families import family_of
 from vllm_sgl.host.render.small_prompt import own_values, processor_of
 from vllm_sgl.pair.verdict import Verdict, judge
+from vllm_sgl.pair.work import SHARES, WORTH, speed_up, work_of
 
 _WAYS = {"shared": "shared prompt", "translated": "translated", "crossed": "crossed", "refused": "refused"}
 #: Width and height of the image whose visual tokens are told.
@@ -23,13 +24,14 @@ _IMAGE = 1024, 768
 @dataclass(frozen=True)
 class Judged:
     """way: in a word or two. why: what it follows from. cost: of guiding a request, beside the guide's pass;
-    None where nothing is guided."""
+    None where nothing is guided. gain: what pruning can save of the prefill, at most."""
 
     small: str
     large: str
     way: str
     why: str
     cost: str | None = None
+    gain: str | None = None
 
     @property
     def refused(self) -> bool:
@@ -38,7 +40,7 @@ class Judged:
     def __str__(self) -> str:
         lines = [f"{self.small} -> {self.large}: {self.way}", f"    why:   {self.why}"]
         if self.cost is not None:
-            lines.append(f"    costs: {self.cost}")
+            lines += [f"    costs: {self.cost}", f"    gains: {self.gain}"]
         return "\n".join(lines)
 
 
@@ -66,7 +68,8 @@ def judge_pair(
         verdict = judge(*models)
         if verdict.way == "refused":
             return Judged(small, large, "refused", str(verdict))
-        return Judged(small, large, _WAYS[verdict.way], _why(verdict), _cost(verdict, *models))
+        found = _why(verdict), _cost(verdict, *models), _gain(verdict, *models)
+        return Judged(small, large, _WAYS[verdict.way], *found)
     except (OSError, ValueError, VLLMError) as error:
         return Judged(small, large, "refused", " ".join(str(error).split()))
 
@@ -86,7 +89,7 @@ def _cost(verdict: Verdict, large: ModelConfig, small: ModelConfig) -> str:
     images = "once for both models" if shared else "a second time too"
     cost = f"each conversation is rendered a second time as text; its images are processed {images}"
     if crossed:
-        own, theirs = (family_of(model).layout_of(model)(*_IMAGE).visual_tokens for model in (small, large))
+        own, theirs = _seen(small), _seen(large)
         cost += (
             f"; of an image of {_IMAGE[0]} x {_IMAGE[1]} pixels the small model sees {own:,} visual tokens, "
             f"the large one has {theirs:,}"
@@ -94,3 +97,32 @@ def _cost(verdict: Verdict, large: ModelConfig, small: ModelConfig) -> str:
     if not verdict.same_tokens:
         cost += "; requests that name, count or ask for token ids never exit"
     return cost
+
+
+def _seen(model: ModelConfig) -> int:
+    """Visual tokens of an image."""
+    return family_of(model).layout_of(model)(*_IMAGE).visual_tokens
+
+
+def _gain(verdict: Verdict, large: ModelConfig, small: ModelConfig) -> str:
+    try:
+        guide, guided = work_of(small), work_of(large)
+    except AttributeError as error:
+        return f"not known: a config has no {error.name}"
+    seen = _seen(small) / _seen(large) if verdict.way == "crossed" else 1.0
+    most = [speed_up(guided, guide, kept, seen) for kept in SHARES]
+    said = ", ".join(f"{gain:.1f} with {100 * kept:g} %" for gain, kept in zip(most, SHARES, strict=True))
+    works = ", ".join(
+        f"{name} {work.decoder / 1e9:.2g} + {work.vision / 1e9:.2g}"
+        for name, work in (("guide", guide), ("large model", guided))
+    )
+    gain = (
+        f"a prefill is at most this many times as fast as without a guide: {said} of the visual tokens kept; "
+        f"billions of active parameters per visual token (decoder + vision encoder): {works}"
+    )
+    if most[0] < WORTH:
+        gain += (
+            f". Below {WORTH} this pair hardly pays by pruning: exits and closed tiles would have to, and "
+            "--sgl-break-even leaves requests alone that do not. Take a smaller guide, or no guide"
+        )
+    return gain

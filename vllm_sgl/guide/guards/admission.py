@@ -1,8 +1,8 @@
-"""As many looks at once as the guide can batch, and about as many again that wait for a place.
+"""Limits how many looks run at once: as many as the guide can batch, and about as many again wait.
 
-A time limit that a guide sets for a look then counts from its place, not from the queue before it. What finds
-no room to wait is left alone at once: a request waits for its guidance about as long as one batch takes, and
-whatever the guide cannot keep up with reaches the large model as fast as without one.
+A look's timeout starts when it is admitted. If the queue is full, the request skips the guide at once. So a
+request waits about as long as one batch takes, and an overload reaches the large model as fast as without a
+guide.
 
 Imports neither torch nor vLLM.
 """
@@ -28,7 +28,7 @@ class Capacity:
     """What a guide can work on at once.
 
     requests: the most requests in one batch. tokens: of prompts and answers together, as its KV cache holds
-    them. block: tokens are handed out in blocks of so many.
+    them. block: tokens per block of the KV cache.
     """
 
     requests: int
@@ -45,7 +45,8 @@ class _Load:
         self.blocks = 0
 
     def takes(self, blocks: int) -> bool:
-        """Whether one more fits. One alone always does: a guide takes any request that fits its context."""
+        """Whether one more fits. A single one always does: a guide takes any request that fits its
+        context."""
         most = self._most
         room = self.requests < most.requests and self.blocks + blocks <= most.tokens // most.block
         return room or self.requests == 0
@@ -73,7 +74,7 @@ class _Waiting:
 
 
 class Admission(GuideWrapper):
-    """A guide that is given no more than it can work on at once.
+    """Passes to a guide only as many requests as it can work on at once.
 
     Places are given in the order of vLLM's priorities, then of arrival. A request that comes back for its
     consistency pass goes before those that have not been looked at, and is never turned away: its look would
@@ -93,6 +94,10 @@ class Admission(GuideWrapper):
         self._queue: list[tuple[int, int, int, _Waiting]] = []
         self._arrivals = count()
         self._told = False
+
+    @property
+    def load(self) -> tuple[int, int]:
+        return self._running.requests, self._waiting.requests
 
     async def look(self, request: GuideRequest, answer_tokens: int) -> GuideResult:
         seen = self._text(request) + self._guide.sees(request)
@@ -149,7 +154,7 @@ class Admission(GuideWrapper):
             raise
 
     def _admit(self) -> None:
-        """Give places to those whose turn it is, and forget those who do not wait any more."""
+        """Admit the requests whose turn it is, and forget those that were given up."""
         while self._queue:
             waiting = self._queue[0][-1]
             if not waiting.turn.done():

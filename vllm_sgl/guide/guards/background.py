@@ -1,4 +1,4 @@
-"""Work beside the requests: a task that any thread can end, and a thread that nobody waits for at the end."""
+"""Work beside the requests: a task that any thread can end, and a daemon thread for blocking calls."""
 
 import asyncio
 import threading
@@ -28,8 +28,8 @@ class Background:
 
 
 async def in_daemon(function: Callable[[], Result]) -> Result:
-    """What a blocking function returns. Unlike with ``asyncio.to_thread``, a process that ends does not wait
-    for it."""
+    """The result of a blocking function. Unlike with ``asyncio.to_thread``, the process can end without
+    waiting for it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -44,7 +44,7 @@ async def in_daemon(function: Callable[[], Result]) -> Result:
             setter = future.set_result
         except Exception as error:
             value, setter = error, future.set_exception
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no one awaits the result
             loop.call_soon_threadsafe(deliver, setter, value)
 
     threading.Thread(target=run, name="sgl-background", daemon=True).start()

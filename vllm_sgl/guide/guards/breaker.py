@@ -1,4 +1,4 @@
-"""A circuit breaker: a guide that stays silent again and again is left alone until it answers.
+"""A circuit breaker: requests skip a guide that has timed out several times in a row, until it answers.
 
 Imports neither torch nor vLLM.
 """
@@ -17,7 +17,7 @@ from vllm_sgl.guide.guards.background import Background
 
 logger = logging.getLogger("vllm.vllm_sgl.breaker")
 
-#: So many time-outs in a row, and the guide counts as silent.
+#: Time-outs in a row after which the guide counts as silent.
 SILENCES = 3
 #: Seconds from one probe to the next. Doubled, up to the second figure, each time that a guide falls silent
 #: again before it has answered one request: it may answer probes, but no requests.
@@ -31,9 +31,9 @@ class Breaker(GuideWrapper):
     """Passes requests on to a guide until it is silent :data:`SILENCES` times in a row; then none, until it
     answers a probe.
 
-    When it opens, those who still wait for the guide fail too: they would wait for nothing. After a probe
-    was answered, one request decides, and the others are left alone for so long: if that one is met by
-    silence, the breaker opens again, and nobody else has waited.
+    When it opens, requests that still wait for the guide fail too. After a successful probe, one trial
+    request decides whether the breaker closes; the others skip the guide meanwhile. If the trial times out,
+    the breaker opens again, and no other request has waited.
 
     Args:
         probe: asks the guide something small; raises ``GuideError`` where it does not answer.
@@ -72,7 +72,7 @@ class Breaker(GuideWrapper):
         """From any thread; requests that still wait for the guide fail."""
         self._probing.end()
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so no request waits
                 self._loop.call_soon_threadsafe(
                     self._cut, GuideError(Reason.GUIDE_DEAD, "the guide was stopped")
                 )
@@ -144,6 +144,6 @@ class Breaker(GuideWrapper):
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Nobody is left to read what a task raises that was given up."""
+    """Read the exception of a task that was given up, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""A guide that is started again when it dies.
+"""Restarts a guide that dies.
 
 Imports neither torch nor vLLM.
 """
@@ -21,7 +21,7 @@ WATCH = 1.0
 #: Starts in a row, and seconds before the first of them; before each further one twice as many.
 ATTEMPTS = 5
 PAUSE = 1.0
-#: A guide that has lived so many seconds may be started so often again.
+#: Seconds after which a guide counts as steady, and all attempts are available again.
 STEADY = 600.0
 
 AnyProbed = TypeVar("AnyProbed", bound=Probed)
@@ -31,8 +31,8 @@ class Revived(Generic[AnyProbed]):
     """Passes requests on to a guide; where it dies, it is made anew in the background. Meanwhile requests
     fail as the dead guide fails them.
 
-    The start is tried :data:`ATTEMPTS` times, ever more slowly. A guide that dies again before it was steady
-    uses up the same attempts, so that a request that kills it cannot keep the machine busy with starts.
+    Makes :data:`ATTEMPTS` attempts with growing pauses. A guide that dies again before it was steady uses up
+    the same attempts, so that a request that kills it cannot keep the machine busy with starts.
 
     guide: the one that is asked now.
 
@@ -140,8 +140,8 @@ class Revived(Generic[AnyProbed]):
         return False
 
     def _replace(self) -> AnyProbed:
-        """Blocks. The dead guide goes first: what is left of it may hold memory."""
-        self.guide.stop(0)
+        """Stop the dead guide, whose remains may hold memory, and make another one. Blocks."""
+        _end(self.guide)
         if self._stopped:
             raise RuntimeError("stopped before the guide was started again")
         fresh = self._make()
@@ -153,8 +153,16 @@ class Revived(Generic[AnyProbed]):
         raise RuntimeError("stopped while the guide was started again")
 
     def _discard(self) -> None:
-        """Blocks. End a guide that did not get ready."""
+        """End a guide that did not get ready. Blocks."""
         with self._lock:
             fresh, self._starting = self._starting, None
         if fresh is not None:
-            fresh.stop(0)
+            _end(fresh)
+
+
+def _end(guide: Probed) -> None:
+    """Blocks. What is broken may not end well either; another one is started all the same."""
+    try:
+        guide.stop(0)
+    except Exception as error:
+        logger.warning("SGL: a small engine that does not run does not end either: %r", error)

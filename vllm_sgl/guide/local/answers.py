@@ -1,4 +1,4 @@
-"""What the small model said, as the client's request would have had it."""
+"""The small model's answer, cut as the client's request asks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Fetching importance out of the small engine: one RPC at a time, as many requests in each as wait."""
+"""Fetches importance from the small engine: one RPC at a time, for all requests that wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ class Collector:
         self._worker: asyncio.Task[None] | None = None
 
     async def take(self, key: str) -> list[Recorded | None]:
-        """What each worker recorded for ``key``. Errors of the RPC are raised to everyone in it."""
+        """The workers' records for ``key``. An error of the RPC is raised in every request of the batch."""
         future: asyncio.Future[list[Recorded | None]] = asyncio.get_running_loop().create_future()
         self._waiting[key] = future
         self._wake()
@@ -43,7 +43,7 @@ class Collector:
                 for future in batch.values():
                     if not future.done():
                         future.set_exception(error)
-                        future.exception()  # nobody may be left to read it
+                        future.exception()  # the request may be gone: mark the exception as read
                 continue
             for i, future in enumerate(batch.values()):
                 if not future.done():

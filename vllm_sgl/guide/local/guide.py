@@ -1,4 +1,4 @@
-"""The small model at work: one greedy pass that is watched, and the consistency pass."""
+"""The local guide: one greedy pass whose attention is recorded, and the consistency pass."""
 
 import logging
 import uuid
@@ -60,7 +60,7 @@ class LocalGuide:
 
     @property
     def capacity(self) -> Capacity:
-        """What the small engine's batch and its KV cache hold."""
+        """The requests and tokens that the small engine's batch and KV cache hold."""
         config = self.engine.vllm_config
         cache, requests = config.cache_config, config.scheduler_config.max_num_seqs
         return Capacity(requests, cache.kv_cache_size_tokens, cache.block_size)

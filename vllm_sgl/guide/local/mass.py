@@ -1,4 +1,4 @@
-"""Importance out of what the small engine's workers recorded, checked against what must be there."""
+"""Computes importance from the workers' records, and checks the total attention mass."""
 
 from collections.abc import Sequence
 from typing import TypedDict

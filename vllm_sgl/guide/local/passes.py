@@ -1,4 +1,4 @@
-"""Running a pass in the small engine: every failure is a ``GuideError``, and nothing waits for ever."""
+"""Runs passes in the small engine: every failure is a ``GuideError``, and nothing waits for ever."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ class Passes:
         return final
 
     async def take(self, keys: list[str]) -> list[list[Recorded | None]]:
-        """What the workers recorded, by worker and key: one RPC."""
+        """The workers' records, by worker and key, in one RPC."""
         call = self._engine.collective_rpc("sgl_take", timeout=self._timeout, args=(keys,))
         taken: list[list[Recorded | None]] = await while_alive(self._engine, call)
         return taken

@@ -1,4 +1,4 @@
-"""Counting attention while the small model serves many requests at once.
+"""Counts attention while the small model serves many requests at once.
 
     importance(v) = sum over layers l, heads h, query rows q  of  A[l, h, q, v]
 
@@ -46,7 +46,7 @@ class Tracked:
     visual: [N] int64, prompt positions of its visual tokens, ascending.
     mass: [N] float32, attention mass of each so far.
     due: positions whose query rows are to count. Until the first of them is computed, the row before it
-        stands in: nobody knows during prefill whether a generated row will come.
+        stands in, because a generated row may never come.
     next_row: the first position whose query row has not been counted. Rows are counted in order and
         once: after a preemption the model computes old rows again, and they must not count twice.
     rows, total: counted rows, and their attention mass over all keys (layers and heads summed), a float64
@@ -63,7 +63,8 @@ class Tracked:
     rows: int = 0
 
     def claim(self, begin: int, end: int) -> int:
-        """Of the rows ``begin`` to ``end - 1`` that a pass computes, how many count: the last ones."""
+        """How many of the rows ``begin`` to ``end - 1`` that a pass computes count; these are the last
+        ones."""
         rows = range(self.due.start, min(end, self.due.stop))
         if not rows:
             rows = range(self.due.start - 1, min(end, self.due.start))

@@ -1,4 +1,4 @@
-"""The guide's side inside the small engine's workers: listens to attention, hands sums out on request.
+"""The worker extension of the small engine: listens to attention and returns sums on request.
 
 Loaded through vLLM's ``worker_extension_cls``; the methods are called with ``collective_rpc``.
 """

@@ -1,1 +1,1 @@
-"""How a guide sees a request in its own tokens: translated prompts, importance carried over."""
+"""How a guide sees another model's requests: translated prompts, importance carried over."""

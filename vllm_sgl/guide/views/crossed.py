@@ -1,4 +1,4 @@
-"""A guide whose model cuts images otherwise than the large one: another family, fewer tiles, fewer pixels."""
+"""A guide whose model tiles images differently: another family, fewer tiles, fewer pixels."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ _SETTINGS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedResult(GuideResult):
-    """What a guide saw, in the large model's visual tokens. own: in those of its own model."""
+    """A guide's result in the large model's visual tokens. own: in those of its own model."""
 
     own: GuideResult
 
@@ -68,7 +68,7 @@ class Crossed(GuideWrapper):
         """What is carried for each image of a request, in prompt order.
 
         Raises:
-            Unguidable: where the images are not known, or are cut by settings that nobody knows.
+            Unguidable: where the images are not known, or the settings they are tiled by.
             GuideError: where either model's processor refuses one of them, or they are not cut as their
                 model's family says.
         """

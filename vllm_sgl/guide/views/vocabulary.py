@@ -1,4 +1,4 @@
-"""What differs between two vocabularies: which parameters mean tokens, and an answer's own tokens."""
+"""Differences between two vocabularies: parameters that name tokens, and the tokens of an answer."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from vllm_sgl.core import Answer, GuideRequest
 
 
 def without_tokens(params: SamplingParams) -> SamplingParams:
-    """A client's parameters without what speaks of, or counts, the large model's tokens."""
+    """A client's parameters without those that name or count the large model's tokens."""
     params = params.clone()
     params.stop_token_ids, params.logit_bias, params.allowed_token_ids = [], None, None
     params.min_tokens = 0
@@ -28,7 +28,7 @@ class LargeVocabulary:
         self._end_token = end_token
 
     def translate(self, answer: Answer, asked: GuideRequest) -> Answer:
-        """The same text as the large model would have had to generate it under the client's limit. The
+        """The answer in the large model's tokens, within the client's limit. The
         log-probabilities stay those of the tokens that the guide generated.
 
         It is no finished answer where it has no text (the guide said nothing but special tokens, which have

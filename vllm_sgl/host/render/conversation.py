@@ -59,7 +59,7 @@ def conversation_of(prompt: Mapping[str, Any]) -> Conversation | None:
 
 
 def attach(prompt: dict[str, Any], conversation: Conversation) -> None:
-    """Make a rendered prompt one of this conversation."""
+    """Attach a conversation to a rendered prompt."""
     prompt[_KEY] = conversation
 
 
@@ -72,7 +72,7 @@ def remember_conversations(renderer: Any) -> None:
     """Make a renderer's prompts with media carry their conversations; no class is changed.
 
     Raises:
-        RuntimeError: where the renderer lacks a method or one takes other parameters.
+        RuntimeError: if a method is missing or takes other parameters.
     """
     for name, parameters, wrapped in (
         ("render_messages", ("messages", "params"), _noting),

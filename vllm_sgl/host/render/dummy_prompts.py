@@ -23,7 +23,7 @@ _QUESTION = "\nWhat is written on the sign next to the door? Answer with a singl
 
 
 def noise(width: int, height: int, seed: int | Sequence[int]) -> Image.Image:
-    """An image that no cache knows."""
+    """A random image, which is in no cache."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -50,6 +50,6 @@ async def image_prompt(engine: Any, images: Sequence[Image.Image]) -> Any:
 
 
 def text_prompt(engine: Any, tokens: int) -> Any:
-    """A prompt of so many text tokens, rendered."""
+    """A rendered prompt of ``tokens`` text tokens."""
     ids = engine.get_tokenizer().encode(_QUESTION, add_special_tokens=False)
     return {"type": "token", "prompt_token_ids": (ids * (tokens // len(ids) + 1))[:tokens]}

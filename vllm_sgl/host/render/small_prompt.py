@@ -1,4 +1,4 @@
-"""vLLM's renderer and processor of one model at work on a prompt that was rendered for another model."""
+"""Renders a prompt that vLLM rendered for one model once more, for another model."""
 
 import time
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ class SecondRenderer:
         self._renderer = renderer
         self._own = own
         tokenizing = renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
-        # Whether a prompt is too long is for the caller to say.
+        # The caller decides whether a prompt is too long.
         self._tokenizing = replace(tokenizing, max_total_tokens=None)
         processor = renderer.get_mm_processor()
         for name in _PROCESSOR_METHODS:

@@ -1,4 +1,4 @@
-"""Waiting for an engine that may die, hang, or be shut down.
+"""Waits for an engine that may die, hang, or be shut down.
 
 Symptom without ``fail_waiting``: ``AsyncLLM.shutdown`` ends the engine and then cancels the task that hands
 its outputs to requests. Two callbacks of one loop race: only if that task first reads that the engine is

@@ -25,7 +25,7 @@ SEAMS = (
     "vllm.v1.engine.async_llm:AsyncLLM.generate(reasoning_parser_kwargs)",
 )
 
-#: Of a request's engine arguments: there, where vLLM's server reads the answer with a reasoning parser.
+#: A request's engine argument that is there if vLLM's server reads the answer with a reasoning parser.
 KWARGS = "reasoning_parser_kwargs"
 
 logger = logging.getLogger("vllm.vllm_sgl.exits")

@@ -1,6 +1,6 @@
 """``vllm run-batch``: each line of a batch file is a request that comes through no HTTP server.
 
-Symptom without it: nobody reads what a line asks for, and what is decided has no way into its output. The
+Symptom without it: the settings of a line are not read, and its output has no report. The
 function that answers a line is called by its name in its module. Remove when it takes middleware.
 """
 

@@ -54,7 +54,7 @@ _BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
 @dataclass(frozen=True)
 class Device:
-    """kind: "cpu" or "gpu". name: for messages. total, free: bytes, free meaning in nobody's use now."""
+    """kind: "cpu" or "gpu". name: for messages. total, free: bytes; free means unused now."""
 
     kind: str
     name: str
@@ -62,18 +62,37 @@ class Device:
     free: int
 
 
-def device() -> Device:
-    """The first worker's device."""
+def devices_of(config: VllmConfig) -> frozenset[int]:
+    """Physical ids of the GPUs that an engine's workers take: those of ``device_ids``, else the first ones
+    that are visible. Empty on what is no CUDA GPU."""
+    if not current_platform.is_cuda():
+        return frozenset()
+    parallel = config.parallel_config
+    if parallel.assigned_physical_gpu_ids is not None:
+        return frozenset(parallel.assigned_physical_gpu_ids)
+    return frozenset(map(current_platform.device_id_to_physical_device_id, range(parallel.world_size)))
+
+
+def device(physical: int | None = None) -> Device:
+    """The first worker's device.
+
+    Args:
+        physical: id of a GPU; None for the first that is visible.
+    """
     if current_platform.is_cpu():
         node = _memory_node()
         memory = cpu.get_memory_node_info(node)
         limited = memory.total_memory == cpu.get_cgroup_memory_limit()
         name = "this container (its cgroup's limit)" if limited else f"NUMA node {node}"
         return Device("cpu", name, memory.total_memory, memory.available_memory)
+    name = f"each {current_platform.device_type} device"
+    if physical is not None and (found := _nvml_memory(physical)) is not None:
+        return Device("gpu", name, *found)
     total = current_platform.get_device_total_memory()
-    return Device(
-        "gpu", f"each {current_platform.device_type} device", total, min(total, _free_on_gpu(total))
-    )
+    if not current_platform.is_cuda():
+        return Device("gpu", name, total, total)
+    found = _nvml_memory(current_platform.device_id_to_physical_device_id(0))
+    return Device("gpu", name, total, total if found is None else min(total, found[1]))
 
 
 def weight_bytes(config: VllmConfig) -> int:
@@ -132,17 +151,16 @@ def _memory_node() -> int:
     return node if node in visible else visible[0]
 
 
-def _free_on_gpu(total: int) -> int:
-    """Read without a context on the device, which keeps vLLM from forking; ``total`` where that fails."""
-    if not current_platform.is_cuda():
-        return total
+def _nvml_memory(physical: int) -> tuple[int, int] | None:
+    """Bytes in all and free of a GPU, read without a context on it, which keeps vLLM from forking; None where
+    that fails."""
     nvml = import_pynvml()
     try:
         nvml.nvmlInit()
         try:
-            physical = current_platform.device_id_to_physical_device_id(0)
-            return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(physical)).free)
+            memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(physical))
+            return int(memory.total), int(memory.free)
         finally:
             nvml.nvmlShutdown()
     except nvml.NVMLError:
-        return total
+        return None

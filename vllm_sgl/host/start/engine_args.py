@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any
 
 from vllm import envs
-from vllm.config import VllmConfig
+from vllm.config import CompilationMode, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 
 from vllm_sgl.config import CONFIG_KEY, SGLConfig
@@ -160,8 +161,24 @@ def refuse_nodes(config: VllmConfig) -> None:
         )
 
 
+def refuse_eager_stages(config: VllmConfig) -> None:
+    """On CPUs vLLM makes the buffers between pipeline stages while it warms up for compilation. An eager
+    engine whose KV cache has a size, as SGL gives one, skips that, and ends over its first request.
+
+    Raises:
+        ValueError: for such an engine.
+    """
+    stages = config.parallel_config.pipeline_parallel_size
+    if stages > 1 and current_platform.is_cpu() and config.compilation_config.mode == CompilationMode.NONE:
+        raise ValueError(
+            f"received --pipeline-parallel-size {stages} and --enforce-eager: vLLM's CPU engine would end "
+            "over its first request (it makes the buffers between stages only while it warms up for "
+            "compilation): drop one of the two"
+        )
+
+
 def refuse_connectors(config: VllmConfig) -> None:
-    """Prompts are pruned here; whoever else reads the cache would have to prune them the same way."""
+    """Refuse KV connectors: any other reader of the cache would have to prune prompts in the same way."""
     for flag, given in (
         ("--kv-transfer-config (or --kv-offloading-size)", config.kv_transfer_config),
         ("--ec-transfer-config", config.ec_transfer_config),

@@ -47,7 +47,7 @@ def sequence_bytes(config: VllmConfig) -> int:
 
 
 def longest_sequence(config: VllmConfig, room: int) -> int:
-    """Tokens of the longest sequence whose KV cache takes so many bytes, at most; 0 where none does."""
+    """Tokens of the longest sequence whose KV cache takes at most ``room`` bytes; 0 if none does."""
     stages = [{str(i): spec for i, spec in enumerate(specs)} for specs in _by_stage(config)]
     return min(estimate_max_model_len(config, stage, room) for stage in stages)
 
@@ -96,7 +96,7 @@ def _spec(config: VllmConfig, kind: str, state: MambaSpec | None) -> KVCacheSpec
 
 
 def _block(config: VllmConfig, state: MambaSpec | None) -> int:
-    """Tokens of a block; beside recurrent layers so many that a block takes as much as a state."""
+    """Tokens of a block; beside recurrent layers, as many as make a block as large as a state."""
     given = config.cache_config.block_size or _KERNEL_BLOCK
     if state is None:
         return given

@@ -12,6 +12,7 @@ from vllm_sgl.host.start.kv_cache import PLAIN
 
 logger = logging.getLogger("vllm.vllm_sgl.small_args")
 
+_UTILIZATION = "gpu_memory_utilization"
 #: What the guide is made of. Another value would not change the guide but undo it, some without a word.
 _OURS = {
     "model": "it is --sgl-small",
@@ -19,8 +20,9 @@ _OURS = {
     "worker_extension_cls": "it listens to attention",
     "mm_processor_cache_gb": "the cache would hold back pixels that this engine has not seen",
     "async_scheduling": "it computes a row past the end of an answer, which must not count",
+    "pipeline_parallel_size": "it runs in one stage",
     "data_parallel_size": "there is one small engine",
-    "gpu_memory_utilization": "its share of the memory is --sgl-small-memory",
+    _UTILIZATION: "its share of the memory is --sgl-small-memory, unless it has device_ids of its own",
     "video_pruning_rate": "it would prune inside the vision encoder, by a rule of its own",
 }
 #: Caches that hold K as it is.
@@ -114,7 +116,7 @@ def checked(small_args: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: naming the argument, why it is not his to set, and what to do.
     """
     for name, why in _OURS.items():
-        if name in small_args:
+        if name in small_args and not (name == _UTILIZATION and "device_ids" in small_args):
             raise ValueError(
                 f"--sgl-small-args: {name} is set by the guide ({why}); received {small_args[name]!r}: "
                 "drop it"

@@ -13,7 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm_sgl.config import SGLConfig
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import UnguidedLLM
-from vllm_sgl.host.start.encoder_graphs import without_encoder_graphs
+from vllm_sgl.host.start.encoder import without_encoder_graphs
 from vllm_sgl.host.start.kv_cache import plain, stored_as
 from vllm_sgl.host.start.process_name import naming_processes
 from vllm_sgl.host.start.small_args import is_recurrent, small_arguments, tensor_parallel
@@ -64,7 +64,8 @@ def small_config(
         # The guide reads K, and a model computes as well over a cache that is not quantised.
         arguments.setdefault("kv_cache_dtype", unquantised)
     if "tensor_parallel_size" not in config.small_args:
-        arguments["tensor_parallel_size"] = tensor_parallel(arguments["tensor_parallel_size"], text)
+        ranks = len(config.small_args.get("device_ids") or ()) or arguments["tensor_parallel_size"]
+        arguments["tensor_parallel_size"] = tensor_parallel(ranks, text)
     try:
         engine_args = AsyncEngineArgs(
             **arguments, hf_overrides=variant, worker_extension_cls=worker_extension
@@ -96,7 +97,7 @@ def engine_pids(engine: AsyncLLM) -> list[int]:
 
 
 def _configs(small: str, large: ModelConfig) -> tuple[Any, Any]:
-    """Of the small model, and of its decoder."""
+    """The configs of the small model and of its decoder."""
     try:
         whole = get_config(small, trust_remote_code=large.trust_remote_code, token=large.hf_token)
         return whole, get_hf_text_config(whole)

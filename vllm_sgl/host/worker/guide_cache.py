@@ -1,4 +1,4 @@
-"""vLLM's scheduler: a prefix-cache hit ends before the first row that somebody has to see computed.
+"""vLLM's scheduler: a prefix-cache hit ends before the first query row that counts.
 
 Symptom without it: a request whose prompt is known finds all of it in the prefix cache, and what listens to
 the model's attention never sees the rows that it counts. ``SamplingParams.skip_reading_prefix_cache`` is all

@@ -8,7 +8,6 @@ does.
 
 from collections.abc import Callable
 from functools import wraps
-from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from vllm.config import VllmConfig
@@ -22,8 +21,6 @@ SEAMS = (
     "vllm.v1.worker.gpu.model_runner:GPUModelRunner.reset_encoder_cache",
     "vllm.v1.worker.gpu.model_runner:GPUModelRunner.get_model",
 )
-
-_RUNNERS = {False: "vllm.v1.worker.gpu_model_runner", True: "vllm.v1.worker.gpu.model_runner"}
 
 
 @runtime_checkable
@@ -41,8 +38,11 @@ def watch(config: VllmConfig) -> None:
     Raises:
         RuntimeError: where the runner has no such method.
     """
-    runner = import_module(_RUNNERS[bool(config.use_v2_model_runner)]).GPUModelRunner
-    wrap(runner, "reset_encoder_cache", ("self",), "vllm_sgl/host/worker/weights.py", _telling)
+    if config.use_v2_model_runner:
+        from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+    else:
+        from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+    wrap(GPUModelRunner, "reset_encoder_cache", ("self",), "vllm_sgl/host/worker/weights.py", _telling)
 
 
 def _telling(reset: Callable[[Any], None]) -> Callable[[Any], None]:
