@@ -125,7 +125,8 @@ class Pipeline:
             costs = None if wants_late else self._costs
             reason = why_no_look(facts, options, costs, self._guide.context)
             if reason is not None:
-                return self._again(request, facts, options, recalled, reason)
+                spared = reason == Reason.BREAK_EVEN and covers(recalled, request)
+                return self._again(request, facts, options, recalled, None if spared else reason)
             outcome = await self._guided(request, facts, options, recalled)
         except RequestAborted:
             raise

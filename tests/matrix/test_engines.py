@@ -66,7 +66,7 @@ async def test_late_tokens_keep_their_positions(engines, prompts):
 
 #: Turns of a conversation: images that come with the question, and the question.
 TURNS = (
-    ([(300, 200)], "How many red shapes are there? " * 8),
+    ([(300, 200)], "How many red shapes are there on it? " * 18),
     ([], "And what is written on the sign?"),
     ([(112, 112)], "Is it on this one, too?"),
     ([], "Translate that."),
@@ -163,6 +163,7 @@ async def test_chunked_prefill_in_little_cache_agrees(case, pair):
     with in_little_cache(case, pair) as engines:
         prompts = [render(engines, *request) for request in REQUESTS]
         await asyncio.gather(*(check_walk(engines, prompt, 0.35) for prompt in prompts))
+        await asyncio.gather(*(check_late_tokens(engines, prompt) for prompt in prompts[1:]))
 
 
 async def test_nothing_of_a_request_is_kept_alive(engines, prompts):

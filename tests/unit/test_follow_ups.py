@@ -181,7 +181,7 @@ def test_an_exit_that_saves_less_than_a_look_costs_is_not_tried():
     costs = Costs(guide=(0.015, 0.0), decode=0.0, prefill=((0, 0.0), (1000, 1.0)))
     chat = Chat(exit_threshold=0.7, costs=costs)
     assert chat.reports((HEADER, "a", 3), (HEADER, "a", 3, *[50] * 11, 9)) == [
-        ("prune", "low_score", 7, 0, 0), ("prune", "below_break_even", 7, 7, 0),
+        ("prune", "low_score", 7, 0, 0), ("prune", "follow_up", 7, 7, 0),
     ]  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def test_profiles_of_the_command_line_join_those_of_additional_config():
 def test_every_setting_of_a_request_may_be_in_a_profile():
     values = {
         "retention": 0.2, "exit_threshold": 0.5, "guide_tokens": 4, "query_rows": "prompt",
-        "policy": "tiles:0.3", "enabled": 0,
+        "policy": "tiles:0.3", "enabled": 0, "follow_ups": "late",
     }  # fmt: skip
     assert values.keys() == ProfileSettings.model_fields.keys()
     config = SGLConfig(small="S", profiles={"all": values, "none-of-it": {}})
