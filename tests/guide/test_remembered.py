@@ -53,6 +53,7 @@ async def known(guide, held, asked, tokens=4):
         await task
         return False
     assert task.done()
+    task.result()  # not an error
     return True
 
 
@@ -97,7 +98,8 @@ async def test_a_longer_answer_is_another_look(guide, held):
 
 async def test_what_the_guide_never_hears_of_makes_no_difference(guide, held):
     assert not await known(guide, held, request("a"))
-    sampling = {"temperature": 0.7, "top_p": 0.9, "seed": 3, "extra_args": {"sgl_retention": 0.2}}
+    own = {"sgl_retention": 0.2, "own": torch.zeros(2), "processor": object()}  # of any type, in Python
+    sampling = {"temperature": 0.7, "top_p": 0.9, "seed": 3, "extra_args": own}
     assert await known(guide, held, request("b", params=sampling, priority=3))
 
 

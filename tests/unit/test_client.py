@@ -182,6 +182,22 @@ async def test_a_request_that_may_have_tools_does_not_exit(engine, about, reason
     assert (text, report.decision, report.reason) == ("large", "prune", reason)
 
 
+@pytest.mark.parametrize("adapter", [None, "signs"])
+async def test_the_guide_is_told_the_adapter(engine, adapter):
+    """Follow-ups keep adapters apart, as the large engine's prefix cache does."""
+    look, told = engine._guide.look, []
+
+    async def noting(request, answer_tokens):
+        told.append(request.lora)
+        return await look(request, answer_tokens)
+
+    engine._guide.look = noting
+    lora = adapter and SimpleNamespace(lora_name=adapter)
+    outputs = engine.generate(make_prompt(), SamplingParams(), "r", lora_request=lora)
+    assert [output.outputs[0].text async for output in outputs] == ["large"]
+    assert told == [adapter]
+
+
 async def test_what_only_the_large_engine_checks_is_checked_before_an_exit(engine, counted):
     assert (await answer(engine, about=client_request.Asked()))[0] == "small"
     looked = list(engine._guide.looked)

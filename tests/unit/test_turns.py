@@ -1,10 +1,13 @@
 """Where a chat's last turn begins: told by the tokens of each model's own template."""
 
 import pytest
+from vllm.renderers import ChatParams
 from vllm.tokenizers import get_tokenizer
 
 from tools.tiny_internvl import DECODER_PAIRS, SMALL_QWEN2, build
 from vllm_sgl.guide.local.turns import Turns
+from vllm_sgl.host.render import turns as of_renderer
+from vllm_sgl.host.render.conversation import Conversation, attach
 
 TURNS = [
     {"role": "user", "content": "What time is it?"},
@@ -47,3 +50,27 @@ def test_a_model_without_a_template_has_no_turns(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", None)
     assert Turns.of(tokenizer).header == ()
     assert Turns().last([1, 2, 3], 1) == 1
+
+
+class Renderer:
+    """Of a template that shows its parameter `mark` in front of every turn."""
+
+    def get_tokenizer(self):
+        return self
+
+    def encode(self, text, add_special_tokens):
+        return [ord(letter) for letter in text]
+
+    def render_messages(self, messages, params):
+        mark = params.chat_template_kwargs["mark"]
+        return None, {"prompt": "".join(f"{mark}{message['content']}" for message in messages)}
+
+
+def test_templates_of_clients_do_not_pile_up():
+    """Parameters of a chat template are the client's, and may be others in every request."""
+    turns = of_renderer.Turns(Renderer())
+    for mark in ("<a>", *(f"<{number}>" for number in range(100)), "<a>"):
+        prompt = {"prompt_token_ids": [ord(letter) for letter in f"{mark}Hi{mark}Ten.{mark}And?"]}
+        attach(prompt, Conversation([], ChatParams(chat_template_kwargs={"mark": mark})))
+        assert turns.last_start(prompt) == len(prompt["prompt_token_ids"]) - len("And?")
+    assert len(turns._openings) <= 64

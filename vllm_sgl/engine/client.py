@@ -192,7 +192,8 @@ class SGLAsyncLLM(AsyncLLM):
         about: client_request.Asked, kwargs: dict[str, Any],
     ) -> Outcome:  # fmt: skip
         pipeline = await self._pipeline()
-        facts = self._reader.read(prompt, params, about, kwargs.get("lora_request"))
+        lora = kwargs.get("lora_request")
+        facts = self._reader.read(prompt, params, about, lora)
         admitted.set(facts.bypass is None)
         if facts.bypass is not None:
             return await pipeline.walk(None, facts, options)
@@ -204,7 +205,7 @@ class SGLAsyncLLM(AsyncLLM):
         assert facts.max_tokens is not None
         request = GuideRequest(
             request_id, prompt, facts.items, exit_rules.unforced(params), facts.max_tokens,
-            options.query_rows, priority=kwargs.get("priority", 0),
+            options.query_rows, priority=kwargs.get("priority", 0), lora=lora and lora.lora_name,
         )  # fmt: skip
         walk = pipeline.walk(request, facts, options)
         return await self._guiding.through(request_id, facts.prompt_tokens, walk)

@@ -125,8 +125,8 @@ class Remembered(GuideWrapper):
 def look_key(request: GuideRequest, answer_tokens: int) -> bytes:
     """Names a look by everything that it depends on."""
     digest = _prompt(request)
-    params = msgspec.to_builtins(request.params)
-    asked = {name: value for name, value in params.items() if name not in _LEFT_OUT}
+    params = msgspec.structs.asdict(request.params)  # extra_args may hold what no encoder knows
+    asked = msgspec.to_builtins({name: value for name, value in params.items() if name not in _LEFT_OUT})
     limits = (min(answer_tokens, request.max_tokens), request.max_tokens)
     digest.update(repr((limits, request.query_rows, sorted(asked.items()))).encode())
     return b"look" + digest.digest()

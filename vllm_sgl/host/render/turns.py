@@ -31,6 +31,8 @@ _CONVERSATION = [
 ]
 #: Of a template's parameters, those that write something into the prompt of which turns know nothing.
 _CONTENT = ("tools", "documents")
+#: Templates with their parameters whose turns are known: a client may send others with every request.
+_MOST = 64
 
 
 class Turns:
@@ -58,6 +60,8 @@ class Turns:
         kwargs = {name: value for name, value in params.chat_template_kwargs.items() if name not in _CONTENT}
         key = repr((params.chat_template, sorted(kwargs.items(), key=lambda pair: pair[0])))
         if key not in self._openings:
+            if len(self._openings) >= _MOST:
+                del self._openings[next(iter(self._openings))]
             self._openings[key] = self._rendered(replace(params, chat_template_kwargs=kwargs))
         return self._openings[key]
 
