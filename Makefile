@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install check test test-all hard soak lint docs-check format demo clients seams clean
+.PHONY: help install check test test-all hard odd soak lint docs-check format demo clients seams clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-all: install ## as check, with the tests that are too slow for the gate: CO
 
 hard: install ## use servers hard: every try of tests/hard, of which `make test` has a few; takes an hour
 	SGL_HARD=1 $(BIN)/python -m pytest -s tests/hard $(ARGS)
+
+odd: install ## the same odd requests to plain vLLM and to three guided pairs, compared; ARGS="--pairs crossed" for one
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.hard.against_plain $(ARGS)
 
 soak: install ## twenty minutes of everything at once, with memory sampled; ARGS="--minutes 5" for less
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.hard.soak $(ARGS)

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from tests.support.asgi import HEADERS, REPORT, SGL, STREAM, App, bodies, event, post
-from vllm_sgl.core import Report
+from tests.support.deep_size import deep_size
+from vllm_sgl.core import Answer, Report
 from vllm_sgl.serve.middleware import SGLMiddleware
 from vllm_sgl.serve.stored import Stored
 
@@ -99,3 +101,15 @@ def test_what_is_remembered_has_no_tensors():
     assert (kept.importance, kept.kept) == (None, None)
     assert kept.as_dict() == report.as_dict()
     assert report.kept is not None
+
+
+async def test_a_remembered_response_is_a_few_kilobytes(server):
+    """Whatever was decided: of the small model's answer its text and tokens, of images nothing."""
+    answer = Answer("yes " * 20, tuple(range(20)), (-0.5,) * 20, True, "stop")
+    report = Report("exit", visual_tokens=4096, importance=[torch.ones(4096)], answer=answer)
+    before = deep_size(server.middleware._stored._asked)
+    for number in range(50):
+        body = DONE.replace(b"resp_1", b"resp_%d" % number)
+        await server(App([body], report=report.without_tensors()))
+    assert len(server.middleware._stored._asked) == 50
+    assert deep_size(server.middleware._stored._asked) - before < 50 * 8_000
