@@ -24,10 +24,9 @@ _SMALLEST_ENGINE = 1 << 20
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that would read as "no profile".
 _NO_PROFILE = ("off", "none", "default")
-
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
-QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
-
+_FirstRows = Literal["last_turn", "prompt", "last_prompt", "generated"]
+QueryRows = Literal["last_turn+generated", "prompt+generated", "last_prompt+generated", _FirstRows]
 #: See :mod:`vllm_sgl.decide.follow_ups`.
 FollowUpMode = Literal["auto", "late", "sticky", "off"]
 HotAfter = Literal["auto"] | Annotated[int, Field(ge=1)] | None
@@ -44,7 +43,8 @@ ALLOWED = {
     "retention": "a number in (0, 1]; 1 keeps every visual token",
     "exit_threshold": "a number in [0, 1], or 'off'",
     "guide_tokens": "a whole number >= 1",
-    "query_rows": "'prompt+generated', 'last_prompt+generated', 'prompt', 'last_prompt' or 'generated'",
+    "query_rows": "'last_turn+generated', 'prompt+generated', 'last_prompt+generated', 'last_turn', "
+    "'prompt', 'last_prompt' or 'generated'",
     "consistency_retention": "a number in (0, 1]",
     "policy": "the name of a policy, such as 'top' or 'tiles', or 'auto'",
     "positions": "'original' or 'packed'",
@@ -107,7 +107,7 @@ class SGLConfig(_Settings):
     )
     guide_tokens: int = Field(32, ge=1, description="most tokens that the small model generates")
     query_rows: QueryRows = Field(
-        "prompt+generated", description="rows whose attention counts for a visual token's importance"
+        "last_turn+generated", description="rows whose attention counts for a visual token's importance"
     )
     policy: str = Field("top", min_length=1, description="the rule that picks the kept visual tokens")
     consistency_retention: float = Field(

@@ -88,7 +88,24 @@ async def test_image_in_an_early_turn_agrees(engines):
     ]
     prompts = [engines.render_chat(early), engines.render_chat(two_turns)]
     assert [len(prompt["mm_placeholders"]["image"]) for prompt in prompts] == [1, 2]
-    await look_and_compare(engines, prompts)
+    await look_and_compare(engines, prompts, query_rows="prompt+generated")
+
+
+async def test_a_follow_up_is_ranked_by_its_own_question(engines):
+    """Of the last user turn on, whatever was asked before; the image is in the first one."""
+    answer = {"role": "assistant", "content": "Ten past two."}
+    first = user("What time does the clock show?", random_image(1, 300, 200))
+    prompt = engines.render_chat([first, answer, user("Who?"), answer, user("Is the door open?")])
+    ids, mark = prompt["prompt_token_ids"], engines.reference.tokenizer.encode("<|im_start|>user")
+    (*_, begun) = (at + len(mark) for at in range(len(ids)) if ids[at : at + len(mark)] == mark)
+    found = {}
+    for choice in ("last_turn+generated", "last_turn", "prompt+generated"):
+        result = await engines.look(prompt, query_rows=choice)
+        tokens = result.answer.token_ids
+        expected = engines.reference.importance(*inputs(prompt), tokens, choice, begun)
+        assert_same_importance(result.importance, expected)
+        found[choice] = result.importance[0]
+    assert not torch.allclose(found["last_turn+generated"], found["prompt+generated"], rtol=0.05)
 
 
 async def test_same_image_twice_at_once_is_scored_per_question(engines):
@@ -102,7 +119,7 @@ async def test_same_image_twice_at_once_is_scored_per_question(engines):
 async def test_every_choice_of_query_rows_agrees(engines):
     """All of them in one batch; each is another importance."""
     prompt = engines.render("Which of the two images has more red shapes?", (300, 200), (360, 120))
-    choices = get_args(QueryRows)
+    choices = [choice for choice in get_args(QueryRows) if "turn" not in choice]  # of one turn, as the prompt
     results = await asyncio.gather(*(engines.look(prompt, query_rows=choice) for choice in choices))
     for choice, result in zip(choices, results, strict=True):
         assert len(result.answer.token_ids) > 1

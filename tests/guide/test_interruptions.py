@@ -16,7 +16,8 @@ from vllm_sgl.engine.in_flight import Guiding
 from vllm_sgl.errors import GuideError, RequestAborted
 
 QUESTIONS = ("What is written on the sign?", "Read the number.", "How many people are there?", "Who?")
-CHOICES = get_args(QueryRows)
+#: In prompts of one turn its rows are those of the whole prompt.
+CHOICES = [choice for choice in get_args(QueryRows) if "turn" not in choice]
 # 12 blocks, at 1 KiB a token: two prompts of five blocks fit, but not two prompts and their answers.
 TIGHT = {"kv_cache_memory_bytes": 12 * 32 << 10, "block_size": 32}
 

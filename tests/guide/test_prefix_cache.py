@@ -45,10 +45,14 @@ def forget(engines):
     assert engines.small.engine.reset_prefix_cache()
 
 
+def last_turn(engines, prompt):
+    return engines.guide._turns.last(prompt["prompt_token_ids"], visual_end(prompt))
+
+
 def cap(engines, prompt, choice):
     """The most tokens that a hit may have."""
     end = len(prompt["prompt_token_ids"])
-    first = query_rows(choice, visual_end(prompt), end, end + 1).start - 1
+    first = query_rows(choice, visual_end(prompt), end, end + 1, last_turn(engines, prompt)).start - 1
     size = engines.small.vllm_config.cache_config.block_size
     return first // size * size
 
@@ -72,7 +76,8 @@ async def test_a_known_image_is_not_computed_again(engines, prompts, choice):
         forget(engines)
         result, (known,) = await engines.known_to_small(engines.look(prompt, query_rows=choice))
         assert known == 0
-        expected = engines.reference.importance(*inputs(prompt), result.answer.token_ids, choice)
+        turn = last_turn(engines, prompt)
+        expected = engines.reference.importance(*inputs(prompt), result.answer.token_ids, choice, turn)
         assert_same_importance(result.importance, expected)
         fresh.append(result)
     forget(engines)
@@ -119,7 +124,7 @@ async def test_a_consistency_pass_leaves_nothing_in_the_cache(engines, prompts):
     assert len(pool.cached_block_hash_to_block) == kept
     assert pool.get_usage() == 0
     _, (hits,) = await engines.known_to_small(engines.look(prompts[2]))
-    assert hits == cap(engines, prompts[2], "prompt+generated")
+    assert hits == cap(engines, prompts[2], engines.config.query_rows)
 
 
 async def test_cache_salts_are_kept_apart(engines, prompts):

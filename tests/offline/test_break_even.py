@@ -22,7 +22,7 @@ HEAVY = TinySpec(
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
     pair = build_pair(tmp_path_factory.mktemp("heavy"), SMALL_QWEN2, HEAVY)
-    with running(pair, sgl_break_even="auto", sgl_policy="auto") as started:
+    with running(pair, sgl_break_even="measure", sgl_policy="auto") as started:
         yield started
 
 

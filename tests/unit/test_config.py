@@ -23,7 +23,7 @@ def test_defaults_are_those_of_the_contract():
         "retention": 0.35,
         "exit_threshold": None,
         "guide_tokens": 32,
-        "query_rows": "prompt+generated",
+        "query_rows": "last_turn+generated",
         "policy": "top",
         "follow_ups": "auto",
         "hot_after": "auto",

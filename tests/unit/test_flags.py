@@ -25,7 +25,7 @@ def test_help_tells_range_and_default():
     assert ALLOWED["retention"] in text
     for default in ("(default: 0.35)", "(default: off)", "(default: auto)", "(default: fallback)"):
         assert default in text
-    assert ALLOWED["query_rows"] + " (default: prompt+generated)" in text
+    assert ALLOWED["query_rows"] + " (default: last_turn+generated)" in text
 
 
 def test_without_flags_nothing_changes():

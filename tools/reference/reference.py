@@ -13,7 +13,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 
 Positions = Literal["original", "packed"]
-QueryRows = Literal["prompt+generated", "last_prompt+generated", "prompt", "last_prompt", "generated"]
+QueryRows = Literal[
+    "last_turn+generated", "prompt+generated", "last_prompt+generated", "last_turn", "prompt", "last_prompt",
+    "generated",
+]  # fmt: skip
 Keep = Sequence[torch.Tensor] | None
 #: Visual tokens added in later places: (image, the row of the whole prompt in front of which they stand,
 #: ascending indices), in the order in which they stand there.
@@ -175,13 +178,14 @@ class Reference:
         images: Sequence[Image],
         generated_token_ids: Sequence[int],
         query_rows: QueryRows = "prompt+generated",
+        last_turn: int = 0,
     ) -> list[torch.Tensor]:
         """Per image, the attention its visual tokens [n] receive, float32.
 
         Summed over all layers and heads, and over the query rows that `query_rows` names: every prompt
         token after the last visual token, or the prompt's last token; and every generated token but the
-        last, which is never fed back. The default is the paper's. Where there is no such row, the
-        prompt's last one counts.
+        last, which is never fed back. Those of the last turn begin at position `last_turn`. The default is
+        the paper's. Where there is no such row, the prompt's last one counts.
         """
         prompt = self._prompt(prompt_token_ids, images, None, "original")
         _, attentions = self._forward(prompt, list(generated_token_ids[:-1]), attention=True)
@@ -191,7 +195,10 @@ class Reference:
         last_prompt = [after_prompt - 1]
         prompt_rows = list(range(int(prompt.visual_rows[-1][-1]) + 1, after_prompt))
         generated = list(range(after_prompt, all_rows))
+        turn = [row for row in prompt_rows if row >= last_turn]
         rows = {
+            "last_turn+generated": turn + generated,
+            "last_turn": turn,
             "prompt+generated": prompt_rows + generated,
             "last_prompt+generated": last_prompt + generated,
             "prompt": prompt_rows,

@@ -18,12 +18,13 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import GuideRequest, Outcome
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.engine import measure_costs
+from vllm_sgl.engine.beside import StartingGuide
 from vllm_sgl.engine.follow_ups import follow_ups_of
 from vllm_sgl.engine.in_flight import Guiding, admitted
 from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.refused import refuse_unsupported
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
-from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, start_guide, starting_large
+from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, starting_large
 from vllm_sgl.errors import GuideFailedError, RequestAborted
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide, load_of
@@ -34,6 +35,7 @@ from vllm_sgl.host.request.reasoning import content_test
 from vllm_sgl.host.start import cpu
 from vllm_sgl.host.start.async_llm import BULK, AsyncLLM, check_request
 from vllm_sgl.host.start.interrupts import interruptible_start
+from vllm_sgl.host.start.process_name import naming_processes
 from vllm_sgl.model.scheduler import charge_what_is_encoded
 from vllm_sgl.pipeline import Pipeline
 from vllm_sgl.prune.auto import AUTO, best_policy
@@ -55,7 +57,8 @@ class UnguidedRequestError(RetryableRequestError, GuideFailedError):
 class SGLAsyncLLM(AsyncLLM):
     """Answers requests as ``AsyncLLM`` does, after asking the guide.
 
-    The small engine is started first, so that the large one measures what is left of the device.
+    The small engine is started first, so that the large one measures what is left of the device, or both side
+    by side where nothing is measured.
 
     wrap_guide: given the small model's guide, returns the one to ask; set it before the first request.
     costs: of both models' passes, once measured; None if no setting needs them.
@@ -80,8 +83,7 @@ class SGLAsyncLLM(AsyncLLM):
         with refusing(), interruptible_start():
             small = SmallEngines(vllm_config, config)
             self._small = small
-            started = start_guide(small, config, patient)
-        self._local_guide: Guide = started
+            starting = StartingGuide(small, config, patient)
         self._ready: asyncio.Task[Pipeline] | None = None
         self._guiding = Guiding()
         model, same_tokens = vllm_config.model_config, small.verdict.same_tokens
@@ -91,14 +93,16 @@ class SGLAsyncLLM(AsyncLLM):
                 # vLLM chose one for an engine that is alone on the machine.
                 kwargs["executor_class"] = cpu.executor_class(vllm_config)
                 charge_what_is_encoded(vllm_config)
-                with starting_large(vllm_config.model_config.model):
+                with starting_large(vllm_config.model_config.model), naming_processes(""):
                     super().__init__(vllm_config, *args, **kwargs)
                 keep(self.renderer)
+                started = starting.result()
             self._guide = self._local_guide = guide_of(
                 started, small.verdict, small.config, self.renderer, patient
             )
         except BaseException:
-            self._local_guide.stop(0)
+            starting.give_up()
+            self.shutdown(0)
             raise
         metrics().watch(self, config.profiles)
         logger.info(

@@ -23,6 +23,7 @@ from vllm_sgl.guide.local.worker import GuideWorkerExtension
 from vllm_sgl.host.request.output import EngineDeadError
 from vllm_sgl.host.start import small_engine
 from vllm_sgl.host.start.async_llm import AsyncLLM
+from vllm_sgl.host.start.device import device
 from vllm_sgl.host.start.kv_need import sequence_bytes
 from vllm_sgl.pair.verdict import judge
 
@@ -61,6 +62,8 @@ class SmallEngines:
     Shares the device's memory out in both configs.
 
     config: the small engine's. verdict: how it guides.
+    planned: whether both engines' KV caches have sizes that are known before they start, so that they may
+        start side by side.
 
     Raises:
         ValueError: for a pair that cannot work together, or that does not fit the device.
@@ -85,12 +88,15 @@ class SmallEngines:
         fit_sequences(small, config, plan, sequence_bytes(small))
         check_pinned(small, large)
         self.config = small
+        # On a GPU vLLM takes a share of the device, and measures what others have of it.
+        self.planned = device().kind == "cpu"
         self._blocks: int | None = None
         self._others: set[int | None] | None = None  # processes that ran before the start that is under way
+        self._own: set[int | None] | None = None  # the start's own, where others are started beside it
 
     def start(self) -> AsyncLLM:
-        """Blocks until the model is loaded. Before the large engine's first start, so that that one measures
-        what is left of the device."""
+        """Blocks until the model is loaded. Unless memory is planned, before the large engine's first start,
+        so that that one measures what is left of the device."""
         config = deepcopy(self.config)  # an engine writes into its own
         if self._blocks is not None:
             # Beside the large engine, vLLM would measure another size than when the small one was alone.
@@ -99,17 +105,26 @@ class SmallEngines:
         try:
             engine = small_engine.start_small(config)
         finally:
-            self._others = None
+            self._others = self._own = None
         self._blocks = config.cache_config.num_gpu_blocks
         return engine
+
+    def claim_processes(self) -> bool:
+        """Whether a start under way in another thread has its process; those that are started from now on are
+        none of its."""
+        if (others := self._others) is None:
+            return False
+        self._own = {child.pid for child in active_children()} - others or None
+        return self._own is not None
 
     def give_up(self) -> None:
         """Kill engine processes that another thread is starting; while they load a model they ignore a
         shutdown for seconds."""
         if (others := self._others) is None:
             return
+        own = self._own
         for child in active_children():
-            if child.pid not in others:
+            if child.pid not in others if own is None else child.pid in own:
                 child.kill()
 
 

@@ -19,6 +19,7 @@ from vllm_sgl.guide.local.mass import importance
 from vllm_sgl.guide.local.passes import Passes
 from vllm_sgl.guide.local.recorder import query_rows
 from vllm_sgl.guide.local.scheduler import reads_cache
+from vllm_sgl.guide.local.turns import Turns
 from vllm_sgl.guide.local.worker import ROWS_KEY, TRACK_KEY
 from vllm_sgl.host.request.liveness import ready_in_time, while_alive
 from vllm_sgl.prune.registry import policy
@@ -44,6 +45,7 @@ class LocalGuide:
         self._tiles = tiles_of(engine.model_config)
         self._heads = 0
         self._rows_alone = bool(engine.vllm_config.use_v2_model_runner)
+        self._turns = Turns.of(engine.get_tokenizer())
         self._reads_cache = reads_cache(engine.vllm_config)
 
     @property
@@ -99,7 +101,9 @@ class LocalGuide:
         key, prompt_end = uuid.uuid4().hex, len(request.prompt["prompt_token_ids"])
         # One token is left free: the consistency pass generates one after the answer.
         most = min(answer_tokens, request.max_tokens, self.context - prompt_end - 1)
-        rows_until = partial(query_rows, request.query_rows, visual_end(request.prompt), prompt_end)
+        end = visual_end(request.prompt)
+        turn = self._turns.last(request.prompt["prompt_token_ids"], end)
+        rows_until = partial(query_rows, request.query_rows, end, prompt_end, last_turn=turn)
         due = rows_until(prompt_end + most)
         tracking = {TRACK_KEY: key, ROWS_KEY: [due.start, due.stop]}
         sampling = params.looking(request.params, most, tracking, self._reads_cache)

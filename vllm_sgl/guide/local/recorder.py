@@ -21,21 +21,28 @@ from vllm_sgl.config import QueryRows
 from vllm_sgl.kernels.attention_mass import attention_mass
 
 
-def query_rows(choice: QueryRows, visual_end: int, prompt_end: int, end: int) -> range:
+def query_rows(
+    choice: QueryRows, visual_end: int, prompt_end: int, end: int, last_turn: int | None = None
+) -> range:
     """Positions of the query rows that count in a request whose rows up to ``end`` are computed.
 
-    In the choice's name, ``prompt`` is every prompt token after the last visual token, ``last_prompt`` the
-    prompt's last token alone, and ``generated`` every generated token that is fed back; the last sampled one
-    never is. The paper counts ``prompt+generated``.
+    In the choice's name, ``prompt`` is every prompt token after the last visual token, ``last_turn`` those of
+    them that are in the last user turn or behind it, ``last_prompt`` the prompt's last token alone, and
+    ``generated`` every generated token that is fed back; the last sampled one never is. The paper counts
+    ``prompt+generated``.
 
     The range may be empty: an answer of one token has no generated row, a prompt that ends in an image no
     prompt row. Then the prompt's last row stands in (see :class:`Tracked`), so that importance is never zero.
 
     Args:
         visual_end, prompt_end: one past the last visual token, and past the last prompt token.
+        last_turn: where the last user turn begins; None where the prompt has no turns.
     """
     first = choice.split("+")[0]
-    start = {"prompt": visual_end, "last_prompt": prompt_end - 1, "generated": prompt_end}[first]
+    turn = max(visual_end, last_turn or 0)
+    start = {"last_turn": turn, "prompt": visual_end, "last_prompt": prompt_end - 1, "generated": prompt_end}[
+        first
+    ]
     return range(start, end if choice.endswith("generated") else prompt_end)
 
 

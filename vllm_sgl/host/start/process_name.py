@@ -17,12 +17,13 @@ PREFIX_ENV = "SGL_VLLM_PROCESS_PREFIX"
 
 @contextmanager
 def naming_processes(prefix: str) -> Iterator[None]:
-    """Processes that are started inside the block have names that begin like this."""
+    """Processes that are started inside the block have names that begin like this; a block inside it, in
+    another thread too, has the last word."""
     os.environ[PREFIX_ENV] = prefix
     try:
         yield
     finally:
-        del os.environ[PREFIX_ENV]
+        os.environ.pop(PREFIX_ENV, None)
 
 
 def take_name(prefix: str) -> None:
