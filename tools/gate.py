@@ -41,12 +41,12 @@ SLOW = (
 WORKERS = 2
 #: What each kind of start may come to; see tests/support/started.py. More needs a reason and a number here.
 MOST = {
-    "servers": 12,
-    "servers, forked": 40,
-    "commands": 8,
-    "commands, forked": 40,
-    "engines of LLMs": 40,
-    "engines in a test process": 260,
+    "servers": 6,
+    "servers, forked": 60,
+    "commands": 12,
+    "commands, forked": 60,
+    "engines of LLMs": 80,
+    "engines in a test process": 320,
 }
 #: Seconds that all of it may take on two cores.
 LONGEST = 40 * 60

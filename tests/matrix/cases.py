@@ -86,6 +86,8 @@ ONE_PAIR_EACH = (
     _mixed("qwen3_vl_moe", "qwen3_vl", "qwen3_vl_moe"),
     _mixed("qwen3_5", "qwen3_5", "qwen3_5"),
     _mixed("qwen3_5_moe", "qwen3_5", "qwen3_5_moe"),
+    _mixed("glm4v", "glm4v", "glm4v"),
+    _mixed("glm4v_moe", "glm4v", "glm4v_moe"),
     _decoder("qwen3_moe"),
     Family("interns1", tiny_families.internvl_hf.build_intern_s1, ("original",)),
 )

@@ -65,6 +65,27 @@ def test_translated_with_pixels_of_its_own(tmp_path):
     assert "processed a second time too" in judged.cost
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "way", "why"),
+    [
+        ("qwen3_vl", "qwen3_vl_moe", "shared prompt", "same tokenizer, chat template and image tiling"),
+        ("glm4v", "glm4v_moe", "shared prompt", "same tokenizer, chat template and image tiling"),
+        # transformers reads Qwen3.5's tokenizer files in a way of its own: numbers come digit by digit.
+        ("qwen3_vl", "qwen3_5", "translated", "same image tiling; another tokenizer"),
+        ("qwen3_vl", "glm4v", "crossed", "another tokenizer, another prompt format, another image tiling"),
+    ],
+)
+def test_formats_are_facts_of_families(small, large, way, why, tmp_path):
+    """Not of architectures: dense and MoE models of one format share a prompt."""
+    shapes = (small, tiny_families.SMALL), (large, tiny_families.LARGE)
+    paths = [
+        tiny_families.build(tiny_families.FAMILIES[name], shape, tmp_path / shape.name)
+        for name, shape in shapes
+    ]
+    judged = judge(*paths)
+    assert (judged.way, judged.why) == (way, why)
+
+
 def tiles(config):
     config["max_dynamic_patch"] = 4
 

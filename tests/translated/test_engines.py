@@ -10,6 +10,7 @@ from vllm import SamplingParams
 from vllm.renderers import ChatParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
+from tests.matrix.checks import check_conversation
 from tests.support import odd_conversations
 from tests.support.compare import (
     assert_known_images_are_looked_at_alike,
@@ -143,6 +144,15 @@ async def test_an_image_is_encoded_once_for_many_questions(engines):
     once = cache.misses
     await engines.look(engines.render_chat([user("What time is it?", image)]))
     assert before < once == cache.misses
+
+
+async def test_turns_of_a_conversation_agree(engines):
+    """What is remembered is in the large model's tokens, wherever importance comes from."""
+    first = user("What is written on the sign? " * 18, random_image(31, 300, 200))
+    answer = {"role": "assistant", "content": "Nothing."}
+    prompts = [engines.render_chat(turns) for turns in ([first], [first, answer, user("Who is it?")])]
+    outcomes = await check_conversation(engines, prompts, "late", 0.09)
+    assert [outcome.report.reason for outcome in outcomes] == [None, "follow_up"]
 
 
 async def test_a_known_image_is_looked_at_as_a_new_one(engines):

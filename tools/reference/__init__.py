@@ -22,6 +22,7 @@ FAMILIES: dict[str, type[Reference]] = {
     "qwen3_vl_moe": Qwen3VL,
     "qwen3_5": Qwen35,
     "glm4v": Glm4v,
+    "glm4v_moe": Glm4v,
     "qwen3_5_moe": Qwen35,
 }
 

@@ -2,6 +2,7 @@
 
 from . import (
     glm4v,
+    glm4v_moe,
     internvl_hf,
     llava_onevision,
     qwen2_5_vl,
@@ -20,6 +21,7 @@ FAMILIES = {
         qwen2_5_vl.FAMILY,
         qwen3_vl.FAMILY,
         glm4v.FAMILY,
+        glm4v_moe.FAMILY,
         qwen3_vl_moe.FAMILY,
         qwen3_5.FAMILY,
         qwen3_5_moe.FAMILY,

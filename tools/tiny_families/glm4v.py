@@ -18,6 +18,15 @@ from .qwen2_vl import MERGE, PATCH, size_limits
 
 BOI, EOI, BOV, EOV = "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"
 IMAGE, VIDEO = "<|image|>", "<|video|>"
+#: The config's names of tokens.
+TOKENS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "image_start_token_id": BOI,
+    "image_end_token_id": EOI,
+    "video_start_token_id": BOV,
+    "video_end_token_id": EOV,
+}
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"
@@ -54,12 +63,7 @@ def config(shape: TinyShape, tokens: TokenIds) -> Glm4vConfig:
             "spatial_merge_size": MERGE,
         },
         tie_word_embeddings=False,
-        image_token_id=tokens[IMAGE],
-        video_token_id=tokens[VIDEO],
-        image_start_token_id=tokens[BOI],
-        image_end_token_id=tokens[EOI],
-        video_start_token_id=tokens[BOV],
-        video_end_token_id=tokens[EOV],
+        **{name: tokens[token] for name, token in TOKENS.items()},
     )
 
 

@@ -14,6 +14,7 @@ from tools.tiny_internvl import TinyShape
 from tools.tiny_internvl.weights import Source, output_rows, text_embeddings
 
 _NORM = re.compile(r"(norm\d?|layernorm(\d|_before|_after)?|layer_norm\d?|ln_q)\.weight$")
+_BIAS_OF_ROUTER = ".mlp.gate.e_score_correction_bias"
 _DECODER = re.compile(r"language_model\.layers\.\d+\.(.+)\.weight$")
 #: Outputs of a tower's linear layers, for inputs of standard deviation 1; the first that matches.
 _TOWER_GAINS = (
@@ -38,6 +39,8 @@ def random_weights(model: PreTrainedModel, shape: TinyShape, tokenizer: Tokenize
     """
     source, dtype = Source(shape.seed), getattr(torch, shape.dtype)
     parameters = dict(model.named_parameters())
+    # A router's bias, by which experts are chosen and not weighed, is no parameter.
+    parameters |= {name: buffer for name, buffer in model.named_buffers() if name.endswith(_BIAS_OF_ROUTER)}
     sharpness = _sharpness(parameters, shape)
     centred = model.config.model_type.startswith("qwen3_5")
     weights = {}
@@ -77,7 +80,7 @@ def _draw(
         return 0.5 + source.normal(name, *size, std=0.05)
     if re.search(r"pos(ition)?_embed(ding)?(\.weight|s)$", name):
         return source.normal(name, *size, std=0.4)
-    if name.endswith(".bias"):
+    if name.endswith((".bias", _BIAS_OF_ROUTER)):
         return source.normal(name, *size, std=0.1)
     if name.endswith("mlp.experts.gate_up_proj"):  # [experts, outputs, inputs]
         return source.normal(name, *size, std=1.5 * size[-1] ** -0.5)
@@ -105,6 +108,9 @@ def _gain(name: str, shape: TinyShape, sharpness: dict[str, float]) -> float:
             "mlp.down_proj": shape.residual_scale / 1.5,
             # A mixture's router, sharp enough that tokens choose different experts.
             "mlp.gate": 3.0,
+            "mlp.shared_experts.gate_proj": 1.5,
+            "mlp.shared_experts.up_proj": 1.5,
+            "mlp.shared_experts.down_proj": shape.residual_scale / 1.5,
             "mlp.shared_expert.gate_proj": 1.5,
             "mlp.shared_expert.up_proj": 1.5,
             "mlp.shared_expert.down_proj": shape.residual_scale / 1.5,

@@ -18,6 +18,8 @@ ACTIVE_ENV = "SGL_VLLM_ACTIVE"
 #: vLLM's architecture -> the family's file. Its variant, ``SGL`` + the architecture, is a class in that file.
 #: Architectures that differ in nothing but vLLM's own class share a file.
 FAMILIES = {
+    "Glm4vForConditionalGeneration": "glm4v",
+    "Glm4vMoeForConditionalGeneration": "glm4v",
     "InternVLChatModel": "internvl",
     "InternVLForConditionalGeneration": "internvl_hf",
     "InternS1ForConditionalGeneration": "internvl_hf",

@@ -72,6 +72,8 @@ _EVERY = (
         "14B, 38B, 30B-A3B, 241B-A28B", (("InternVL3_5-2B", "InternVL3_5-38B", 1.5),),
     ),
     Series("InternVLChatModel", "InternVL2.5", "1B, 2B, 4B, 8B", "26B, 38B, 78B"),
+    Series("Glm4vMoeForConditionalGeneration", "GLM-4.5V, 4.6V", "4.6V-Flash", "106B-A12B"),
+    Series("Glm4vForConditionalGeneration", "GLM-4.1V", "Qwen3-VL 2B (crossed)", "9B, 4.6V-Flash"),
     Series("InternS1ForConditionalGeneration", "Intern-S1", "mini (8B)", "241B-A28B"),
 )  # fmt: skip
 
