@@ -42,7 +42,8 @@ def kind(request):
 def engines(kind, tmp_path_factory):
     crossed = PAIRS[kind]
     pair = crossed.build(tmp_path_factory.mktemp("crossed"))
-    engines = Engines(pair, small_args=dict(crossed.small_args))
+    # The reference counts all rows since the image, of an earlier turn too.
+    engines = Engines(pair, sgl={"query_rows": "prompt+generated"}, small_args=dict(crossed.small_args))
     yield engines
     engines.shutdown()
 

@@ -34,7 +34,8 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def engines(kind, tmp_path_factory):
-    engines = Engines(BUILDERS[kind](tmp_path_factory.mktemp(kind)))
+    # The reference counts all rows since the image, of an earlier turn too.
+    engines = Engines(BUILDERS[kind](tmp_path_factory.mktemp(kind)), sgl={"query_rows": "prompt+generated"})
     yield engines
     engines.shutdown()
 
