@@ -95,7 +95,7 @@ async def test_importance_is_the_references_on_the_small_models_prompt(engines, 
     for prompt, result in zip(prompts, results, strict=True):
         own = inputs(await small_prompt(engines, prompt))
         expected = engines.reference.generate(*own, 8)
-        assert list(result.answer.own.token_ids) == expected.tokens
+        assert list(result.own.answer.token_ids) == expected.tokens
         assert_same_importance(result.importance, engines.reference.importance(*own, expected.tokens))
 
 
@@ -177,7 +177,7 @@ async def test_ids_of_the_large_model_never_reach_the_small_one(engines, prompts
         prompts[0], stop_token_ids=list(range(300)), allowed_token_ids=[3], logit_bias={100_000: 5.0},
         min_tokens=6,
     )  # fmt: skip
-    assert strict.answer.own.token_ids == plain.answer.own.token_ids
+    assert strict.own.answer.token_ids == plain.answer.own.token_ids
 
 
 @pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
