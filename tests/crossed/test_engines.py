@@ -170,7 +170,7 @@ async def test_importance_is_the_references_carried_by_boxes(engines, prompts):
     for prompt, sizes, result in zip(prompts, SIZES, results, strict=True):
         own = inputs(await small_prompt(engines, prompt))
         expected = engines.reference.generate(*own, 8)
-        assert list(result.own.answer.own.token_ids) == expected.tokens
+        assert list(result.own.own.answer.token_ids) == expected.tokens
         importance = engines.reference.importance(*own, expected.tokens)
         assert_same_importance(result.own.importance, importance)
         assert_same_importance(result.importance, carried(engines, sizes, importance))
@@ -246,7 +246,7 @@ async def test_a_request_that_has_images_cut_otherwise(engines, kind):
     assert visual_counts(own) == (family_of(model).layout_of(model, shared)(*size).visual_tokens,)
     assert_same_importance(
         result.own.importance,
-        engines.reference.importance(*inputs(own), result.own.answer.own.token_ids),
+        engines.reference.importance(*inputs(own), result.own.own.answer.token_ids),
     )
     assert [len(values) for values in result.importance] == list(visual_counts(prompt))
     outcome = await engines.walk(prompt)

@@ -177,7 +177,7 @@ async def test_ids_of_the_large_model_never_reach_the_small_one(engines, prompts
         prompts[0], stop_token_ids=list(range(300)), allowed_token_ids=[3], logit_bias={100_000: 5.0},
         min_tokens=6,
     )  # fmt: skip
-    assert strict.own.answer.token_ids == plain.answer.own.token_ids
+    assert strict.own.answer.token_ids == plain.own.answer.token_ids
 
 
 @pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
