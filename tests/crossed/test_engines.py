@@ -10,6 +10,7 @@ import torch
 from vllm import SamplingParams
 from vllm.renderers import ChatParams
 
+from tests.matrix.checks import check_conversation
 from tests.support import odd_conversations
 from tests.support.compare import (
     assert_known_images_are_looked_at_alike,
@@ -41,7 +42,8 @@ def kind(request):
 def engines(kind, tmp_path_factory):
     crossed = PAIRS[kind]
     pair = crossed.build(tmp_path_factory.mktemp("crossed"))
-    engines = Engines(pair, small_args=dict(crossed.small_args))
+    # The reference counts all rows since the image, of an earlier turn too.
+    engines = Engines(pair, sgl={"query_rows": "prompt+generated"}, small_args=dict(crossed.small_args))
     yield engines
     engines.shutdown()
 
@@ -109,6 +111,15 @@ def mass(view, values, box):
     return float((values.double().numpy()[view.tokens.flatten()] * share).sum())
 
 
+async def test_turns_of_a_conversation_agree(engines):
+    """What is remembered is in the large model's tokens, wherever importance comes from."""
+    first = user("What is written on the sign? " * 18, random_image(31, 300, 200))
+    answer = {"role": "assistant", "content": "Nothing."}
+    prompts = [engines.render_chat(turns) for turns in ([first], [first, answer, user("Who is it?")])]
+    outcomes = await check_conversation(engines, prompts, "late", 0.09)
+    assert [outcome.report.reason for outcome in outcomes] == [None, "follow_up"]
+
+
 async def test_a_known_image_is_looked_at_as_a_new_one(engines):
     images = random_image(9, 300, 200), random_image(10, 360, 120)
     prompts = [engines.render_chat([user(question, *images)]) for question in ("Who?", "What time is it?")]
@@ -159,7 +170,7 @@ async def test_importance_is_the_references_carried_by_boxes(engines, prompts):
     for prompt, sizes, result in zip(prompts, SIZES, results, strict=True):
         own = inputs(await small_prompt(engines, prompt))
         expected = engines.reference.generate(*own, 8)
-        assert list(result.own.answer.own.token_ids) == expected.tokens
+        assert list(result.own.own.answer.token_ids) == expected.tokens
         importance = engines.reference.importance(*own, expected.tokens)
         assert_same_importance(result.own.importance, importance)
         assert_same_importance(result.importance, carried(engines, sizes, importance))
@@ -235,7 +246,7 @@ async def test_a_request_that_has_images_cut_otherwise(engines, kind):
     assert visual_counts(own) == (family_of(model).layout_of(model, shared)(*size).visual_tokens,)
     assert_same_importance(
         result.own.importance,
-        engines.reference.importance(*inputs(own), result.own.answer.own.token_ids),
+        engines.reference.importance(*inputs(own), result.own.own.answer.token_ids),
     )
     assert [len(values) for values in result.importance] == list(visual_counts(prompt))
     outcome = await engines.walk(prompt)

@@ -113,7 +113,8 @@ def _is_greedy(odd: Odd) -> bool:
 
 @contextmanager
 def served(model: Path, folder: Path, name: str, flags: list[str]) -> Iterator[Server]:
-    with Server(model, folder / f"{name}.log", [*FLAGS, *flags]) as server:
+    # As users start it: plain vLLM's worker processes do not start in a forked server.
+    with Server(model, folder / f"{name}.log", [*FLAGS, *flags], as_users=True) as server:
         yield server
 
 

@@ -43,7 +43,11 @@ KINDS = {"known": 50, "new image": 30, "bad": 7, "leaves": 13}
 #: Its ``sitecustomize.py`` lets a process give back what is free.
 _TRIMMING = Path(__file__).with_name("trimming")
 #: Small caches, so that they are full early: what grows then is a leak.
-FLAGS = ("--sgl-break-even=off", "--sgl-feature-cache=8MiB", "--mm-processor-cache-gb=0.02")
+#: Answers are compared with those of each question alone.
+FLAGS = (
+    "--sgl-break-even=off", "--sgl-follow-ups=off", "--sgl-feature-cache=8MiB",
+    "--mm-processor-cache-gb=0.02",
+)  # fmt: skip
 #: The same for oneDNN, which plain vLLM has on a CPU too: it keeps a primitive for every height that a
 #: matrix had, 1,024 of them with some 0.3 MiB each.
 ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}

@@ -148,10 +148,10 @@ def start_up_log(process, log, text):
 
 @pytest.mark.parametrize(
     ("text", "delay", "hung"),
-    [("guide engine runs", 1, False), ("changes three settings", 3, True), ("SGL memory", 1, False)][
+    [("SGL memory", 4, False), ("changes three settings", 3, True), ("SGL memory", 0, False)][
         : count(ci=2, full=3)
     ],
-    ids=["large starts", "guide hangs", "small starts"][: count(ci=2, full=3)],
+    ids=["both start", "guide hangs", "small starts"][: count(ci=2, full=3)],
 )
 def test_server_that_starts_ends(qwen2_pair, tmp_path, text, delay, hung):
     log = tmp_path / "server.log"

@@ -66,9 +66,9 @@ async def test_late_tokens_keep_their_positions(engines, prompts):
 
 #: Turns of a conversation: images that come with the question, and the question.
 TURNS = (
-    ([(300, 200)], "How many red shapes are there on it? " * 18),
+    ([(300, 200)], "How many red shapes are there on it? " * 13),
     ([], "And what is written on the sign?"),
-    ([(112, 112)], "Is it on this one, too?"),
+    ([(56, 56)], "Is it on this one, too?"),
     ([], "Translate that."),
 )
 

@@ -10,6 +10,7 @@ from vllm import SamplingParams
 from vllm.renderers import ChatParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 
+from tests.matrix.checks import check_conversation
 from tests.support import odd_conversations
 from tests.support.compare import (
     assert_known_images_are_looked_at_alike,
@@ -33,7 +34,8 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def engines(kind, tmp_path_factory):
-    engines = Engines(BUILDERS[kind](tmp_path_factory.mktemp(kind)))
+    # The reference counts all rows since the image, of an earlier turn too.
+    engines = Engines(BUILDERS[kind](tmp_path_factory.mktemp(kind)), sgl={"query_rows": "prompt+generated"})
     yield engines
     engines.shutdown()
 
@@ -93,7 +95,7 @@ async def test_importance_is_the_references_on_the_small_models_prompt(engines, 
     for prompt, result in zip(prompts, results, strict=True):
         own = inputs(await small_prompt(engines, prompt))
         expected = engines.reference.generate(*own, 8)
-        assert list(result.answer.own.token_ids) == expected.tokens
+        assert list(result.own.answer.token_ids) == expected.tokens
         assert_same_importance(result.importance, engines.reference.importance(*own, expected.tokens))
 
 
@@ -144,6 +146,15 @@ async def test_an_image_is_encoded_once_for_many_questions(engines):
     assert before < once == cache.misses
 
 
+async def test_turns_of_a_conversation_agree(engines):
+    """What is remembered is in the large model's tokens, wherever importance comes from."""
+    first = user("What is written on the sign? " * 18, random_image(31, 300, 200))
+    answer = {"role": "assistant", "content": "Nothing."}
+    prompts = [engines.render_chat(turns) for turns in ([first], [first, answer, user("Who is it?")])]
+    outcomes = await check_conversation(engines, prompts, "late", 0.09)
+    assert [outcome.report.reason for outcome in outcomes] == [None, "follow_up"]
+
+
 async def test_a_known_image_is_looked_at_as_a_new_one(engines):
     images = random_image(9, 300, 200), random_image(10, 360, 120)
     prompts = [engines.render_chat([user(question, *images)]) for question in ("Who?", "What time is it?")]
@@ -166,7 +177,7 @@ async def test_ids_of_the_large_model_never_reach_the_small_one(engines, prompts
         prompts[0], stop_token_ids=list(range(300)), allowed_token_ids=[3], logit_bias={100_000: 5.0},
         min_tokens=6,
     )  # fmt: skip
-    assert strict.answer.own.token_ids == plain.answer.own.token_ids
+    assert strict.own.answer.token_ids == plain.own.answer.token_ids
 
 
 @pytest.mark.parametrize("name", odd_conversations.CONVERSATIONS)
