@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from vllm_sgl.allowed import ALLOWED
 from vllm_sgl.sizes import parse_size
 
 #: The key of ``vllm_config.additional_config`` that carries the settings to every process.
@@ -27,6 +28,8 @@ _NO_PROFILE = ("off", "none", "default")
 #: Rows that count for a visual token's importance; see :func:`vllm_sgl.guide.local.recorder.query_rows`.
 _FirstRows = Literal["last_turn", "prompt", "last_prompt", "generated"]
 QueryRows = Literal["last_turn+generated", "prompt+generated", "last_prompt+generated", _FirstRows]
+#: See :mod:`vllm_sgl.decide.scores`.
+ExitScore = Literal["paper", "product", "lowest", "geometric_mean", "product_consistency"]
 #: See :mod:`vllm_sgl.decide.follow_ups`.
 FollowUpMode = Literal["auto", "late", "sticky", "off"]
 HotAfter = Literal["auto"] | Annotated[int, Field(ge=1)] | None
@@ -36,37 +39,6 @@ Views = Literal["auto", "joint", "separate", "finest"]
 
 #: Settings that are on or off. Elsewhere Python would take true for the number 1.
 _SWITCHES = ("shadow", "log_text", "enabled")
-
-#: What a value may be, in words, for error messages (settings and request keys share them).
-ALLOWED = {
-    "small": "the path or name of a small vision-language model",
-    "retention": "a number in (0, 1]; 1 keeps every visual token",
-    "exit_threshold": "a number in [0, 1], or 'off'",
-    "guide_tokens": "a whole number >= 1",
-    "query_rows": "'last_turn+generated', 'prompt+generated', 'last_prompt+generated', 'last_turn', "
-    "'prompt', 'last_prompt' or 'generated'",
-    "consistency_retention": "a number in (0, 1]",
-    "policy": "the name of a policy, such as 'top' or 'tiles', or 'auto'",
-    "positions": "'original' or 'packed'",
-    "views": "'auto', 'joint', 'separate' or 'finest'",
-    "small_memory": "'auto', a share of the device's memory in (0, 1), or a size such as '4GiB'",
-    "small_args": "an object of vLLM engine arguments",
-    "feature_cache": "'auto', a size such as '256MiB', or 0 to turn the cache off",
-    "guide_timeout": "a number of seconds > 0",
-    "follow_ups": "'auto', 'late', 'sticky' or 'off'",
-    "hot_after": "a whole number >= 1, 'auto' or 'off'",
-    "guide_memory": "a whole number >= 0",
-    "shadow": "true or false",
-    "on_error": "'fallback' or 'fail'",
-    "break_even": "'auto', 'measure' or 'off'",
-    "profiles": "profiles by name, such as {'fast': {'retention': 0.2}}",
-    "enabled": "0 or 1",
-    "profile": "the name of one of the server's profiles",
-    "log": "the path of a file",
-    "shadow_log": "the path of a file",
-    "log_size": "a size from 4KiB on, such as '64MiB'",
-    "log_text": "true or false",
-}
 
 
 def named(field: str, prefix: str) -> str:
@@ -105,6 +77,7 @@ class SGLConfig(_Settings):
     exit_threshold: float | None = Field(
         None, ge=0, le=1, description="return the small model's answer when its score reaches this"
     )
+    exit_score: ExitScore = Field("paper", description="how the small model's answer is scored for an exit")
     guide_tokens: int = Field(32, ge=1, description="most tokens that the small model generates")
     query_rows: QueryRows = Field(
         "last_turn+generated", description="rows whose attention counts for a visual token's importance"
@@ -229,6 +202,7 @@ class ProfileSettings(_Settings):
 
     retention: float = Field(gt=0, le=1)
     exit_threshold: float | None = Field(None, ge=0, le=1)
+    exit_score: ExitScore = "paper"
     guide_tokens: int = Field(ge=1)
     query_rows: QueryRows
     policy: str = Field(min_length=1)

@@ -7,7 +7,6 @@ Imports neither torch nor vLLM.
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,11 +26,13 @@ from vllm_sgl.core import (
     Report,
     Seen,
 )
-from vllm_sgl.decide import score
 from vllm_sgl.decide.bypass import why_bypass, why_no_look
 from vllm_sgl.decide.early_exit import answer_tokens, may_exit, why_no_exit
 from vllm_sgl.decide.follow_ups import covers
+from vllm_sgl.decide.scores.parts import confidence
+from vllm_sgl.decide.scores.registry import SCORES
 from vllm_sgl.errors import GuideError, GuideFailedError, RequestAborted, Unguidable
+from vllm_sgl.guide.checks import check_result, finite
 from vllm_sgl.prune.memory import Plan, Recalled, indices_of
 from vllm_sgl.request.options import RequestOptions
 
@@ -166,12 +167,12 @@ class Pipeline:
         threshold = options.exit_threshold
         tokens = answer_tokens(facts, threshold, options.query_rows, options.guide_tokens)
         result = await self._guide.look(request, tokens)
-        _check(request, result)
+        check_result(request, result)
         report = _report("prune", facts, options)
-        report.confidence = score.confidence(result.answer.logprobs)
+        report.confidence = confidence(result.answer.logprobs)
         report.importance, report.answer = result.importance, result.answer
         if threshold is not None:
-            report.reason = await self._why_no_exit(request, facts, result, report, threshold)
+            report.reason = await self._why_no_exit(request, facts, options, result, report)
             if report.reason is None:
                 report.decision, report.kept_tokens, report.encoded_tiles = "exit", 0, 0
                 return Outcome(report, answer=result.answer)
@@ -219,38 +220,27 @@ class Pipeline:
         return Outcome(report, prompt=pruned, max_tokens=facts.max_tokens, heard=heard)
 
     async def _why_no_exit(
-        self, request: GuideRequest, facts: Facts, result: GuideResult, report: Report, threshold: float
+        self,
+        request: GuideRequest,
+        facts: Facts,
+        options: RequestOptions,
+        result: GuideResult,
+        report: Report,
     ) -> str | None:
-        """The reason, or None for an exit; the second pass runs only where it can make a difference."""
-        reason = why_no_exit(facts, result.answer, threshold)
+        """The reason, or None for an exit; the second pass runs only where the score needs it and it can make
+        a difference."""
+        threshold, score = options.exit_threshold, SCORES[options.exit_score]
+        assert threshold is not None
+        reason = why_no_exit(facts, result.answer, threshold, score)
         if reason is not None:
             return reason
-        share = self._config.consistency_retention
-        report.consistency = _checked(await self._guide.confirm(request, result, share))
-        report.score = score.exit_score(score.confidence(result.answer.logprobs), report.consistency)
+        consistency = 0.0
+        if score.needs_consistency:
+            share = self._config.consistency_retention
+            consistency = finite("consistency", await self._guide.confirm(request, result, share))
+            report.consistency = consistency
+        report.score = score.of(result.answer.logprobs, consistency)
         return None if report.score >= threshold else Reason.LOW_SCORE
-
-
-def _check(request: GuideRequest, result: GuideResult) -> None:
-    """A mask of what is no number would be a wrong one, and no client could read the report."""
-    for item, importance in zip(request.items, result.importance, strict=True):
-        if len(importance) != item.visual_tokens or not importance.isfinite().all():
-            raise GuideError(
-                Reason.GUIDE_FAILED,
-                f"expected the importance of {item.visual_tokens} visual tokens, finite numbers; received "
-                f"{len(importance)}, {int(importance.isfinite().sum())} of them finite",
-            )
-    if not all(map(math.isfinite, result.answer.logprobs)):
-        raise GuideError(
-            Reason.GUIDE_FAILED,
-            f"expected finite log-probabilities of the answer, received {list(result.answer.logprobs)}",
-        )
-
-
-def _checked(consistency: float) -> float:
-    if not math.isfinite(consistency):
-        raise GuideError(Reason.GUIDE_FAILED, f"expected a finite consistency, received {consistency}")
-    return consistency
 
 
 def _is_cancelled(raised: BaseException) -> bool:

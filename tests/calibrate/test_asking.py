@@ -8,12 +8,13 @@ from PIL import Image
 from vllm_sgl.commands.calibrate import asking
 from vllm_sgl.commands.calibrate.asking import Asker
 from vllm_sgl.commands.calibrate.losses import Requests, Setting
-from vllm_sgl.commands.calibrate.ways import LARGE, QUESTION, SMALL, Asked, plan, pruned
+from vllm_sgl.commands.calibrate.ways import LARGE, QUESTION, Asked, plan, pruned, small
 from vllm_sgl.core import Reason
 from vllm_sgl.evaluate.backends import Reply
 from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.questions import load as load_questions
 
+SMALL = small("paper")
 WAYS = plan(["top", "tiles"], [1.0, 0.5])
 #: Answers by question and way.
 ANSWERS = {
@@ -139,7 +140,7 @@ def test_what_came_another_way_is_refused_and_what_came_before_is_kept(
 def test_keys():
     assert [way.keys for way in WAYS] == [
         {"sgl_enabled": 0},
-        {"sgl_exit_threshold": 0},
+        {"sgl_exit_threshold": 0, "sgl_exit_score": "paper"},
         {"sgl_retention": 0.5, "sgl_policy": "top", "sgl_exit_threshold": "off"},
         {"sgl_retention": 0.5, "sgl_policy": "tiles", "sgl_exit_threshold": "off"},
     ]
@@ -165,7 +166,7 @@ def test_losses(questions, tmp_path, answers, small, top, tiles):
     found = questions(answers)
     requests = Requests.of(found, WAYS, ask(found, tmp_path / "out", Fake()).records, "exact")
     assert requests.whole
-    assert requests.score.tolist() == [0.9, 0.5, 0.7]
+    assert requests.scores["paper"].tolist() == [0.9, 0.5, 0.7]
     assert requests.small_loss.tolist() == small
     assert requests.pruned["top", 0.5].loss.tolist() == top
     assert requests.pruned["tiles", 0.5].loss.tolist() == tiles
@@ -189,7 +190,7 @@ def test_who_cannot_exit_never_does_and_who_is_left_alone_loses_nothing(question
     found = questions()
     asker = ask(found, tmp_path / "out", Fake({("a", "small"): unfinished, **ways}))
     requests = Requests.of(found, WAYS, asker.records, "exact")
-    assert requests.exits(0.0).tolist() == [False, True, False]
+    assert requests.exits(Setting("top", 1.0, 0.0)).tolist() == [False, True, False]
     assert requests.guided.tolist() == [1, 1, 0]
     assert requests.small_loss.tolist() == [0, 0, 0]
 

@@ -63,7 +63,7 @@ def test_a_best_guess_would_break_the_promise():
 
 def test_the_fewest_exits_come_first_then_pruning_and_each_is_cheaper_than_those_before():
     made = unlucky(np.random.default_rng(1), 300)
-    made = replace(made, small_loss=(made.score < 0.5) * 1.0)
+    made = replace(made, small_loss=(made.scores["paper"] < 0.5) * 1.0)
     cost = TokensCost()
     found = sequence.order(made, cost, THRESHOLDS)
     costs = [cost.of(made, setting) for setting in found]
@@ -71,7 +71,7 @@ def test_the_fewest_exits_come_first_then_pruning_and_each_is_cheaper_than_those
     assert len(set(costs)) == len(costs)
     assert made.losses(found[0]).sum() == 0
     assert found[0].retention == 1
-    assert 0 < made.exits(found[0].threshold).mean() < 0.02
+    assert 0 < made.exits(found[0]).mean() < 0.02
     assert found[1] == Setting("top", 0.5, None)
     assert found[-1] == Setting("top", 0.2, THRESHOLDS[0])
 
@@ -106,7 +106,7 @@ def test_pruning_that_fails_leaves_a_promise_of_exits():
             missed += 1
             assert found.chosen is not None
             assert found.chosen.retention == 1
-            assert made.exits(found.chosen.threshold).any()
+            assert made.exits(found.chosen).any()
     assert missed > 0
 
 
@@ -153,18 +153,22 @@ def test_the_fewest_requests_in_all():
 def test_thresholds_are_scores_rounded_down():
     """So that the request whose score it is exits as well."""
     made = draw(np.random.default_rng(4), 500)
-    found = sequence.scores(made)
+    found = sequence.scores(made.scores["paper"])
     assert len(found) == 60
     assert found == sorted(found, reverse=True)
     assert all(round(score, 4) == score for score in found)
-    assert made.exits(found[0]).sum() == 1
-    assert made.exits(found[-1]).all()
+    assert made.exits(Setting("top", 1.0, found[0])).sum() == 1
+    assert made.exits(Setting("top", 1.0, found[-1])).all()
 
 
 def test_requests_that_nobody_guided_give_nothing_to_test():
     made = draw(np.random.default_rng(5), 50)
     none = Requests(
-        **{**vars(made), "score": np.full(50, np.nan), "pruned": {("top", 1.0): made.pruned["top", 1.0]}}
+        **{
+            **vars(made),
+            "scores": {"paper": np.full(50, np.nan)},
+            "pruned": {("top", 1.0): made.pruned["top", 1.0]},
+        }
     )
     found = choosing.choose(none, Promise(0.1, 0.9), TokensCost())
     assert (found.tests, found.chosen) == ((), None)
@@ -177,11 +181,11 @@ def test_thresholds_are_scores_of_the_requests_that_order(lowest):
     first, second = choosing.split(300, 0)
     found = choosing.choose(made, Promise(0.2, 0.9), TokensCost(), lowest=lowest)
     tried = {tested.setting.threshold for tested in found.tests} - {None}
-    rounded = {math.floor(score * 10_000) / 10_000 for score in made.score[first]}
+    rounded = {math.floor(score * 10_000) / 10_000 for score in made.scores["paper"][first]}
     assert tried
     assert tried <= rounded
     assert min(tried) >= lowest
-    assert not tried <= {math.floor(score * 10_000) / 10_000 for score in made.score[second]}
+    assert not tried <= {math.floor(score * 10_000) / 10_000 for score in made.scores["paper"][second]}
 
 
 COSTS = Costs(guide=(0.01, 0.0002), decode=0.003, prefill=((32, 0.02), (128, 0.03), (512, 0.2)), vision=0.001)
@@ -223,14 +227,14 @@ def test_what_is_left_alone_costs_what_it_cost():
 def test_tokens():
     made = draw(np.random.default_rng(8), 100)
     assert TokensCost().of(made, Setting("top", 0.2, None)) == pytest.approx(0.2)
-    exits = made.exits(0.6).mean()
+    exits = made.exits(Setting("top", 1.0, 0.6)).mean()
     assert TokensCost().of(made, Setting("top", 0.5, 0.6)) == pytest.approx((1 - exits) * 0.5)
 
 
 def test_losses_are_those_of_who_answers():
     made = draw(np.random.default_rng(9), 200)
     for retention in (1.0, *RETENTIONS):
-        exits = made.score >= 0.4
+        exits = made.scores["paper"] >= 0.4
         expected = [
             small if out else large
             for out, small, large in zip(
@@ -249,7 +253,7 @@ def test_requests_survive_json():
     some = made.some(np.array([3, 3, 7]))
     again = Requests.parse(some.as_json())
     assert len(again) == 3
-    assert again.score == pytest.approx(some.score, abs=1e-6)
+    assert again.scores["paper"] == pytest.approx(some.scores["paper"], abs=1e-6)
     assert again.pruned.keys() == made.pruned.keys()
     for setting in sequence.grid(made, [0.5]):
         assert again.losses(setting) == pytest.approx(some.losses(setting))

@@ -122,7 +122,7 @@ def test_the_cheapest_setting_that_can_be_promised(pair, questions, tmp_path, ca
     data = questions(answers=answers)
     assert run(*LINE, "--data", data, "--out", out) == 0
     text = capsys.readouterr().out
-    assert pair.asked == COUNT * 6
+    assert pair.asked == COUNT * 10
     found = json.loads((out / "calibration.json").read_text())
     chosen = found["chosen"]
     assert chosen["retention"] == 0.5
@@ -132,7 +132,8 @@ def test_the_cheapest_setting_that_can_be_promised(pair, questions, tmp_path, ca
     assert last["lost"] / last["n"] <= last["bound"] <= 0.05
     assert found["requests"] == {"all": COUNT, "ordering": 80, "testing": 160, "fewest": 67}
     assert (found["max_loss"], found["confidence"]) == (0.05, 0.9)
-    flags = f"--sgl-retention 0.5 --sgl-policy top --sgl-exit-threshold {chosen['exit_threshold']:g}"
+    threshold = f"--sgl-exit-score paper --sgl-exit-threshold {chosen['exit_threshold']:g}"
+    flags = f"--sgl-retention 0.5 --sgl-policy top {threshold}"
     assert found["serve"] == f"vllm serve L --sgl-small S {flags}"
     assert f"  {found['serve']}\n" in text
     assert "promised: at most 5 %, with 90 % confidence" in text
@@ -145,10 +146,10 @@ def test_the_cheapest_setting_that_can_be_promised(pair, questions, tmp_path, ca
         assert picture.width > 1500
     assert len(Requests.parse(json.loads((out / "requests.json").read_text()))) == COUNT
     assert run(*LINE, "--data", data, "--out", out) == 0  # everything is answered
-    assert pair.asked == COUNT * 6
+    assert pair.asked == COUNT * 10
     assert capsys.readouterr().out == text
     assert run(*LINE, "--data", data, "--out", out, "--no-picture", "--retention", "0.5", "0.2") == 0
-    assert pair.asked == COUNT * 8  # what is new is asked
+    assert pair.asked == COUNT * 12  # what is new is asked
 
 
 def test_a_pair_that_does_not_pay_is_told(pair, questions, tmp_path, capsys):
@@ -211,7 +212,7 @@ def test_a_shadow_s_log_gives_a_threshold(logged, tmp_path, capsys):
     assert found["chosen"]["retention"] == 1
     assert 0.45 < found["chosen"]["exit_threshold"] < 0.55
     assert (
-        "vllm serve LARGE --sgl-small SMALL --sgl-retention 1 --sgl-exit-threshold 0."
+        "vllm serve LARGE --sgl-small SMALL --sgl-retention 1 --sgl-exit-score paper --sgl-exit-threshold 0."
         in capsys.readouterr().out
     )
 

@@ -23,7 +23,8 @@ def test_the_shipped_pair_in_this_process(tmp_path, capfd):
     out = tmp_path / "out"
     line = [
         "calibrate", str(LARGE), "--small", str(SMALL), "--trust-remote-code", "--data", str(data), "--out",
-        str(out), "--max-loss", "40%", "--retention", "0.35", "0.09", "--max-tokens", "16", "--large-args",
+        str(out), "--max-loss", "40%", "--retention", "0.35", "0.09", "--max-tokens", "16",
+        "--exit-score", "paper", "product", "--large-args",
         json.dumps(ARGUMENTS),
     ]  # fmt: skip
     assert cli.main(line) == 0
@@ -32,7 +33,7 @@ def test_the_shipped_pair_in_this_process(tmp_path, capfd):
     assert f"  {found['serve']}\n" in capfd.readouterr().out
     assert (out / "calibration.png").stat().st_size > 10_000
     by = records(out)
-    assert len(by) == COUNT * 6
+    assert len(by) == COUNT * 7
     ids = sorted({question for question, _ in by})
     right = {json.loads(text)["id"]: json.loads(text)["answers"] for text in data.read_text().splitlines()}
     # All of them read signs.

@@ -50,7 +50,7 @@ def test_the_promise_holds_only_if_groups_are_counted_together(counted):
         made = alike(rng, 90, 6)
         made = made if counted else replace(made, group=None)
         only = {key: one for key, one in made.pruned.items() if key[1] in (1.0, 0.2)}
-        made = replace(made, pruned=only, score=np.full(len(made), np.nan))
+        made = replace(made, pruned=only, scores={"paper": np.full(len(made), np.nan)})
         found = choosing.choose(made, promise, TokensCost(), ())
         broken += found.chosen is not None  # 6 % are lost
     allowed = promise.error + 2 * math.sqrt(promise.error * promise.confidence / runs)

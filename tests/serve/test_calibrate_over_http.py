@@ -28,14 +28,14 @@ def test_a_server_and_what_it_does_under_the_chosen_setting(server, tmp_path):
     line = [
         "calibrate", "--base-url", f"http://127.0.0.1:{server.port}/v1", "--data", str(data),
         "--out", str(out), "--max-loss", "97%", "--retention", "0.35", "--policy", "top", "--max-tokens", "6",
-        "--no-picture",
+        "--no-picture", "--exit-score", "paper", "product",
     ]  # fmt: skip
     assert cli.main(line) == 0
     whole = (out / "answers.jsonl").read_text()
     (out / "answers.jsonl").write_text(whole[: len(whole) // 2])  # cut off in the middle of a line
     assert cli.main(line) == 0
     again = (out / "answers.jsonl").read_text()
-    assert len(again.splitlines()) == len(whole.splitlines()) == 1 + 12 * 3
+    assert len(again.splitlines()) == len(whole.splitlines()) == 1 + 12 * 4
     by = records(out)
     found = json.loads((out / "calibration.json").read_text())
     assert "disagreement" in found["loss"]
@@ -43,12 +43,14 @@ def test_a_server_and_what_it_does_under_the_chosen_setting(server, tmp_path):
     for number in range(12):
         completion = ask(server, QUESTIONS[number % 8], number, max_tokens=6, sgl=found["chosen"])
         expected = completion.sgl["decision"] == "exit"
-        small = by[str(number), "small"]
+        score = found["chosen"]["exit_score"]
+        small = by[str(number), "small" if score == "paper" else f"small {score}"]
         assert (small["score"] >= float(found["chosen"]["exit_threshold"])) == expected
+        assert completion.sgl["consistency"] is None or score == "paper"
         way = "small" if expected else "large" if found["chosen"]["retention"] == 1 else "top 0.35"
         assert completion.choices[0].message.content == by[str(number), way]["answer"]
         exits += expected
-    chosen = [t for t in found["tests"] if t["exit_threshold"] == found["chosen"]["exit_threshold"]]
+    chosen = [t for t in found["tests"] if t.items() >= found["chosen"].items()]
     assert chosen[0]["exits"] == pytest.approx(exits / 12)
 
 

@@ -8,7 +8,8 @@ from typing import get_args
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, CarriedSettings, QueryRows, SGLConfig, Views
+from vllm_sgl.allowed import ALLOWED
+from vllm_sgl.config import CarriedSettings, QueryRows, SGLConfig, Views
 from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.sizes import parse_size
 
@@ -22,6 +23,7 @@ def test_defaults_are_those_of_the_contract():
         "small": "small-model",
         "retention": 0.35,
         "exit_threshold": None,
+        "exit_score": "paper",
         "guide_tokens": 32,
         "query_rows": "last_turn+generated",
         "policy": "top",

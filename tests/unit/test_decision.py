@@ -9,6 +9,7 @@ from vllm_sgl.config import SGLConfig
 from vllm_sgl.core import WIRE_FIELDS, Answer, Facts, Reason, Report
 from vllm_sgl.decide.bypass import why_bypass, why_no_look
 from vllm_sgl.decide.early_exit import why_no_exit
+from vllm_sgl.decide.scores.registry import SCORES
 from vllm_sgl.request.options import RequestOptions
 
 FACTS = Facts(visual_tokens=(112, 16), prompt_tokens=150, max_tokens=8)
@@ -84,7 +85,7 @@ def answer(confidence=0.9, finished=True):
     ],
 )
 def test_why_no_exit(facts, answer, threshold, reason):
-    assert why_no_exit(facts, answer, threshold) == reason
+    assert why_no_exit(facts, answer, threshold, SCORES["paper"]) == reason
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_why_no_exit(facts, answer, threshold, reason):
 def test_an_answer_that_ends_sooner_than_the_client_wants_does_not_exit(forced_tokens, ended, reason):
     """Of three tokens, the end token among them where there is one."""
     three = replace(answer(), finish_reason=ended)
-    assert why_no_exit(facts(forced_tokens=forced_tokens), three, 0.0) == reason
+    assert why_no_exit(facts(forced_tokens=forced_tokens), three, 0.0, SCORES["paper"]) == reason
 
 
 def test_wire_fields_are_those_of_the_contract():

@@ -4,7 +4,8 @@ from argparse import ArgumentParser, Namespace
 
 import pytest
 
-from vllm_sgl.config import ALLOWED, SGLConfig, named
+from vllm_sgl.allowed import ALLOWED
+from vllm_sgl.config import SGLConfig, named
 from vllm_sgl.serve.flags import MIDDLEWARE, add_flags, fold
 
 

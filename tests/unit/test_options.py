@@ -4,26 +4,27 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 
 from tests.support.asgi import App, post
-from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
+from vllm_sgl.allowed import ALLOWED
+from vllm_sgl.config import ProfileSettings, SGLConfig
 from vllm_sgl.request.client_request import Asked
 from vllm_sgl.request.options import RequestOptions, header_settings, options_of
 
 #: A value of every setting at each level, all of them different where there are so many.
 SERVER = {
     "retention": 0.1, "exit_threshold": 0.2, "guide_tokens": 3, "query_rows": "prompt", "policy": "top",
-    "follow_ups": "sticky", "enabled": 1,
+    "follow_ups": "sticky", "exit_score": "lowest", "enabled": 1,
 }  # fmt: skip
 PROFILE = {
     "retention": 0.4, "exit_threshold": 0.5, "guide_tokens": 6, "query_rows": "last_prompt",
-    "policy": "tiles", "follow_ups": "late", "enabled": 0,
+    "policy": "tiles", "follow_ups": "late", "exit_score": "product", "enabled": 0,
 }  # fmt: skip
 HEADERS = {
     "retention": 0.7, "exit_threshold": None, "guide_tokens": 9, "query_rows": "generated",
-    "policy": "tiles:0.5", "follow_ups": "off", "enabled": 1,
+    "policy": "tiles:0.5", "follow_ups": "off", "exit_score": "geometric_mean", "enabled": 1,
 }  # fmt: skip
 KEYS = {
     "retention": 0.8, "exit_threshold": 0.9, "guide_tokens": 10, "query_rows": "prompt+generated",
-    "policy": "tiles:0.6", "follow_ups": "auto", "enabled": 0,
+    "policy": "tiles:0.6", "follow_ups": "auto", "exit_score": "product_consistency", "enabled": 0,
 }  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def test_levels_are_merged_setting_by_setting():
         query_rows="prompt",
         policy="tiles",
         follow_ups="sticky",
+        exit_score="lowest",
         profile="fast",
     )
 
@@ -139,7 +141,10 @@ def test_a_header_out_of_range_is_refused_by_name(header, text, received):
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ("sgl-foo", "one of sgl-retention, sgl-exit-threshold, sgl-guide-tokens, sgl-query-rows, sgl-policy"),
+        (
+            "sgl-foo",
+            "one of sgl-retention, sgl-exit-threshold, sgl-exit-score, sgl-guide-tokens, sgl-query-rows",
+        ),
         ("sgl-small", "one of sgl-retention"),
         ("sgl-", "one of sgl-retention"),
         ("sgl_retention", "sgl-retention"),
@@ -194,6 +199,7 @@ def test_everything_that_was_asked_comes_together():
         query_rows="prompt",
         policy="top",
         follow_ups="sticky",
+        exit_score="lowest",
         profile="fast",
     )
 

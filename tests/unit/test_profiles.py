@@ -13,7 +13,8 @@ from vllm.lora.request import LoRARequest
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_sgl import plugin
-from vllm_sgl.config import ALLOWED, ProfileSettings, SGLConfig
+from vllm_sgl.allowed import ALLOWED
+from vllm_sgl.config import ProfileSettings, SGLConfig
 from vllm_sgl.host.patch import unwrap
 from vllm_sgl.host.request import model_names
 from vllm_sgl.request import client_request
@@ -89,7 +90,7 @@ def test_profiles_of_the_command_line_join_those_of_additional_config():
 def test_every_setting_of_a_request_may_be_in_a_profile():
     values = {
         "retention": 0.2, "exit_threshold": 0.5, "guide_tokens": 4, "query_rows": "prompt",
-        "policy": "tiles:0.3", "enabled": 0, "follow_ups": "late",
+        "policy": "tiles:0.3", "enabled": 0, "follow_ups": "late", "exit_score": "product",
     }  # fmt: skip
     assert values.keys() == ProfileSettings.model_fields.keys()
     config = SGLConfig(small="S", profiles={"all": values, "none-of-it": {}})

@@ -114,6 +114,7 @@ async def test_a_shadow_s_line_says_whether_both_answers_agree(path, answers, ag
     (line,) = lines(path)
     assert line["agrees"] is agrees
     assert line["answer_tokens"] == 2
+    assert list(line["scores"]) == ["product", "lowest", "geometric_mean"], "no consistency pass ran"
     assert "cat" not in path.read_text().lower()
 
 

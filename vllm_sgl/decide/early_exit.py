@@ -1,7 +1,7 @@
 """Whether the small model's answer is the response (arXiv 2412.03324, section 3.3)."""
 
 from vllm_sgl.core import Answer, Facts, Reason
-from vllm_sgl.decide import score
+from vllm_sgl.decide.scores.base import Score
 
 #: Tokens of an answer that is of use for its query rows alone. Rows of the prompt rank the most; a longer
 #: answer would keep the first token of the large model's waiting.
@@ -24,10 +24,10 @@ def answer_tokens(facts: Facts, threshold: float | None, query_rows: str, guide_
     return min(guide_tokens, ROW_TOKENS) if query_rows.endswith("generated") else 1
 
 
-def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
-    """The reason why no consistency pass is worth running, or None where an exit is still possible.
+def why_no_exit(facts: Facts, answer: Answer, threshold: float, score: Score) -> str | None:
+    """The reason why no score is worth computing, or None where an exit is still possible.
 
-    The score is the mean of confidence and consistency, so a consistency of 1 bounds it from above.
+    A consistency of 1 bounds the score from above, so the second pass may be spared.
     """
     if facts.no_exit is not None:
         return facts.no_exit
@@ -37,7 +37,7 @@ def why_no_exit(facts: Facts, answer: Answer, threshold: float) -> str | None:
         return Reason.FORCED_LENGTH
     if facts.is_content is not None and not facts.is_content(answer.text, answer.token_ids):
         return Reason.REASONING
-    if score.exit_score(score.confidence(answer.logprobs), 1.0) < threshold:
+    if score.needs_consistency and score.of(answer.logprobs, 1.0) < threshold:
         return Reason.LOW_CONFIDENCE
     return None
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError, ValidationInfo, field_validator
 
-from vllm_sgl.config import ALLOWED, REQUEST_PREFIX, ProfileSettings, SGLConfig, explained, named
+from vllm_sgl.allowed import ALLOWED
+from vllm_sgl.config import REQUEST_PREFIX, ProfileSettings, SGLConfig, explained, named
 from vllm_sgl.prune.registry import check_policy
 from vllm_sgl.request.client_request import Asked
 

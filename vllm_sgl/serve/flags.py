@@ -5,7 +5,8 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from vllm_sgl.config import ALLOWED, CONFIG_KEY, FLAG_PREFIX, SGLConfig, named
+from vllm_sgl.allowed import ALLOWED
+from vllm_sgl.config import CONFIG_KEY, FLAG_PREFIX, SGLConfig, named
 from vllm_sgl.prune.registry import check_policies
 from vllm_sgl.serve import profiles
 from vllm_sgl.telemetry import request_log

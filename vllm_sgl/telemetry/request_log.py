@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_sgl.config import SGLConfig, named
 from vllm_sgl.core import Report
+from vllm_sgl.decide.scores.registry import SCORES
 from vllm_sgl.request.options import RequestOptions
 from vllm_sgl.telemetry.agreement import exact_match
 
@@ -141,7 +142,7 @@ class RequestLog:
             comparable = small is not None and small.finished and n == 1
             agrees = bool(exact_match(small.text, [answer.text])) if small and comparable else None
             said = {"small_answer": small.text if small else None} if text else {}
-            writer.write({**line, "agrees": agrees, **text, **said})
+            writer.write({**line, "agrees": agrees, "scores": _scores(report), **text, **said})
 
 
 class _Answer:
@@ -179,8 +180,21 @@ def _decided(report: Report | None, options: RequestOptions) -> dict[str, Any]:
         "retention": options.retention,
         "policy": options.policy,
         "exit_threshold": options.exit_threshold,
+        "exit_score": options.exit_score,
         **said,
         "decision": None if report is None else report.decision,
+    }
+
+
+def _scores(report: Report | None) -> dict[str, float] | None:
+    """Every exit score that needs no more than what ran; None where the answer was not scored."""
+    if report is None or report.score is None or report.answer is None:
+        return None
+    given, consistency = report.answer.logprobs, report.consistency
+    return {
+        name: score.of(given, consistency or 0.0)
+        for name, score in SCORES.items()
+        if consistency is not None or not score.needs_consistency
     }
 
 

@@ -4,9 +4,11 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from vllm_sgl.allowed import ALLOWED
 from vllm_sgl.commands.arguments import count, json_object, percentage, share, threshold
+from vllm_sgl.config import ExitScore
 from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.metrics import METRICS
 
@@ -71,6 +73,10 @@ def add_to(commands: Any) -> None:
     add(
         "--exit-threshold", type=threshold, nargs="+", metavar="T",
         help="thresholds to try (default: 60 of the scores that occur)",
+    )  # fmt: skip
+    add(
+        "--exit-score", nargs="+", choices=get_args(ExitScore), metavar="NAME",
+        help=f"exit scores to try: {ALLOWED['exit_score']} (default: all, or all that a log has)",
     )  # fmt: skip
     add(
         "--cost", choices=("seconds", "tokens"), default="seconds",

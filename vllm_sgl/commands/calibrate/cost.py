@@ -16,6 +16,7 @@ import numpy as np
 
 from vllm_sgl.commands.calibrate.losses import Array, Requests, Setting
 from vllm_sgl.decide.costs import TYPICAL_ANSWER, Costs
+from vllm_sgl.decide.scores.registry import SCORES
 
 
 class Cost(Protocol):
@@ -38,12 +39,13 @@ class SecondsCost:
 
     def of(self, requests: Requests, setting: Setting) -> float:
         kept = requests.pruned[setting.policy, setting.retention]
-        exits = requests.exits(setting.threshold)
+        exits = requests.exits(setting)
         base, each = self._costs.guide
         answer = np.minimum(requests.small_tokens, TYPICAL_ANSWER) - 1
         guide = base + each * self.seen(requests) + self._costs.decode * answer
-        if setting.threshold is not None:  # few visual tokens: about a pass over none
-            guide = guide + base * ~np.isnan(requests.score)
+        if setting.threshold is not None and SCORES[setting.score].needs_consistency:
+            # few visual tokens: about a pass over none
+            guide = guide + base * ~np.isnan(requests.scores[setting.score])
         if setting.threshold is None and setting.retention == 1:
             guide = np.zeros_like(guide)  # nothing to do
         pruned = self._large(requests, kept.kept_tokens, kept.encoded_tiles)
@@ -82,5 +84,5 @@ class TokensCost:
 
     def of(self, requests: Requests, setting: Setting) -> float:
         kept = requests.pruned[setting.policy, setting.retention].kept_tokens
-        given = np.where(requests.exits(setting.threshold), 0.0, kept)
+        given = np.where(requests.exits(setting), 0.0, kept)
         return float(given.sum() / max(1.0, requests.visual_tokens.sum()))

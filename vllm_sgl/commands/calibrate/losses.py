@@ -11,13 +11,14 @@ A request that is left to the large model alone loses nothing.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_sgl.commands.calibrate.ways import LARGE, SMALL, Way
+from vllm_sgl.commands.calibrate.ways import LARGE, Way
+from vllm_sgl.config import ExitScore
 from vllm_sgl.evaluate.metrics import METRICS
 from vllm_sgl.evaluate.questions import Question
 
@@ -29,14 +30,16 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Setting:
-    """What a server can be told. threshold: None where nothing exits."""
+    """What a server can be told. threshold: None where nothing exits. score: the exit score that it is of."""
 
     policy: str
     retention: float
     threshold: float | None
+    score: ExitScore = "paper"
 
     def __str__(self) -> str:
         exits = "no exits" if self.threshold is None else f"exits from {self.threshold:g}"
+        exits += f" ({self.score})" if self.score != "paper" else ""
         if self.retention == 1:
             return f"nothing pruned, {exits}"
         return f"{self.retention:.0%} kept ({self.policy}), {exits}"
@@ -54,17 +57,17 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Requests:
-    """Arrays [requests]. score: NaN where the request cannot exit. small_tokens: of the small model's answer.
-    small_loss: what is lost where it is the answer. guided: 0 where the request is left to the large model
-    alone. pruned: by (policy, retention); retention 1 is always there. whole: whether losses are 0 or 1.
-    group: the number of what a request depends on, its image or conversation; None where each has one of its
-    own. images: how many a request has; None for one each."""
+    """Arrays [requests]. scores: by exit score; NaN where the request cannot exit. small_tokens: of the small
+    model's answer. small_loss: what is lost where it is the answer. guided: 0 where the request is left to
+    the large model alone. pruned: by (policy, retention); retention 1 is always there. whole: whether losses
+    are 0 or 1. group: the number of what a request depends on, its image or conversation; None where each has
+    one of its own. images: how many a request has; None for one each."""
 
     prompt_tokens: Array
     visual_tokens: Array
     tiles: Array
     guided: Array
-    score: Array
+    scores: Mapping[ExitScore, Array]
     small_tokens: Array
     small_loss: Array
     whole: bool
@@ -73,7 +76,11 @@ class Requests:
     images: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.score)
+        return len(self.guided)
+
+    def by(self, score: ExitScore) -> "Requests":
+        """The same with one exit score alone."""
+        return replace(self, scores={score: self.scores[score]})
 
     def some(self, rows: NDArray[np.int64]) -> "Requests":
         """Those of these rows, as often as they are named."""
@@ -83,7 +90,8 @@ class Requests:
             key: Pruned(one.loss[rows], one.kept_tokens[rows], one.encoded_tiles[rows])
             for key, one in self.pruned.items()
         }
-        return Requests(**arrays, whole=self.whole, pruned=pruned)
+        scores = {name: score[rows] for name, score in self.scores.items()}
+        return Requests(**arrays, scores=scores, whole=self.whole, pruned=pruned)
 
     def group_sizes(self) -> NDArray[np.int64]:
         """How many requests are of one image or conversation, group by group as they first come."""
@@ -99,16 +107,16 @@ class Requests:
         numbers: NDArray[np.int64] = ranks[inverse]
         return numbers
 
-    def exits(self, threshold: float | None) -> NDArray[np.bool_]:
+    def exits(self, setting: Setting) -> NDArray[np.bool_]:
         """Which of them end with the small model's answer."""
-        if threshold is None:
+        if setting.threshold is None:
             return np.zeros(len(self), dtype=bool)
-        return np.asarray(self.score >= threshold)  # never where it is NaN
+        return np.asarray(self.scores[setting.score] >= setting.threshold)  # never where it is NaN
 
     def losses(self, setting: Setting) -> Array:
         """The loss of each request under a setting."""
         kept = self.pruned[setting.policy, setting.retention]
-        return np.where(self.exits(setting.threshold), self.small_loss, kept.loss)
+        return np.where(self.exits(setting), self.small_loss, kept.loss)
 
     def as_json(self) -> dict[str, Any]:
         """Lists of numbers; :meth:`parse` reads them."""
@@ -119,7 +127,8 @@ class Requests:
             {"policy": policy, "retention": retention, **{n: _listed(getattr(one, n)) for n in _OF_PRUNED}}
             for (policy, retention), one in self.pruned.items()
         ]
-        return {"whole": self.whole, **columns, "pruned": pruned}
+        scores = {name: _listed(score) for name, score in self.scores.items()}
+        return {"whole": self.whole, **columns, "scores": scores, "pruned": pruned}
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> "Requests":
@@ -129,7 +138,10 @@ class Requests:
             for one in found["pruned"]
         }
         columns = {name: _array(found[name]) for name in (*_COLUMNS, *_OPTIONAL) if name in found}
-        return cls(**columns, whole=found["whole"], pruned=pruned)
+        # Earlier releases had the paper's score alone.
+        listed: Mapping[ExitScore, Any] = found["scores"] if "scores" in found else {"paper": found["score"]}
+        scores = {name: _array(score) for name, score in listed.items()}
+        return cls(**columns, scores=scores, whole=found["whole"], pruned=pruned)
 
     @classmethod
     def of(
@@ -156,7 +168,9 @@ class Requests:
                     values.append(1 - worth(answer, [own]))
             return _array(values)
 
-        small = [by[question.id, SMALL.name] for question in questions]
+        smalls = {way.score: way for way in ways if way.score is not None}
+        one = next(iter(smalls.values()))  # the answers are the same under every score
+        small = [by[question.id, one.name] for question in questions]
         exited = np.array([record["decision"] == "exit" for record in small])
         visual, tiles = column(LARGE, "visual_tokens"), column(LARGE, "tiles")
         unpruned = Pruned(np.zeros(len(questions)), visual, tiles)
@@ -173,9 +187,9 @@ class Requests:
             visual_tokens=visual,
             tiles=tiles,
             guided=_array([record["decision"] != "bypass" for record in small]),
-            score=np.where(exited, column(SMALL, "score"), np.nan),
-            small_tokens=column(SMALL, "answer_tokens"),
-            small_loss=np.where(exited, loss(SMALL), 0.0),
+            scores={score: np.where(exited, column(way, "score"), np.nan) for score, way in smalls.items()},
+            small_tokens=column(one, "answer_tokens"),
+            small_loss=np.where(exited, loss(one), 0.0),
             whole=metric == "exact",
             pruned=pruned,
             group=_array(groups([question.depends_on for question in questions])),
@@ -184,7 +198,7 @@ class Requests:
 
 
 _COLUMNS = (
-    "prompt_tokens", "visual_tokens", "tiles", "guided", "score", "small_tokens", "small_loss",
+    "prompt_tokens", "visual_tokens", "tiles", "guided", "small_tokens", "small_loss",
 )  # fmt: skip
 #: Not in files of earlier releases.
 _OPTIONAL = ("group", "images")

@@ -43,17 +43,18 @@ def _over_threshold(axis: Axes, calibration: Calibration) -> None:
     policies = [policy for policy, _ in requests.pruned]
     policy = chosen.policy if chosen is not None and chosen.retention < 1 else policies[-1]
     thresholds = np.linspace(0, 1, 101)
+    score = next(iter(requests.scores)) if chosen is None or chosen.threshold is None else chosen.score
     retentions = {r: p for p, r in requests.pruned if p == policy or r == 1}
     for number, (retention, own) in enumerate(sorted(retentions.items(), reverse=True)):
-        losses = [calibration.lost(Setting(own, retention, float(one))) for one in thresholds]
+        losses = [calibration.lost(Setting(own, retention, float(one), score)) for one in thresholds]
         axis.plot(
             thresholds, losses, color=_COLOURS[number % len(_COLOURS)], label=f"loss, {retention:.0%} kept"
         )
-    exits = [float(requests.exits(float(one)).mean()) for one in thresholds]
+    exits = [float(requests.exits(Setting(policy, 1.0, float(one), score)).mean()) for one in thresholds]
     axis.axhline(calibration.promise.max_loss, color="black", linestyle=":", linewidth=1.2)
     if chosen is not None and chosen.threshold is not None:
         axis.plot(chosen.threshold, calibration.lost(chosen), "k*", markersize=13, label="chosen", zorder=5)
-    axis.set(xlabel="exit threshold", ylabel="mean loss of all requests")
+    axis.set(xlabel=f"exit threshold ({score})", ylabel="mean loss of all requests")
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     other = axis.twinx()
@@ -77,7 +78,9 @@ def _over_retention(axis: Axes, calibration: Calibration) -> None:
     for number, (policy, retentions) in enumerate(by_policy.items()):
         for threshold in thresholds:
             shown = sorted(retentions)
-            costs = [calibration.spent(Setting(policy, retention, threshold)) for retention in shown]
+            score = "paper" if chosen is None or threshold is None else chosen.score
+            settings = [Setting(policy, retention, threshold, score) for retention in shown]
+            costs = [calibration.spent(setting) for setting in settings]
             name = "no exits" if threshold is None else f"exits from {threshold:g}"
             axis.plot(
                 shown, costs, marker="o", color=_COLOURS[number % len(_COLOURS)],

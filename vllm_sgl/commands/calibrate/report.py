@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from vllm_sgl.commands.calibrate import choosing, risk
 from vllm_sgl.commands.calibrate.choosing import Choice, Promise, Tested
 from vllm_sgl.commands.calibrate.cost import Cost
 from vllm_sgl.commands.calibrate.losses import Requests, Setting
+from vllm_sgl.config import ExitScore
 
 #: What a loss is, by whether the data has answers; of the metric's name.
 LOST = "what the large model alone has right and the setting has not ({})"
@@ -22,7 +23,8 @@ _FIRST, _LAST = 3, 8
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibration that came to its end. loss: what one is, in words."""
+    """A calibration that came to its end. loss: what one is, in words. alone: what each exit score would have
+    given by itself, where there are several."""
 
     large: str
     small: str
@@ -31,10 +33,11 @@ class Calibration:
     requests: Requests
     cost: Cost
     choice: Choice
+    alone: Mapping[ExitScore, Choice] = field(default_factory=dict)
 
     def exits(self, setting: Setting) -> float:
         """Share of all requests that end with the small model's answer."""
-        return float(self.requests.exits(setting.threshold).mean())
+        return float(self.requests.exits(setting).mean())
 
     def lost(self, setting: Setting) -> float:
         """The mean loss of all requests."""
@@ -49,14 +52,17 @@ def flags(setting: Setting) -> str:
     """The server's flags."""
     found = [f"--sgl-retention {setting.retention:g}"]
     found += [f"--sgl-policy {setting.policy}"] if setting.retention < 1 else []
-    found += [f"--sgl-exit-threshold {setting.threshold:g}"] if setting.threshold is not None else []
+    if setting.threshold is not None:
+        found += [f"--sgl-exit-score {setting.score} --sgl-exit-threshold {setting.threshold:g}"]
     return " ".join(found)
 
 
 def keys(setting: Setting) -> dict[str, Any]:
     """A request's or profile's keys, without their prefix."""
     found: dict[str, Any] = {"retention": setting.retention, "policy": setting.policy}
-    return {**found, "exit_threshold": "off" if setting.threshold is None else setting.threshold}
+    if setting.threshold is None:
+        return {**found, "exit_threshold": "off"}
+    return {**found, "exit_score": setting.score, "exit_threshold": setting.threshold}
 
 
 def serve_line(calibration: Calibration, setting: Setting) -> str:
@@ -118,6 +124,7 @@ def summary(calibration: Calibration) -> str:
             "That is no gain: for this pair and these questions the large model alone costs less than any "
             "setting that passed."
         )
+    lines += _alone(calibration)
     profile = json.dumps(keys(chosen))
     lines += [
         "",
@@ -125,6 +132,20 @@ def summary(calibration: Calibration) -> str:
         f"  --sgl-profile calibrated={shlex.quote(profile)}",
     ]
     return "\n".join([*head, *lines])
+
+
+def _alone(calibration: Calibration) -> list[str]:
+    """What each exit score would have given, which is no choice: the best of several tests promises less."""
+    rows = []
+    for name, choice in calibration.alone.items():
+        chosen = choice.chosen
+        rows.append({
+            "score": name,
+            "it alone would give": "nothing" if chosen is None else str(chosen),
+            "exits": "" if chosen is None else _share(calibration.exits(chosen)),
+            "cost": "" if chosen is None else f"{calibration.spent(chosen):.3f}",
+        })  # fmt: skip
+    return ["", *_table(rows)] if rows else []
 
 
 def _nothing(calibration: Calibration) -> list[str]:
@@ -180,6 +201,14 @@ def write(path: Path, calibration: Calibration, more: Mapping[str, Any]) -> None
         "cost": calibration.cost.name,
         "tests": [_figures(calibration, tested) for tested in choice.tests],
         "chosen": None if choice.chosen is None else keys(choice.chosen),
+        "alone": {
+            name: None if one.chosen is None else {
+                **keys(one.chosen),
+                "exits": calibration.exits(one.chosen),
+                "cost": calibration.spent(one.chosen),
+            }
+            for name, one in calibration.alone.items()
+        },
         "serve": None if choice.chosen is None else serve_line(calibration, choice.chosen),
     }  # fmt: skip
     path.write_text(json.dumps(values, indent=2) + "\n")

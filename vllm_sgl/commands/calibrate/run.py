@@ -1,17 +1,18 @@
 """From the command line's options to files and an exit status."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from vllm_sgl.commands.calibrate import asking, choosing, report, sequence, shadow_log, ways
 from vllm_sgl.commands.calibrate.asking import Asker
-from vllm_sgl.commands.calibrate.choosing import Promise
+from vllm_sgl.commands.calibrate.choosing import Choice, Promise
 from vllm_sgl.commands.calibrate.cost import Cost, SecondsCost, TokensCost
 from vllm_sgl.commands.calibrate.losses import Requests, groups
 from vllm_sgl.commands.calibrate.report import Calibration
 from vllm_sgl.commands.output import stdout_to_stderr
+from vllm_sgl.decide.scores.registry import SCORES
 from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.provenance import identity, versions
 from vllm_sgl.evaluate.questions import Question, load
@@ -50,7 +51,12 @@ def run(options: argparse.Namespace) -> int:
     if options.log is None:
         with stdout_to_stderr():
             seen = _asked(options, questions)
-    choice = choosing.choose(seen.requests, promise, seen.cost, seen.thresholds, options.seed, seen.lowest)
+
+    def choose(among: Requests) -> Choice:
+        return choosing.choose(among, promise, seen.cost, seen.thresholds, options.seed, seen.lowest)
+
+    scores = seen.requests.scores
+    choice = choose(seen.requests)
     calibration = Calibration(
         options.large or "LARGE",
         options.small or "SMALL",
@@ -59,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         seen.requests,
         seen.cost,
         choice,
+        {name: choose(seen.requests.by(name)) for name in scores} if len(scores) > 1 else {},
     )
     print(report.summary(calibration))
     _write(options, calibration, seen.run)
@@ -67,7 +74,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _logged(options: argparse.Namespace) -> _Seen:
     log = shadow_log.read(options.log)
-    wanted = options.exit_threshold or sequence.scores(log.requests)
+    known = log.requests.scores
+    names = [name for name in options.exit_score or known if name in known]
+    if not names:
+        raise UsageError(
+            f"--exit-score {' '.join(options.exit_score)}: expected some of {', '.join(known)}, which the "
+            "log has. A shadow server with --sgl-exit-score paper and --sgl-exit-threshold 0 logs all of them"
+        )
+    log = replace(log, requests=replace(log.requests, scores={name: known[name] for name in names}))
+    wanted = options.exit_threshold or [
+        one for score in log.requests.scores.values() for one in sequence.scores(score)
+    ]
     if wanted and not any(one >= log.lowest for one in wanted):
         raise UsageError(
             f"--exit-threshold: expected some from {log.lowest:g} on, where the log's scores begin; received "
@@ -90,7 +107,7 @@ def _asked(options: argparse.Namespace, questions: list[Question]) -> _Seen:
         start = partial(asking.engines, options.large, options.small, arguments)
     run = identity(options)
     asker = Asker(options.out, run, start)
-    wanted = ways.plan(options.policy, options.retention)
+    wanted = ways.plan(options.policy, options.retention, options.exit_score or SCORES)
     asker.ask(questions, wanted, options.max_tokens, options.concurrency)
     requests = Requests.of(questions, wanted, asker.records, options.metric)
     measured = asker.costs if options.cost == "seconds" else None

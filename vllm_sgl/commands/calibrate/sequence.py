@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from vllm_sgl.commands.calibrate.cost import Cost
-from vllm_sgl.commands.calibrate.losses import Requests, Setting
+from vllm_sgl.commands.calibrate.losses import Array, Requests, Setting
 
 #: Thresholds that are tried, at most, where none are given.
 _THRESHOLDS = 60
@@ -31,22 +31,19 @@ _THRESHOLDS = 60
 
 def grid(requests: Requests, thresholds: Sequence[float] | None, lowest: float = 0.0) -> list[Setting]:
     """Every setting there is to test; what the large model alone does is none."""
-    if thresholds is None:
-        thresholds = [score for score in scores(requests) if score >= lowest]
-    return [
-        Setting(policy, retention, threshold)
-        for policy, retention in requests.pruned
-        for threshold in (None, *thresholds)
-        if retention < 1 or threshold is not None
-    ]
+    settings = [Setting(policy, retention, None) for policy, retention in requests.pruned if retention < 1]
+    for name, score in requests.scores.items():
+        tried = [one for one in scores(score) if one >= lowest] if thresholds is None else thresholds
+        settings += [Setting(*key, threshold, name) for key in requests.pruned for threshold in tried]
+    return settings
 
 
-def scores(requests: Requests) -> list[float]:
+def scores(score: Array) -> list[float]:
     """Thresholds at evenly spaced ranks of the scores, highest first, in four digits."""
-    found = np.unique(requests.score[~np.isnan(requests.score)])
+    found = np.unique(score[~np.isnan(score)])
     if len(found) > _THRESHOLDS:
         found = found[np.linspace(0, len(found) - 1, _THRESHOLDS).round().astype(int)]
-    return sorted({math.floor(score * 10_000) / 10_000 for score in found}, reverse=True)
+    return sorted({math.floor(one * 10_000) / 10_000 for one in found}, reverse=True)
 
 
 def order(
@@ -97,4 +94,4 @@ def _foothold(requests: Requests, settings: Iterable[Setting]) -> list[Setting]:
 
 def _share(requests: Requests, setting: Setting) -> float:
     """The share of requests that exit."""
-    return float(requests.exits(setting.threshold).mean())
+    return float(requests.exits(setting).mean())

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from vllm_sgl.commands.calibrate.losses import Pruned, Requests, groups
+from vllm_sgl.commands.calibrate.losses import Array, Pruned, Requests, groups
+from vllm_sgl.config import ExitScore
+from vllm_sgl.decide.scores.registry import SCORES
 from vllm_sgl.evaluate.errors import UsageError
 
 _NEEDED = ("decision", "exit_threshold", "score", "agrees", "visual_tokens", "prompt_tokens", "tiles")
@@ -42,8 +44,7 @@ def read(paths: Sequence[Path]) -> Log:
             "--log: there are guided requests without exit_threshold, so without a score; start the shadow "
             "server with --sgl-exit-threshold 0 to score every request"
         )
-    # One whose answer cannot be compared, as one of several, could not exit either.
-    scores = [line["score"] if line["agrees"] is not None else None for line in lines]
+    lowest = max(thresholds, default=0.0)
     visual, tiles = _column(lines, "visual_tokens"), _column(lines, "tiles")
     none = np.zeros(len(lines))
     requests = Requests(
@@ -51,7 +52,7 @@ def read(paths: Sequence[Path]) -> Log:
         visual_tokens=visual,
         tiles=tiles,
         guided=np.array(guided, dtype=np.float64),
-        score=np.array([np.nan if score is None else score for score in scores], dtype=np.float64),
+        scores=_scores(lines, lowest),
         small_tokens=none,
         small_loss=np.array([0.0 if line["agrees"] is not False else 1.0 for line in lines]),
         whole=True,
@@ -59,7 +60,38 @@ def read(paths: Sequence[Path]) -> Log:
         # Turns of a conversation have their images in common. Logs of earlier releases do not name them.
         group=np.array(groups([line.get("images") or () for line in lines]), dtype=np.float64),
     )
-    return Log(requests, max(thresholds, default=0.0))
+    return Log(requests, lowest)
+
+
+def _scores(lines: Sequence[Mapping[str, Any]], lowest: float) -> dict[ExitScore, Array]:
+    """Every exit score that all lines have. From a threshold above 0 on that is the server's own: others do
+    not follow its order, so some of what they would let exit was not scored.
+
+    Raises:
+        UsageError: where the lines have no score in common.
+    """
+    scored = [line for line in lines if line["score"] is not None]
+    own = [line.get("exit_score", "paper") for line in scored]  # earlier releases had one
+    values = [
+        {**(line.get("scores") or {} if lowest == 0 else {}), name: line["score"]}
+        for line, name in zip(scored, own, strict=True)
+    ]
+    names = [name for name in SCORES if all(name in one for one in values)]
+    if not names:
+        raise UsageError(
+            f"--log: expected one exit score in all lines, received {', '.join(sorted(set(own)))}; start the "
+            "shadow server with --sgl-exit-threshold 0, which logs every score, or read one log at a time"
+        )
+    rows = iter(values)
+    found = [next(rows) if line["score"] is not None else {} for line in lines]
+    # One whose answer cannot be compared, as one of several, could not exit either.
+    can = [line["agrees"] is not None for line in lines]
+    return {
+        name: np.array(
+            [one.get(name, np.nan) if may else np.nan for one, may in zip(found, can, strict=True)]
+        )
+        for name in names
+    }
 
 
 def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from vllm_sgl.config import ExitScore
 from vllm_sgl.core import Reason
 from vllm_sgl.evaluate.backends import Reply
 from vllm_sgl.evaluate.errors import UsageError
@@ -23,23 +24,30 @@ _PASSING = (
 
 @dataclass(frozen=True)
 class Way:
-    """policy, retention: None for the large model alone, and for the small one."""
+    """policy, retention: None for the large model alone, and for the small one. score: of the small one's
+    answer, None for the others."""
 
     name: str
     policy: str | None = None
     retention: float | None = None
+    score: ExitScore | None = None
 
     @property
     def keys(self) -> dict[str, Any]:
         """The request's ``sgl_*`` keys."""
         if self == LARGE:
             return {"sgl_enabled": 0}
-        if self == SMALL:  # exits wherever an exit is possible, with its score
-            return {"sgl_exit_threshold": 0}
+        if self.score is not None:  # exits wherever an exit is possible, with its score
+            return {"sgl_exit_threshold": 0, "sgl_exit_score": self.score}
         return {"sgl_retention": self.retention, "sgl_policy": self.policy, "sgl_exit_threshold": "off"}
 
 
-LARGE, SMALL = Way("large"), Way("small")
+LARGE = Way("large")
+
+
+def small(score: ExitScore) -> Way:
+    """The small model, with this score of its answer. Looks are remembered, so further scores cost little."""
+    return Way("small" if score == "paper" else f"small {score}", score=score)
 
 
 def pruned(policy: str, retention: float) -> Way:
@@ -47,10 +55,13 @@ def pruned(policy: str, retention: float) -> Way:
     return Way(f"{policy} {retention:g}", policy, retention)
 
 
-def plan(policies: Sequence[str], retentions: Iterable[float]) -> list[Way]:
+def plan(
+    policies: Sequence[str], retentions: Iterable[float], scores: Iterable[ExitScore] = ("paper",)
+) -> list[Way]:
     """All ways; every visual token kept is the large model alone."""
     below = [retention for retention in retentions if retention < 1]
-    return [LARGE, SMALL, *(pruned(policy, retention) for policy in policies for retention in below)]
+    asked = [LARGE, *map(small, scores)]
+    return [*asked, *(pruned(policy, retention) for policy in policies for retention in below)]
 
 
 @dataclass(frozen=True)

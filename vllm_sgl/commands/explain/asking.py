@@ -16,7 +16,7 @@ from vllm.exceptions import VLLMClientError
 from vllm_sgl.commands.explain.clip import SeenVideo, moments
 from vllm_sgl.commands.explain.explanation import Explanation, PrunedAnswer, Said, SeenImage
 from vllm_sgl.core import GuideRequest, GuideResult
-from vllm_sgl.decide import score
+from vllm_sgl.decide.scores.parts import confidence
 from vllm_sgl.engine.offline import LLM
 from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.evaluate.questions import encoded
@@ -139,7 +139,7 @@ def explain(
                 PrunedAnswer(share, [indices.numpy() for indices in output.sgl.kept], _answer(output))
                 for share, output in zip(retentions, pruned, strict=True)
             ],
-            confidence=score.confidence(said.logprobs),
+            confidence=confidence(said.logprobs),
             consistency=scored.sgl.consistency,
             score=scored.sgl.score,
             exit_threshold=exit_threshold,

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from vllm_sgl.allowed import ALLOWED
 from vllm_sgl.commands.arguments import count, number, threshold
 from vllm_sgl.commands.explain import explanation
 from vllm_sgl.commands.explain.explanation import Explanation, Said
 from vllm_sgl.commands.output import stdout_to_stderr
-from vllm_sgl.config import ALLOWED, QueryRows
+from vllm_sgl.config import QueryRows
 from vllm_sgl.evaluate.errors import UsageError
 from vllm_sgl.serve import flags
 

@@ -27,7 +27,7 @@ pruned                   one entry per retention:
     answer               {text, tokens, finished} of the large model with these
 confidence               of the small model in its answer, [0, 1]
 consistency              of that answer, [0, 1]; null where it was cut before the request's own limit
-score                    the mean of both, or null
+score                    the exit score, by default the mean of both; or null
 exit_threshold           as it was given, or null
 decision, reason         what a server with this threshold does: "exit" or "prune", and why it does not
                          exit; null without a threshold

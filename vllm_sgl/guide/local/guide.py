@@ -9,7 +9,7 @@ from typing import Any
 from vllm import SamplingParams
 
 from vllm_sgl.core import GuideRequest, GuideResult, RenderedPrompt, Seen
-from vllm_sgl.decide import score
+from vllm_sgl.decide.scores.parts import joint
 from vllm_sgl.families import tiles_of
 from vllm_sgl.guide.guards.admission import Capacity
 from vllm_sgl.guide.local import params
@@ -128,7 +128,7 @@ class LocalGuide:
         forced: RenderedPrompt = {**shown, "prompt_token_ids": [*asked, *answer]}
         forcing = params.forcing(answer, len(asked), self._rows_alone)
         output = await self._passes.run(forced, forcing, _confirm_id(request.id), request.priority)
-        return score.consistency(params.answer_logprobs(output, answer, len(asked)))
+        return joint(params.answer_logprobs(output, answer, len(asked)))
 
 
 def _say_what_is_read(installed: Sequence[Mapping[str, Any]]) -> None:
