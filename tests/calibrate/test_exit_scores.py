@@ -27,22 +27,24 @@ def two_scores(seed, n=400):
 
 
 def test_the_better_score_is_chosen_and_the_promise_holds():
-    broken = 0
-    for seed in range(20):
+    broken, chosen = 0, []
+    for seed in range(10):
         made = two_scores(seed)
         found = choosing.choose(made, Promise(0.05, 0.9), TokensCost(), seed=seed).chosen
         assert found is not None
         other = two_scores(seed + 1000, 4000)
         broken += float(other.losses(found).mean()) > 0.05
-        if found.threshold is not None:
-            assert found.score == "paper"
-    assert broken <= 5  # 2 expected; more than 5 in 1 of 90 cases at the very level
+        chosen += [found.score] if found.threshold is not None else []
+    assert broken <= 4  # 1 expected; more than 4 in 1 of 600 cases at the very level
+    assert chosen.count("paper") > 2 * chosen.count("product")
 
 
 def test_thresholds_are_of_their_own_score():
     made = two_scores(1)
     for name, score in made.scores.items():
-        thresholds = {s.threshold for s in sequence.grid(made, None) if s.score == name and s.threshold}
+        thresholds = {
+            s.threshold for s in sequence.grid(made, None) if s.score == name and s.threshold is not None
+        }
         assert thresholds == set(sequence.scores(score))
 
 

@@ -55,6 +55,13 @@ async def test_scores_follow_the_formulas(engines, prompts):
         assert (report.decision, report.kept_tokens) == ("exit", 0)
 
 
+async def test_a_score_without_a_second_pass(engines, prompts):
+    outcome = await engines.walk(prompts[0], max_tokens=6, sgl_exit_threshold=0.0, sgl_exit_score="product")
+    expected = engines.reference.generate(*inputs(prompts[0]), 6)
+    assert outcome.report.score == pytest.approx(expected.logprobs.sum().exp().item(), rel=1e-3)
+    assert (outcome.report.decision, outcome.report.consistency) == ("exit", None)
+
+
 @pytest.mark.parametrize("choice", ["last_prompt", "generated"])
 async def test_consistency_pass_shows_what_the_chosen_rows_rank_first(engines, prompts, choice):
     prompt = prompts[1]
