@@ -67,7 +67,7 @@ def test_the_page_says_what_may_be_promised(requests):
     for level in (0.01, 0.02, 0.03, 0.05):
         choice = choosing.choose(requests, Promise(level, CONFIDENCE), TokensCost())
         (tested,) = (tested for tested in choice.tests if tested.setting == choice.chosen)
-        exits = requests.exits(choice.chosen.threshold).mean()
+        exits = requests.exits(choice.chosen).mean()
         given = TokensCost().of(requests, choice.chosen)
         setting = str(choice.chosen).replace("%", " %")
         row = f"| {level:.0%} | {setting} | {tested.lost:g} of {tested.n} | {exits:.0%} | {given:.0%} |"
@@ -81,7 +81,7 @@ def test_a_best_guess_breaks_them_more_often(requests):
     for _ in range(100):
         rows = rng.permutation(len(requests))
         used, held_out = requests.some(rows[:400]), requests.some(rows[400:])
-        grid = sequence.grid(used, sequence.scores(used))
+        grid = sequence.grid(used, sequence.scores(used.scores["paper"]))
         small = [setting for setting in grid if used.losses(setting).mean() <= 0.03]
         guess = min(small, key=lambda setting: TokensCost().of(used, setting))
         broken += held_out.losses(guess).mean() > 0.03
