@@ -25,7 +25,7 @@ from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.refused import refuse_unsupported
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, starting_large
-from vllm_sgl.errors import GuideFailedError, RequestAborted
+from vllm_sgl.errors import GuideFailedError, RequestAborted, StartRefused
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide, load_of
 from vllm_sgl.guide.build import guide_of
@@ -100,9 +100,12 @@ class SGLAsyncLLM(AsyncLLM):
             self._guide = self._local_guide = guide_of(
                 started, small.verdict, small.config, self.renderer, patient
             )
-        except BaseException:
-            starting.give_up()
-            self.shutdown(0)
+        except BaseException as error:
+            # A killed engine leaves a semaphore, of which Python's resource tracker would have the last word,
+            # not the refusal.
+            grace = None if isinstance(error, StartRefused) else 0
+            starting.give_up(grace)
+            self.shutdown(grace)
             raise
         metrics().watch(self, config.profiles)
         logger.info(
