@@ -12,7 +12,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from tests.support.prompts import make_prompt
 from vllm_sgl.config import SGLConfig
-from vllm_sgl.core import Answer, GuideResult, Outcome, Reason, Report
+from vllm_sgl.core import Answer, GuideResult, Reason
 from vllm_sgl.engine import client
 from vllm_sgl.engine.client import SGLAsyncLLM
 from vllm_sgl.engine.in_flight import Guiding
@@ -287,20 +287,3 @@ async def test_a_full_queue_refuses_before_the_guide_works_and_never_after(engin
     large.tokens = 1000  # others have come meanwhile
     engine._guide.gate.set()
     assert [text for text, _ in await asyncio.gather(*tasks)] == ["large", "large"]
-
-
-@pytest.mark.parametrize(("reason", "told"), [(None, [0]), ("stop", [0]), ("abort", [])])
-async def test_an_aborted_request_says_nothing_about_the_prefix_cache(engine, monkeypatch, reason, told):
-    async def generate(self, prompt, params, request_id, **kwargs):
-        text = CompletionOutput(0, "", [], None, None, finish_reason=reason)
-        yield RequestOutput(request_id, None, [1], None, [text], True, num_cached_tokens=0)
-
-    heard = []
-
-    async def walk(*asked):
-        return Outcome(Report("bypass"), heard=heard.append)
-
-    monkeypatch.setattr(AsyncLLM, "generate", generate)
-    monkeypatch.setattr(engine, "_walk", walk)
-    assert len([one async for one in engine.generate(make_prompt(), SamplingParams(), "a")]) == 1
-    assert heard == told
