@@ -3,7 +3,7 @@
 import pytest
 from vllm.outputs import CompletionOutput, RequestOutput
 
-from tests.unit.test_follow_ups import FIRST, SECOND, SEPARATE, Chat
+from tests.unit.test_follow_ups import FIRST, HEADER, SECOND, SEPARATE, Chat
 from vllm_sgl.decide.costs import Costs
 from vllm_sgl.engine.client import _has_looked_up
 
