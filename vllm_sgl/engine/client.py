@@ -182,7 +182,7 @@ class SGLAsyncLLM(AsyncLLM):
             params.max_tokens = outcome.max_tokens
         async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
             async for output in outputs:
-                if outcome.heard is not None and output.num_cached_tokens is not None:
+                if outcome.heard is not None and _has_looked_up(output):
                     outcome.heard(output.num_cached_tokens)
                     outcome = replace(outcome, heard=None)  # later outputs say the same
                 if outcome.prompt is not None:
@@ -287,3 +287,9 @@ class SGLAsyncLLM(AsyncLLM):
                 end(timeout)
             return
         self._shutdown.run(engines, timeout)
+
+
+def _has_looked_up(output: RequestOutput) -> bool:
+    """Whether the number of cached tokens counts: a request that is aborted before its prefill says 0."""
+    aborted = any(one.finish_reason == "abort" for one in output.outputs)
+    return output.num_cached_tokens is not None and not aborted
