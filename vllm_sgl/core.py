@@ -140,8 +140,10 @@ class Facts:
     tiles: how many tiles the images have, all together; one that is encoded as a whole counts as one.
     items: the images and videos themselves, as far as they were read.
     seen_tokens: visual tokens that the guide's model is given; None for as many as the large model's.
-    known_items, known_tokens: so many of the first items, and of the prompt's first tokens, are in the large
-        engine's prefix cache, as it was given them before.
+    known_items: how many of the first items are not decided anew: the large engine is given them as before,
+        or whole because they are hot.
+    known_tokens: how many of the prompt's first tokens are in the large engine's prefix cache, as it was
+        given them before.
     is_content: whether a client would find an answer, by its text and token ids, in a response's content, and
         not in what the model thought; None where that is so of every answer.
     """

@@ -117,8 +117,8 @@ class Pipeline:
             if follow_ups is not None:
                 recalled = await follow_ups.recall(request, facts, options)
             if recalled is not None:
-                known = len(recalled.plan.kept)
-                facts = replace(facts, known_items=known, known_tokens=recalled.length)
+                known, cached = len(recalled.plan.kept), recalled.length if recalled.key else 0
+                facts = replace(facts, known_items=known, known_tokens=cached)
             wants_late = recalled is not None and recalled.at is not None
             if covers(recalled, request) and not wants_late and not may_exit(facts, options.exit_threshold):
                 return self._again(request, facts, options, recalled)

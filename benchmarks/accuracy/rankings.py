@@ -19,6 +19,9 @@ from vllm_sgl.prune.base import kept_count
 
 from .baselines import cdpruner, divprune, tome
 
+#: Farther than two corners of an image are from each other, in image sides; importance has to be finite.
+_NO_BOX = 2.0
+
 
 class OutsideAnswer(Answer):
     """An answer that the large model gave in transformers."""
@@ -130,13 +133,14 @@ def _in_order(
 
 def box_importance(question: Question, tiling: Tiling) -> list[torch.Tensor]:
     """Per image: the covered share of each visual token that touches an answer box, in (0, 1]; for the others
-    minus the distance to the nearest box, in image sides, so that what surrounds a box comes next."""
+    minus the distance to the nearest box, in image sides, so that what surrounds a box comes next. An image
+    without a box comes last."""
     parts = []
     for number, path in enumerate(question.images):
         with Image.open(path) as image:
             width, height = image.size
         tokens = tiling.token_boxes(width, height)
-        best = torch.full((len(tokens),), -float("inf"), dtype=torch.float64)
+        best = torch.full((len(tokens),), -_NO_BOX, dtype=torch.float64)
         for _, *box in (box for box in question.boxes if box[0] == number):
             target = torch.tensor(box, dtype=torch.float64)
             low = torch.maximum(tokens[:, :2], target[:2])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.calibrate.made_up import draw
+from vllm_sgl import cli
 from vllm_sgl.commands.calibrate import choosing, risk, shadow_log
 from vllm_sgl.commands.calibrate.choosing import Promise
 from vllm_sgl.commands.calibrate.cost import TokensCost
@@ -123,6 +124,19 @@ def test_turns_in_a_log_are_grouped_by_the_images_that_they_share(tmp_path):
     file.write_text("\n".join(map(json.dumps, lines)))
     found = shadow_log.read([file]).requests
     assert found.group_numbers().tolist() == [0, 0, 1, 0, 2, 3]
+
+
+def test_a_log_of_two_images_says_that_they_are_too_few(tmp_path, capsys):
+    turn = {
+        "decision": "exit", "exit_threshold": 0, "score": 0.5, "agrees": True, "visual_tokens": 9,
+        "prompt_tokens": 20, "tiles": 1, "finish_reason": "stop",
+    }  # fmt: skip
+    file = tmp_path / "shadow.jsonl"
+    file.write_text("\n".join(json.dumps({**turn, "images": ["ab"[n % 2]]}) for n in range(48)))
+    arguments = ["--log", str(file), "--max-loss", "0.7", "--out", str(tmp_path / "out"), "--no-picture"]
+    assert cli.main(["calibrate", *arguments]) == 1
+    said = capsys.readouterr().out
+    assert "2 images or conversations are too few to choose settings by; expected requests about 3" in said
 
 
 def test_a_log_names_an_image_without_what_the_client_called_it():

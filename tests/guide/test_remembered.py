@@ -60,7 +60,9 @@ async def known(guide, held, asked, tokens=4):
 async def test_what_was_asked_is_known(guide, held):
     first = await look(guide, request("a"))
     held.answer("a", result())
-    assert await (await look(guide, request("b"))) is await first
+    again, found = await (await look(guide, request("b"))), await first
+    assert again.answer is found.answer
+    assert all(map(torch.equal, again.importance, found.importance))
     assert held.begun == ["a"]
 
 
@@ -124,7 +126,7 @@ async def test_equal_requests_at_once_share_one_look(guide, held):
     tasks = [await look(guide, request(id)) for id in "abc"]
     assert held.begun == ["a"]
     held.answer("a", result())
-    assert len({id(found) for found in await asyncio.gather(*tasks)}) == 1
+    assert len({id(found.answer) for found in await asyncio.gather(*tasks)}) == 1
 
 
 @pytest.mark.parametrize("how", ["cancelled", "aborted by id"])
@@ -187,3 +189,12 @@ async def test_few_large_ones_are_remembered(guide, held, monkeypatch):
         assert not await known(guide, held, asked)
     assert await known(guide, held, salts[1])
     assert not await known(guide, held, salts[0])
+
+
+async def test_what_one_caller_changes_is_no_other_caller_s(guide, held):
+    tasks = [await look(guide, request(name)) for name in "ab"]
+    held.answer("a", result())
+    for one in (await tasks[0], await tasks[1]):
+        assert one.importance[0].tolist() == [1] * 5
+        one.importance[0].zero_()
+    assert (await (await look(guide, request("c")))).importance[0].tolist() == [1] * 5

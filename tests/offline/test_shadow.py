@@ -32,7 +32,9 @@ def test_answers_are_those_without_sgl(shadow_llm):
 def test_its_log_has_both_answers_and_calibrates_exits(shadow_llm, shadow_log, tmp_path):
     # Two models of random weights agree where nothing else is allowed.
     params = [greedy(max_tokens=1), greedy(max_tokens=3), greedy(max_tokens=2, allowed_token_ids=[70])]
-    asked = [(prompt(question, seed), one) for question in QUESTIONS for seed in (1, 2) for one in params]
+    # Requests about one image count together, so each request has an image of its own.
+    ways = [(question, one) for question in QUESTIONS * 2 for one in params]
+    asked = [(prompt(question, seed), one) for seed, (question, one) in enumerate(ways)]
     outputs = shadow_llm.generate(*map(list, zip(*asked, strict=True)), use_tqdm=False)
     by_id = {output.request_id: output for output in outputs}
     poll(lambda: by_id.keys() <= {line["request"] for line in lines(shadow_log)}, what="the log")

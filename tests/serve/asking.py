@@ -21,6 +21,9 @@ VISUAL = 112
 #: The server's default for the small model's answer.
 GUIDE_TOKENS = 32
 
+#: Where no exit is possible.
+ROW_TOKENS = 8
+
 #: The small model ends its answer by itself: (question, seed of its image).
 SHORT = ("Read the number.", 3)
 #: The small model's answer is nothing but the end token.
@@ -118,9 +121,9 @@ def small_alone(
 
 @cache
 def large_pruned(pair: tuple[Path, Path], question: str, seed: int, retention: float, max_tokens: int) -> str:
-    """The large model's greedy answer on what the small model's attention keeps."""
+    """The large model's greedy answer on what the small model's attention keeps; no exit is possible."""
     small, ids, pixels = _rendered(pair[0], question, seed)
-    guided = small.generate(ids, pixels, min(GUIDE_TOKENS, max_tokens))
+    guided = small.generate(ids, pixels, min(ROW_TOKENS, max_tokens))
     kept = outside.select(small.importance(ids, pixels, guided.tokens), retention)
     large = reference(pair[1])
     answer = large.generate(ids, pixels, max_tokens, keep=kept)

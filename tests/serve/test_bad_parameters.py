@@ -26,6 +26,7 @@ def failing_server(qwen2_pair, tmp_path_factory):
     small, large = qwen2_pair
     flags = [
         f"--sgl-small={small}", "--sgl-break-even=off", "--sgl-follow-ups=off", "--sgl-on-error=fail",
+        "--sgl-guide-memory=0",  # a guide that fails is asked the same again
         f"--sgl-guide-timeout={TIMEOUT}",
     ]  # fmt: skip
     with Server(large, tmp_path_factory.mktemp("failing") / "server.log", flags) as running:

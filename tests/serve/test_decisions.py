@@ -10,6 +10,7 @@ import torch
 from tests.serve.asking import (
     EMPTY,
     LONG,
+    ROW_TOKENS,
     SCHEMA,
     SHORT,
     TOOLS,
@@ -39,7 +40,7 @@ def assert_bypassed(completion, reason, visual_tokens):
 @pytest.mark.parametrize("question", ["What is on the sign?", "Is the door open?", "Who?"])
 def test_pruned_request_is_the_large_models_answer_on_what_the_small_one_keeps(server, qwen2_pair, question):
     completion = ask(server, question, 1)
-    expected = small_alone(qwen2_pair[0], question, 1, 12)
+    expected = small_alone(qwen2_pair[0], question, 1, ROW_TOKENS)
     assert set(completion.sgl) == FIELDS
     assert completion.sgl["decision"] == "prune"
     assert completion.sgl["reason"] is None

@@ -67,11 +67,12 @@ def test_turns_of_a_chat_add_what_they_need(server):
         assert reused == sgl["reused_tokens"] + sgl["late_tokens"]
 
 
-def test_an_image_of_many_questions_is_sent_unpruned(server):
-    body = {"vllm_xargs": {"sgl_follow_ups": "late"}}
+def test_images_of_many_questions_are_sent_unpruned(server):
+    """Two images: what is kept of them fills a block of the prefix cache."""
+    body = {"vllm_xargs": {"sgl_follow_ups": "late", "sgl_retention": 0.7}}
     found = [
         server.client.chat.completions.create(
-            model=server.model, messages=[{"role": "user", "content": content(question, [23])}],
+            model=server.model, messages=[{"role": "user", "content": content(question, [23, 24])}],
             temperature=0, max_tokens=MAX_TOKENS, extra_body=body,
         ).sgl
         for question in ("Who?", "What?", "When?", "Where?")

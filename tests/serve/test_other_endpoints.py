@@ -111,7 +111,7 @@ def test_batch(server):
     body = {"model": server.model, "messages": messages, "max_tokens": 12, "temperature": 0}
     before, tokens = counted(server), server.metrics().total("sgl:visual_tokens_total", kind="seen")
     answer, headers = post_for_headers(server, "/v1/chat/completions/batch", body)
-    assert headers == {"sgl-prompts": "3"}
+    assert headers == {"sgl-prompts": "3", "sgl-reused": "0", "sgl-late": "0"}  # what all of them agree in
     assert counted(server) == before + 3
     assert server.metrics().total("sgl:visual_tokens_total", kind="seen") == tokens + 3 * VISUAL
     assert "sgl" not in answer

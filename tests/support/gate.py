@@ -61,6 +61,16 @@ class Gate:
                 if item.get_closest_marker("xdist_group") is None:
                     item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Check that pytest-xdist took the groups over: without them, both workers start everything."""
+        if self._in_worker and self._config.getvalue("loadgroup"):
+            without = [item.nodeid for item in session.items if "@" not in item.nodeid]
+            if without:
+                raise pytest.UsageError(
+                    f"expected '@' and its group behind the name of each test, received {without[0]}: "
+                    "install the pytest that pyproject.toml names"
+                )
+
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
         where = f"{fixturedef.baseid or 'pytest'}: fixture {fixturedef.argname}"
@@ -71,7 +81,7 @@ class Gate:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        with self._timed(item.nodeid):
+        with self._timed(item.nodeid.removesuffix(f"@{group_of(item)}")):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)

@@ -117,3 +117,17 @@ async def test_rounds_until_the_verdict_is_stable(monkeypatch, caplog, load, rou
     await Machine(monkeypatch, by_tiles, load=load).measure()
     assert f"{rounds} rounds in " in caplog.text
     assert ("the last ones still differed" in caplog.text) == told
+
+
+async def test_a_guide_that_grows_faster_than_its_images(monkeypatch):
+    """A straight line through its passes would be below zero for small images."""
+    machine = Machine(monkeypatch, by_tiles)
+
+    async def look(request, answer_tokens):
+        machine._now += 1e-5 * machine.sees(request) ** 2
+
+    machine.look = look
+    measured = await machine.measure()
+    assert measured.guide == (0, pytest.approx(192e-5))
+    for tokens in (1, 16, 192):
+        assert measured.guidance(tokens, 1) >= 0.99e-5 * tokens**2

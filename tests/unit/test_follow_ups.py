@@ -41,10 +41,10 @@ class Chat:
     """A server's pipeline, and questions to it. Images are of 20 visual tokens, questions of one token: the
     number of the visual token from which on seven are important."""
 
-    def __init__(self, *, costs=None, hot_after="auto", guide=None, **settings):
+    def __init__(self, *, costs=None, hot_after="auto", guide=None, block_size=2, **settings):
         self.guide = guide or Guide()
         self.config = SGLConfig(small="s", **settings)
-        follow_ups = FollowUps(Memory(), 4, self.last_turn, hot_after, costs)
+        follow_ups = FollowUps(Memory(), block_size, self.last_turn, hot_after, costs)
         self.pipeline = Pipeline(self.config, self.guide, policy, rewrite, costs, follow_ups=follow_ups)
 
     @staticmethod

@@ -86,6 +86,7 @@ OTHERS = {
     "rows": {"sgl": {"query_rows": "prompt"}},
     "vision": {"sgl": {"policy": "auto"}},
     "tiles": {"mm_processor_kwargs": {"max_dynamic_patch": 2}},
+    "adapters": {"enable_lora": True},
 }
 
 
@@ -152,3 +153,14 @@ async def test_a_pair_without_costs_has_no_file(monkeypatch, known):
     assert await start(machine, known) is None
     assert known.read() is None
     assert SimpleNamespace(path=known.path).path.exists() is False
+
+
+def test_drafts_of_another_model_are_others():
+    def drafting(model, tokens):
+        return speed_facts._drafts(
+            SimpleNamespace(method="draft_model", model=model, num_speculative_tokens=tokens)
+        )
+
+    assert drafting("a", 3) != drafting("b", 3)
+    assert drafting("a", 3) != drafting("a", 4)
+    assert speed_facts._drafts(None) is None

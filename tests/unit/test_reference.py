@@ -118,7 +118,11 @@ def test_importance_is_the_sum_over_single_query_rows(model, checkpoint, query_r
     ids, pixels = rendered(checkpoint, *REQUESTS[0])
     visual = [place for place, token in enumerate(ids) if token == model.image_token_id]
     prompt = model._prompt(ids, pixels, None, "original")
+    turn = visual[-1] + 5
+    assert turn < len(ids) - 1
     first, last = {
+        "last_turn+generated": (turn, len(ids) + len(answer) - 2),
+        "last_turn": (turn, len(ids) - 1),
         "prompt+generated": (visual[-1] + 1, len(ids) + len(answer) - 2),
         "last_prompt+generated": (len(ids) - 1, len(ids) + len(answer) - 2),
         "prompt": (visual[-1] + 1, len(ids) - 1),
@@ -135,7 +139,7 @@ def test_importance_is_the_sum_over_single_query_rows(model, checkpoint, query_r
             _, attentions = model._forward(prefix, [], attention=True)
             for layer in attentions:
                 expected += layer[0, :, -1, visual].sum(0)
-    (importance,) = model.importance(ids, pixels, answer, query_rows)
+    (importance,) = model.importance(ids, pixels, answer, query_rows, last_turn=turn)
     assert importance.dtype == torch.float32
     torch.testing.assert_close(importance, expected, atol=1e-4, rtol=1e-4)
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from statistics import median
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import pytest
@@ -76,6 +77,7 @@ def test_published_names_are_what_the_family_says(family, pair):
 
 def test_a_parameter_without_a_role_is_refused():
     model = torch.nn.ModuleDict({"router": torch.nn.Linear(2, 2)})
+    model.config = SimpleNamespace(model_type="of no family")
     with pytest.raises(ValueError, match=r"what the parameter 'router\.weight' is for is unknown"):
         random_weights(model, SMALL, train())
 

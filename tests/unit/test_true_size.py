@@ -47,7 +47,7 @@ def test_a_memory_plan_knows_the_weights_that_are_not_there(name, tmp_path):
     """Else a guided server of dummy weights has no room for them on a GPU."""
     path = build(MODELS[name], tmp_path, "bfloat16")
     model = SimpleNamespace(model=str(path), revision=None)
-    parallel = SimpleNamespace(tensor_parallel_size=1)
+    parallel = SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1)
     found = weight_bytes(SimpleNamespace(model_config=model, parallel_config=parallel))
     assert found / 2e9 == pytest.approx(MODELS[name].billions, rel=TOLERANCE)
 

@@ -61,7 +61,8 @@ class FollowUps:
 
     async def recall(self, request: GuideRequest, facts: Facts, options: "RequestOptions") -> Recalled | None:
         """What the large model was given of the beginning of a request, or is to be given now that its image
-        is hot; None where nothing is known. A request that would keep what another one is about to decide
+        is hot; None where nothing is known, or what is known fills no block of the prefix cache, so that
+        nothing of it can be reused. A request that would keep what another one is about to decide
         waits for that one. :meth:`decided` must follow."""
         if mode(options) == "off":
             return None
@@ -77,11 +78,15 @@ class FollowUps:
         if recalled is None:
             self._memory.look(request)
             return None
+        cached = self._cached_at_most(_given_tokens(recalled, request))
         if recalled.plan.whole:
-            return recalled
+            return recalled if cached else None
         separate = not recalled.follows and covers(recalled, request)
-        if separate and self._memory.look(request) > self._looks_before_hot(facts, options):
+        hot = separate and self._memory.look(request) > self._looks_before_hot(facts, options)
+        if hot and self._cached_at_most(recalled.length):
             return replace(recalled, plan=Plan((None,) * len(request.items)), key=b"")
+        if not cached:
+            return None
         if mode(options) == "sticky":
             return recalled
         return self._with_place(request, recalled)
@@ -116,13 +121,17 @@ class FollowUps:
         Args:
             given: tokens of what the large model is given that were to be in the cache.
         """
-        expected = (given - 1) // self._block_size * self._block_size
+        expected = self._cached_at_most(given)
 
         def heard(cached: int) -> None:
             if 2 * cached < expected:  # less while another request still computes them
                 self._memory.forget(recalled)
 
         return heard
+
+    def _cached_at_most(self, given: int) -> int:
+        """How many of the first tokens of a prompt its prefix cache can hold: whole blocks of them."""
+        return (given - 1) // self._block_size * self._block_size
 
     def _looks_before_hot(self, facts: Facts, options: "RequestOptions") -> float:
         if isinstance(self._hot_after, int):
@@ -144,6 +153,13 @@ class FollowUps:
 def covers(recalled: Recalled | None, request: GuideRequest) -> bool:
     """Whether every image and video of a request is known."""
     return recalled is not None and len(recalled.plan.kept) == len(request.items)
+
+
+def _given_tokens(recalled: Recalled, request: GuideRequest) -> int:
+    """How many tokens the large model was given of a known beginning."""
+    known = zip(request.items, recalled.plan.kept, strict=False)  # later items are new
+    dropped = sum(item.visual_tokens - len(kept) for item, kept in known if kept is not None)
+    return recalled.length - dropped + sum(len(one.indices) for one in recalled.plan.late)
 
 
 def _settings(request: GuideRequest, options: "RequestOptions") -> tuple[object, ...]:

@@ -66,11 +66,15 @@ class StartingGuide:
             wait([self._started], timeout=1)  # in pieces: an interrupt is only heard between them
         return self._started.result()
 
-    def give_up(self) -> None:
-        """End the start, or what it started; blocks until that is done."""
+    def give_up(self, grace: float | None = 0) -> None:
+        """End the start, or what it started; blocks until that is done.
+
+        Args:
+            grace: seconds that an engine which runs gets to end by itself; None for vLLM's default.
+        """
         while not self._started.done():
             self._engines.give_up()
             time.sleep(_CHECK_SECONDS)
         with suppress(Exception):
             guide: Any = self._started.result()
-            guide.stop(0)
+            guide.stop(grace)

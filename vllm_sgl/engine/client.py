@@ -25,7 +25,7 @@ from vllm_sgl.engine.known_costs import KnownCosts
 from vllm_sgl.engine.refused import refuse_unsupported
 from vllm_sgl.engine.shutdown import End, Shutdown, ShuttingDownError
 from vllm_sgl.engine.start import SmallEngines, preparing_guide, refusing, starting_large
-from vllm_sgl.errors import GuideFailedError, RequestAborted
+from vllm_sgl.errors import GuideFailedError, RequestAborted, StartRefused
 from vllm_sgl.families import family_of, tiles_of
 from vllm_sgl.guide.base import Guide, load_of
 from vllm_sgl.guide.build import guide_of
@@ -100,9 +100,12 @@ class SGLAsyncLLM(AsyncLLM):
             self._guide = self._local_guide = guide_of(
                 started, small.verdict, small.config, self.renderer, patient
             )
-        except BaseException:
-            starting.give_up()
-            self.shutdown(0)
+        except BaseException as error:
+            # A killed engine leaves a semaphore, of which Python's resource tracker would have the last word,
+            # not the refusal.
+            grace = None if isinstance(error, StartRefused) else 0
+            starting.give_up(grace)
+            self.shutdown(grace)
             raise
         metrics().watch(self, config.profiles)
         logger.info(
@@ -179,7 +182,7 @@ class SGLAsyncLLM(AsyncLLM):
             params.max_tokens = outcome.max_tokens
         async with aclosing(super().generate(given, params, request_id, **kwargs)) as outputs:
             async for output in outputs:
-                if outcome.heard is not None and output.num_cached_tokens is not None:
+                if outcome.heard is not None and _has_looked_up(output):
                     outcome.heard(output.num_cached_tokens)
                     outcome = replace(outcome, heard=None)  # later outputs say the same
                 if outcome.prompt is not None:
@@ -284,3 +287,9 @@ class SGLAsyncLLM(AsyncLLM):
                 end(timeout)
             return
         self._shutdown.run(engines, timeout)
+
+
+def _has_looked_up(output: RequestOutput) -> bool:
+    """Whether the number of cached tokens counts: a request that is aborted before its prefill says 0."""
+    aborted = any(one.finish_reason == "abort" for one in output.outputs)
+    return output.num_cached_tokens is not None and not aborted

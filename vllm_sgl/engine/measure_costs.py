@@ -237,10 +237,13 @@ class _Passes:
         few, many = self.sizes[0], self.sizes[-1]
         first, last = self._images[few], self._images[many]
         each = max(0.0, last[1] - first[1]) / (many - few) if many > few else 0.0
+        base = first[1] - each * few
+        if base < 0:  # more than proportional; a line from zero is below neither pass
+            base, each = 0.0, last[1] / many
         decode = max(0.0, first[TYPICAL_ANSWER] - first[1]) / (TYPICAL_ANSWER - 1)
         differ = any(visual != seen for visual, seen in self._seen.items())
         costs = Costs(
-            (first[1] - each * few, each), decode, tuple(sorted(self._prefill.items())),
+            (base, each), decode, tuple(sorted(self._prefill.items())),
             seen=tuple(sorted(self._seen.items())) if differ else (),
         )  # fmt: skip
         return replace(costs, vision=vision_seconds(costs, self._whole))

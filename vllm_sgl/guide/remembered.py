@@ -8,7 +8,7 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,7 +54,10 @@ class Remembered(GuideWrapper):
         def start() -> Coroutine[Any, Any, GuideResult]:
             return self._guide.look(request, answer_tokens)
 
-        return await self._once(look_key(request, answer_tokens), request, sum(request.visual_tokens), start)
+        key = look_key(request, answer_tokens)
+        result = await self._once(key, request, sum(request.visual_tokens), start)
+        # Each caller's own: offline, a program may change the tensors of its report.
+        return replace(result, importance=[one.clone() for one in result.importance])
 
     async def confirm(self, request: GuideRequest, result: GuideResult, share: float) -> float:
         def start() -> Coroutine[Any, Any, float]:

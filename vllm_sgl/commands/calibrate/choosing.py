@@ -23,6 +23,9 @@ from vllm_sgl.commands.calibrate.losses import Requests, Setting
 #: Share of the requests that put the settings in an order.
 ORDERING = 1 / 3
 
+#: With fewer groups of requests none is left to order settings.
+FEWEST_GROUPS = math.ceil(1 / ORDERING)
+
 
 @dataclass(frozen=True)
 class Promise:

@@ -150,6 +150,12 @@ def _alone(calibration: Calibration) -> list[str]:
 
 def _nothing(calibration: Calibration) -> list[str]:
     promise, choice = calibration.promise, calibration.choice
+    if not choice.ordering:
+        count = len(calibration.requests.group_sizes())
+        return [
+            f"Nothing can be promised: {count} images or conversations are too few to choose settings by; "
+            f"expected requests about {choosing.FEWEST_GROUPS} at least."
+        ]
     if not choice.tests:
         return ["Nothing can be promised: there is no setting to test; no request was guided."]
     first = choice.tests[0]

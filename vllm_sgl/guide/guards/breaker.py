@@ -35,6 +35,9 @@ class Breaker(GuideWrapper):
     request decides whether the breaker closes; the others skip the guide meanwhile. If the trial times out,
     the breaker opens again, and no other request has waited.
 
+    It counts requests, not passes: equal requests that share one slow pass (:mod:`vllm_sgl.guide.remembered`)
+    count one silence each, and one that joins a pass late times out with it.
+
     Args:
         probe: asks the guide something small; raises ``GuideError`` where it does not answer.
         sleep: ``asyncio.sleep``, or a test's.

@@ -11,7 +11,7 @@ import torch
 import transformers
 import vllm
 from vllm import envs
-from vllm.config import VllmConfig
+from vllm.config import LoRAConfig, SpeculativeConfig, VllmConfig
 from vllm.platforms import current_platform
 
 from vllm_sgl.host.start.device import weight_bytes
@@ -85,8 +85,21 @@ def engine(config: VllmConfig) -> dict[str, Any]:
         "cache": [cache.block_size, str(cache.cache_dtype), cache.enable_prefix_caching],
         "graphs": [str(config.compilation_config.mode), str(config.compilation_config.cudagraph_mode)],
         "attention": str(config.attention_config.backend),
-        "drafts": None if config.speculative_config is None else config.speculative_config.method,
+        "drafts": _drafts(config.speculative_config),
+        "adapters": _adapters(config.lora_config),
     }
+
+
+def _drafts(config: SpeculativeConfig | None) -> list[Any] | None:
+    """How the engine drafts tokens: method, model, tokens at a time."""
+    return None if config is None else [config.method, config.model, config.num_speculative_tokens]
+
+
+def _adapters(config: LoRAConfig | None) -> list[Any] | None:
+    """How many adapters the engine takes in a batch and of which rank; None where it takes none."""
+    if config is None:
+        return None
+    return [config.max_loras, config.max_lora_rank, config.fully_sharded_loras, str(config.lora_dtype)]
 
 
 def _plain(value: Any) -> Any:
