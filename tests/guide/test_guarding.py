@@ -51,8 +51,8 @@ async def test_nothing_is_done_for_a_request_that_is_turned_away():
 @pytest.mark.parametrize("way", ["shared", "translated"])
 @pytest.mark.parametrize("memory", [0, 8])
 def test_a_memory_lies_where_requests_are_the_same(monkeypatch, way, memory):
-    """Around the guards, which then have nothing to do; beneath a guide that renders requests anew. The wrapper
-    stands for what a kind of pair puts around the small engine's guide."""
+    """Around the guards, which then have nothing to do; beneath a guide that renders requests anew. The
+    wrapper stands for what a kind of pair puts around the small engine's guide."""
     monkeypatch.setattr(build, "guide_over", lambda local, *_: GuideWrapper(local))
     small = SimpleNamespace(guide=SimpleNamespace(capacity=Capacity(1, 1000)), probe=None)
     config = SimpleNamespace(additional_config={"sgl": {"small": "s", "guide_memory": memory}})

@@ -151,9 +151,9 @@ def test_requests_are_answered_while_it_is_dead_and_idle(fragile_server, expecte
 
 
 def test_ends_without_orphans_while_it_is_started_again(fragile_server):
+    before = {process.pid for process in fragile_server.descendants()}
     fragile_server.small_engine().kill()
     poll(lambda: said(fragile_server, "SGL: the small engine died") == 3, what="a server that notices")
-    before = {process.pid for process in fragile_server.descendants()}
     poll(lambda: {process.pid for process in fragile_server.descendants()} - before, what="a new process")
     family = fragile_server.descendants()
     began = time.monotonic()
