@@ -64,9 +64,11 @@ async def test_late_tokens_keep_their_positions(engines, prompts):
         await check_late_tokens(engines, prompt)
 
 
+#: Before the first turn; fills a block of the prefix cache.
+SYSTEM = "You answer questions about signs. " * 15
 #: Turns of a conversation: images that come with the question, and the question.
 TURNS = (
-    ([(300, 200)], "How many red shapes are there on it? " * 13),
+    ([(300, 200)], "How many red shapes are there on it?"),
     ([], "And what is written on the sign?"),
     ([(56, 56)], "Is it on this one, too?"),
     ([], "Translate that."),
@@ -74,7 +76,9 @@ TURNS = (
 
 
 def conversation(engines, seed):
-    messages, prompts = [], []
+    """Prompts of its turns. Some templates write an answer otherwise than they ask for it: no more than the
+    prompt up to the last image is then known of the turn before, and must fill a block."""
+    messages, prompts = [{"role": "system", "content": f"Conversation {seed}. {SYSTEM}"}], []
     for number, (sizes, question) in enumerate(TURNS):
         images = [random_image(seed + 10 * number + at, *size) for at, size in enumerate(sizes)]
         messages.append(user(question, *images))
