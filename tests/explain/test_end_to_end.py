@@ -127,7 +127,7 @@ def test_score_and_decision(explained, outside):
     assert found["exit_threshold"] == 0.05
     assert found["score"] > 0.05
     assert (found["decision"], found["reason"]) == ("exit", None)
-    assert (found["positions"], found["query_rows"]) == ("original", "prompt+generated")
+    assert (found["positions"], found["query_rows"]) == ("original", "last_turn+generated")
 
 
 def test_the_picture_is_there(explained):

@@ -37,13 +37,13 @@ def test_any_policy_selects_on_one_thread():
 
 def test_prompts_are_rewritten_on_one_thread(monkeypatch):
     threads = []
-    there = rewrite._there
+    stays_of = rewrite.stays_of
 
     def counting(*arguments):
         threads.append(torch.get_num_threads())
-        return there(*arguments)
+        return stays_of(*arguments)
 
-    monkeypatch.setattr(rewrite, "_there", counting)
+    monkeypatch.setattr(rewrite, "stays_of", counting)
     prune_prompt(make_prompt(), [torch.tensor([0]), torch.tensor([1])])
     assert threads == [1, 1]
 
