@@ -15,6 +15,7 @@ from tests.support.processing import render, render_video
 from tests.support.server import Server, frozen, poll
 from tools.reference import confidence, reference, select
 from tools.tiny_families import FAMILIES, build_pair
+from vllm_sgl.decide.early_exit import ROW_TOKENS
 
 #: Width and height that ``ask`` draws its images in, and visual tokens of one: 28 x 28 pixels each.
 SIZE, VISUAL = (300, 200), 11 * 7
@@ -68,8 +69,8 @@ def expect(pair):
             ids, images = render(small, question, [random_image(seed, *SIZE)])
         answer = small.generate(ids, images, GUIDE_TOKENS)
         consistency = small.consistency(ids, images, answer.tokens)
-        # Where an exit is ruled out by the request's own limit, the guide stops there too.
-        seen = small.generate(ids, images, MOST).tokens
+        # Where no exit is possible, the guide's answer is as long as its rows need it.
+        seen = small.generate(ids, images, ROW_TOKENS).tokens
         kept = select(small.importance(ids, images, seen), 0.35, least=1)
         after = large.generate(ids, images, MOST, keep=kept).tokens
         said = [small.tokenizer.decode(each, skip_special_tokens=True) for each in (answer.tokens, after)]
