@@ -8,7 +8,6 @@ grown; a machine that was busy with something else does not fail it.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import resource
@@ -54,12 +53,14 @@ LONGEST = 40 * 60
 OURS = 0.9
 SLOWEST = 10
 
-_PR_SET_CHILD_SUBREAPER = 36
-
 
 @dataclass
 class Times:
-    """Seconds of all cores together, since the machine and since this process started."""
+    """Seconds of all cores together, since the machine and since this process started.
+
+    What a killed process left behind is not in ``own``. A subreaper would adopt it, and make zombies of what
+    tests take for processes that live on.
+    """
 
     total: float
     idle: float
@@ -67,7 +68,6 @@ class Times:
 
     @classmethod
     def now(cls) -> "Times":
-        _reap()
         ticks = os.sysconf("SC_CLK_TCK")
         first, *_ = Path("/proc/stat").read_text().splitlines()
         # user, nice, system, idle, iowait, irq, softirq, steal; what guests use is in the first two
@@ -83,20 +83,6 @@ class Times:
     def share(self) -> float:
         """Of the cores' time, what this process and its children had or could have had."""
         return min(1.0, (self.own + self.idle) / self.total) if self.total else 1.0
-
-
-def _adopt_orphans() -> None:
-    """Processes whose parent ends become this one's children, so that it learns what they used."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _reap() -> None:
-    """Orphans that have ended. Called only where no other child of this process is waited for."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 def _run(command: Sequence[str], capture: bool = False) -> subprocess.CompletedProcess[str]:
@@ -170,7 +156,6 @@ def main() -> int:
     parser.add_argument("--since", type=float, default=time.time(), metavar="SECONDS",
                         help="when it all began, as seconds since 1970")  # fmt: skip
     arguments = parser.parse_args()
-    _adopt_orphans()
     before = Times.now()
     if failed := _failed(QUICK):
         print(f"gate: failed: {', '.join(failed)}")
