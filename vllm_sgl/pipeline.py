@@ -212,8 +212,7 @@ class Pipeline:
         heard = None
         if recalled is not None and recalled.key and self._follow_ups is not None:
             report.reused_tokens = known
-            visual = sum(item.visual_tokens for item in request.items[: len(plan.kept)])
-            heard = self._follow_ups.heard(recalled, recalled.length - visual + known)
+            heard = self._follow_ups.heard(recalled, request)
         if sum(len(indices) for indices in kept) == report.visual_tokens:
             return Outcome(report, heard=heard)
         pruned = self._rewrite(request.prompt, kept, report.late)

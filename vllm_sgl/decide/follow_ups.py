@@ -115,13 +115,9 @@ class FollowUps:
         if mode(options) != "off":
             self._memory.remember(request, _settings(request, options), plan)
 
-    def heard(self, recalled: Recalled, given: int) -> Callable[[int], None]:
-        """Takes how many tokens the prefix cache had, and forgets what it has no longer.
-
-        Args:
-            given: tokens of what the large model is given that were to be in the cache.
-        """
-        expected = self._cached_at_most(given)
+    def heard(self, recalled: Recalled, request: GuideRequest) -> Callable[[int], None]:
+        """Takes how many tokens of a request the prefix cache had, and forgets what it has no longer."""
+        expected = self._cached_at_most(_given_tokens(recalled, request))
 
         def heard(cached: int) -> None:
             if 2 * cached < expected:  # less while another request still computes them
